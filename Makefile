@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+# Until the starter model is trained, a checkout that has one beside it draws with that.
+ifeq ($(wildcard worker/starter_model/model_index.json),)
+ifneq ($(wildcard ../shared/starter-model/model_index.json),)
+export DRAWQUEUE_MODEL ?= $(abspath ../shared/starter-model)
+endif
+endif
+
+.PHONY: install run test check tables clean
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
+	touch $@
+
+install: $(INSTALLED)
+
+run: $(INSTALLED)
+	$(BIN)/drawqueue up
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+# Writes what is derived from declarations: .env.example and the README's table of options.
+tables: $(INSTALLED)
+	$(BIN)/python -m tests.tables --write
+
+clean:
+	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache

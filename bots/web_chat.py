@@ -1,0 +1,414 @@
+"""The web chat and its JSON interface: what comes in, and the page that shows it."""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from redis.exceptions import RedisError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from core import catalog, commands, events, options
+from core.cards import as_json
+from core.commands import Ask, Reply
+from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, report
+from core.generations import Asker, Generation
+from core.house import House, open_house
+from core.lifecycle import PENDING, State
+from core.settings import Web, read
+
+log = logging.getLogger("drawqueue")
+
+PAGES = Path(__file__).parent / "web"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+COOKIE = "drawqueue"
+THREADS = 16
+PROGRESS_SECONDS = 0.4
+SHOWN = 50
+# The row's own bound (a signed 64-bit integer would pass, a chat's id never reaches it).
+JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
+
+
+class Job(BaseModel):
+    """What `POST /api/jobs` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: str = Field(description="What to draw.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Options by name: " + ", ".join(
+            option.name for option in options.OPTIONS if not option.required
+        ),
+    )  # fmt: skip
+
+
+class Line(BaseModel):
+    """What a person typed in the chat."""
+
+    text: str = Field(max_length=20_000)
+    event: str = Field(default="", max_length=64, description="Sent twice, handled once.")
+
+
+class Presence:
+    """Wakes every open page when something changed, from one reader of the stream."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.changed = asyncio.Event()
+
+    async def listen(self) -> None:
+        after = ""
+        while True:
+            try:
+                if not after:
+                    after = await asyncio.to_thread(events.latest, self.house.queue.redis)
+                after, ids = await asyncio.to_thread(
+                    events.wait, self.house.queue.redis, after, 2.0
+                )
+            except RedisError:
+                await asyncio.sleep(1)
+                continue
+            if ids:
+                self.changed.set()
+                self.changed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), seconds)
+
+
+def _asker(request: Request) -> Asker:
+    return Asker("web", request.state.user, "web")
+
+
+def _ask(request: Request, event: str = "", **given: Any) -> Ask:
+    return Ask(_asker(request), event or secrets.token_hex(8), {"chat": "web"}, given)
+
+
+def create_app(house: House) -> FastAPI:
+    """The web application over an open house."""
+    settings = read(Web)
+    presence = Presence(house)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # The default pool has few threads on small machines, and one waits on the stream.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        reader = asyncio.create_task(presence.listen())
+        yield
+        reader.cancel()
+
+    app = FastAPI(
+        title="Drawqueue", lifespan=lifespan, docs_url="/api/docs", openapi_url="/api/openapi.json"
+    )
+    key = settings.key.get_secret_value()
+    if settings.host in LOOPBACK:
+        # A page elsewhere on the web must not reach this one through a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+
+    @app.middleware("http")
+    async def who(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Find who asks; beyond this machine only with the key."""
+        origin = request.headers.get("origin", "")
+        if request.method not in ("GET", "HEAD") and origin:
+            at = origin.split("://")[-1]
+            if at != request.headers.get("host"):
+                return _sorry(403, "That request came from another site.")
+        cookie = request.cookies.get(COOKIE, "")
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        user, _, proof = cookie.partition(".")
+        request.state.user = "local"
+        fresh = ""
+        if key:
+            if user and hmac.compare_digest(proof, _proof(key, user)):
+                request.state.user = user
+            elif hmac.compare_digest(given.encode(), key.encode()):
+                request.state.user = "api"
+            elif hmac.compare_digest(request.query_params.get("key", "").encode(), key.encode()):
+                fresh = secrets.token_hex(8)
+                answer: Response = RedirectResponse("/", 303)
+                answer.set_cookie(
+                    COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8,
+                    httponly=True, samesite="lax",
+                )  # fmt: skip
+                return answer
+            elif request.url.path != "/health":
+                return _sorry(401, "Open this page with ?key=… as its host gave it to you.")
+        answer = await call_next(request)
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        if not request.url.path.startswith("/api/docs"):
+            answer.headers["Content-Security-Policy"] = (
+                "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+            )
+        return answer
+
+    @app.exception_handler(UserError)
+    async def user_error(_request: Request, error: Exception) -> JSONResponse:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+        return _sorry(status, str(error), getattr(error, "faults", [str(error)]))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        faults = [
+            f"{'.'.join(str(part) for part in line['loc'][1:]) or 'body'}: {line['msg']}"
+            for line in error.errors()
+        ]
+        return _sorry(422, "; ".join(faults), faults)
+
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, error: Exception) -> JSONResponse:
+        fault = report("web request failed", error)
+        return _sorry(500, f"Something went wrong here. (fault {fault})")
+
+    def shown(generation: Generation) -> dict[str, Any]:
+        standing = (
+            house.generations.standing(generation) if generation.state == State.QUEUED else None
+        )
+        return as_json(house.card(generation), generation, standing)
+
+    def answer(reply: Reply) -> dict[str, Any]:
+        if reply.generation is None:
+            return {"text": reply.text}
+        return {"job": shown(reply.generation), "fresh": reply.fresh}
+
+    async def in_thread(work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGES / "index.html")
+
+    app.mount("/static", StaticFiles(directory=PAGES), name="static")
+
+    @app.post("/api/jobs", status_code=202)
+    async def submit(request: Request, job: Annotated[Job, Body()]) -> dict[str, Any]:
+        """Queue a picture; answers at once."""
+        given = {**job.parameters, "prompt": job.prompt}
+        return dict(
+            await in_thread(
+                lambda: shown(commands.run(house, "imagine", _ask(request, **given)).generation)  # type: ignore[arg-type]
+            )
+        )
+
+    @app.get("/api/jobs")
+    async def jobs(
+        request: Request,
+        status: State | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = SHOWN,
+    ) -> list[dict[str, Any]]:
+        """One's own jobs, newest first."""
+        states = [status] if status else list(State)
+        return list(
+            await in_thread(
+                lambda: [shown(g) for g in house.generations.of(_asker(request), states, limit)]
+            )
+        )
+
+    @app.get("/api/jobs/{id}")
+    async def job(request: Request, id: JobId) -> dict[str, Any]:
+        """One job: status, progress, place and results."""
+        return dict(await in_thread(lambda: shown(house.generations.visible(id, _asker(request)))))
+
+    @app.get("/api/jobs/{id}/stream", response_class=EventSourceResponse)
+    async def stream(request: Request, id: JobId) -> EventSourceResponse:
+        """Server-sent events (`update`) until the job is over."""
+        first = await in_thread(lambda: shown(house.generations.visible(id, _asker(request))))
+
+        async def tell() -> AsyncIterator[ServerSentEvent]:
+            now = first
+            said = ""
+            while True:
+                text = json.dumps(now)
+                if text != said:
+                    said = text
+                    yield ServerSentEvent(text, event="update", id=str(now["version"]))
+                if now["status"] not in PENDING:
+                    return
+                await presence.wait(PROGRESS_SECONDS)
+                now = await in_thread(lambda: shown(house.generations.get(id)))
+
+        return EventSourceResponse(tell())
+
+    @app.delete("/api/jobs/{id}")
+    async def cancel(request: Request, id: JobId) -> dict[str, Any]:
+        """Cancel a job that is not over."""
+        return await press(request, id, "cancel")
+
+    @app.post("/api/jobs/{id}/retry", status_code=202)
+    async def retry(request: Request, id: JobId) -> dict[str, Any]:
+        """Draw again: the same id when it failed or was cancelled, else a new one."""
+        return await press(request, id, "retry")
+
+    @app.post("/api/jobs/{id}/reseed", status_code=202)
+    async def reseed(request: Request, id: JobId) -> dict[str, Any]:
+        """Draw again with a new seed, as a new job."""
+        return await press(request, id, "reseed")
+
+    async def press(request: Request, id: int, action: str) -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            house.generations.visible(id, _asker(request))
+            reply = commands.press(house, action, id, _ask(request))
+            assert reply.generation
+            return shown(reply.generation)
+
+        return dict(await in_thread(work))
+
+    @app.post("/api/chat")
+    async def chat(request: Request, line: Line) -> dict[str, Any]:
+        """Say a line as one would in any chat: a command, or a prompt."""
+        name, given, faults = commands.from_text(line.text)
+        ask = Ask(
+            _asker(request), line.event or secrets.token_hex(8), {"chat": "web"}, given, faults
+        )
+        return dict(await in_thread(lambda: answer(commands.run(house, name, ask))))
+
+    @app.get("/api/events", response_class=EventSourceResponse)
+    async def all_events(request: Request) -> EventSourceResponse:
+        """One's own jobs as they change (`update`), for the page."""
+        asker = _asker(request)
+
+        async def tell() -> AsyncIterator[ServerSentEvent]:
+            said: dict[int, str] = {}
+            while True:
+                found = await in_thread(
+                    lambda: [shown(g) for g in house.generations.of(asker, State, SHOWN)]
+                )
+                for one in reversed(found):
+                    text = json.dumps(one)
+                    if said.get(one["id"]) != text:
+                        said[one["id"]] = text
+                        yield ServerSentEvent(text, event="update")
+                live = any(one["status"] in PENDING for one in found)
+                await presence.wait(PROGRESS_SECONDS if live else 15)
+
+        return EventSourceResponse(tell())
+
+    @app.get("/media/{id}/{index}")
+    async def media(
+        request: Request, id: JobId, index: Annotated[int, InPath(ge=0, le=99)]
+    ) -> Response:
+        """A finished picture, with its recipe inside."""
+
+        def work() -> bytes:
+            found = house.generations.visible(id, _asker(request))
+            if index >= len(found.results):
+                raise NotFound(f"#{id} has no picture {index + 1}.")
+            try:
+                return house.media.load(str(found.results[index]["key"]))
+            except FileNotFoundError:
+                raise NotFound(f"The picture of #{id} is no longer kept.") from None
+
+        data = await in_thread(work)
+        return Response(
+            data, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000"}
+        )
+
+    @app.get("/api/models")
+    async def models() -> list[dict[str, Any]]:
+        """What can draw, and its defaults."""
+        return [
+            {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,
+             "sampler": m.sampler, "largest": m.largest}
+            for m in catalog.models().values()
+        ]  # fmt: skip
+
+    @app.get("/api/queue")
+    async def queue() -> dict[str, Any]:
+        """How busy it is."""
+
+        def work() -> dict[str, Any]:
+            counts = house.generations.counts()
+            try:
+                workers = house.queue.workers()
+            except RedisError:
+                workers = 0
+            return {str(state): counts.get(state, 0) for state in PENDING} | {"workers": workers}
+
+        return dict(await in_thread(work))
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """200 when database and Redis answer, else 503 naming what does not."""
+
+        def work() -> dict[str, bool]:
+            told = {"database": True, "redis": True}
+            try:
+                house.generations.counts()
+            except Exception:  # Whatever it is, the answer is the same word.
+                told["database"] = False
+            try:
+                house.queue.redis.ping()
+            except RedisError:
+                told["redis"] = False
+            return told
+
+        told = await in_thread(work)
+        return JSONResponse(told, 200 if all(told.values()) else 503)
+
+    return app
+
+
+_STATUS: dict[type[Exception], int] = {
+    InvalidOptions: 422,
+    NotFound: 404,
+    NotAllowed: 409,
+    TryAgain: 503,
+}
+
+
+def _sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": words, "faults": faults or [words]}, status)
+
+
+def _proof(key: str, user: str) -> str:
+    return hmac.new(key.encode(), user.encode(), "sha256").hexdigest()
+
+
+def check() -> list[str]:
+    """What is wrong with the web chat's settings, in words."""
+    settings = read(Web)
+    if settings.host not in LOOPBACK and not settings.key.get_secret_value():
+        return [
+            f"The web chat would listen on {settings.host} for everybody: set DRAWQUEUE_WEB_KEY."
+        ]
+    return []
+
+
+def main() -> int:
+    """Serve the web chat until stopped."""
+    logging.basicConfig(level=logging.INFO, format="web: %(message)s")
+    faults = check()
+    for fault in faults:
+        log.error("%s", fault)
+    if faults:
+        return 1
+    settings = read(Web)
+    with socket.create_server((settings.host, settings.port)) as door:
+        log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])
+        config = uvicorn.Config(
+            create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2
+        )
+        uvicorn.Server(config).run(sockets=[door])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

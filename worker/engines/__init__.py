@@ -1,0 +1,16 @@
+"""The engines, one file each, found by the name their models carry in the catalog."""
+
+from core.engine import Engine
+
+
+def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
+    """The engine of that name; only the chosen one is imported."""
+    if name == "pattern":
+        from worker.engines.pattern import Pattern
+
+        return Pattern()
+    if name == "diffusers":
+        from worker.engines.local import LocalDiffusers
+
+        return LocalDiffusers(device, threads, memory_gb)
+    raise ValueError(f"no engine is called {name}")

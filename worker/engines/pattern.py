@@ -1,0 +1,64 @@
+"""A deterministic engine that draws without a model, for tests of everything else.
+
+Words in the prompt steer it: `sleep:S` takes S seconds a step, `crash:segv` ends the process,
+`fail:ask`, `fail:transient`, `fail:give-up`, `fail:bug` and `fail:oom` raise.
+"""
+
+import hashlib
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+
+from PIL import Image, ImageDraw
+
+from core.catalog import Model, Request
+from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
+from worker.recipe import sealed
+
+STEP_SECONDS = 0.02
+
+
+class Pattern:
+    """Draws coloured tiles that depend on the request alone."""
+
+    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
+        report(model.name, 1.0)
+
+    def draw(self, model: Model, request: Request, report: Report) -> list[Picture]:
+        _misbehave(request.prompt)
+        found = re.search(r"sleep:([\d.]+)", request.prompt)
+        pause = float(found[1]) if found else STEP_SECONDS
+        for step in range(request.steps):
+            time.sleep(pause)
+            if not report((step + 1) / request.steps):
+                raise Stopped
+        return [sealed(_tiles(request, seed), model, request, seed) for seed in request.seeds]
+
+
+def _misbehave(prompt: str) -> None:
+    if "crash:segv" in prompt:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "fail:ask" in prompt:
+        raise AskDifferently("This pattern cannot be drawn. Ask for another.")
+    if "fail:transient" in prompt:
+        raise TransientError("The pattern got stuck.")
+    if "fail:give-up" in prompt:
+        raise GiveUp("The pattern engine is out of order.")
+    if "fail:bug" in prompt:
+        raise RuntimeError("a bug with a secret path")
+    if "fail:oom" in prompt:
+        raise MemoryError
+
+
+def _tiles(request: Request, seed: int) -> Image.Image:
+    image = Image.new("RGB", (request.width, request.height))
+    pen = ImageDraw.Draw(image)
+    side = max(8, request.width // 8)
+    for top in range(0, request.height, side):
+        for left in range(0, request.width, side):
+            told = f"{request.prompt}|{seed}|{left}|{top}".encode()
+            colour = tuple(hashlib.sha256(told).digest()[:3])
+            pen.rectangle((left, top, left + side, top + side), fill=colour)
+    return image

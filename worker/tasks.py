@@ -1,0 +1,106 @@
+"""Every function that RQ calls."""
+
+import logging
+import time
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from core.catalog import models
+from core.engine import AskDifferently, EngineError, Picture, Stopped, TransientError
+from core.errors import report
+from core.generations import Generation
+from core.house import House
+from worker.warm import WarmEngine
+
+log = logging.getLogger("drawqueue")
+
+ALLOWED = frozenset({"worker.tasks.generate"})
+PROGRESS_EVERY_SECONDS = 0.3
+BEAT_EVERY_SECONDS = 3.0
+
+
+class DrawingFailed(Exception):
+    """Fails the RQ job too, so that an operator's Requeue means failed → queued."""
+
+
+class Studio:
+    """What a task works with, set once by the worker's process."""
+
+    house: House
+    engine: WarmEngine
+    stop_requested = False
+
+
+def generate(generation_id: int) -> None:
+    """Draw one generation: claim, draw, store, finish. A loser of the claim returns quietly."""
+    house = Studio.house
+    claimed = house.generations.claim(generation_id)
+    if claimed is None:
+        return
+    begun = time.monotonic()
+    try:
+        pictures = _draw(claimed)
+        results = [_store(claimed, index, picture) for index, picture in enumerate(pictures)]
+        house.generations.finish(claimed, results, time.monotonic() - begun)
+    except Stopped:
+        # Cancelled already, or stopped through RQ: then the row does not know yet.
+        if Studio.stop_requested:
+            house.generations.fail(claimed, "An operator stopped this.")
+        return
+    except TransientError as error:
+        house.generations.restart(claimed, str(error))
+    except EngineError as error:
+        house.generations.fail(claimed, str(error))
+        raise DrawingFailed(type(error).__name__) from None
+    except Exception as error:
+        words = "It took too long and was stopped." if _timed_out(error) else (
+            f"Something went wrong. (fault {report('generate failed', error)})"
+        )  # fmt: skip
+        house.generations.fail(claimed, words)
+        raise DrawingFailed(type(error).__name__) from None
+
+
+def _timed_out(error: Exception) -> bool:
+    from rq.timeouts import JobTimeoutException
+
+    return isinstance(error, JobTimeoutException)
+
+
+def _draw(claimed: Generation) -> list[Picture]:
+    model = models().get(claimed.request.model)
+    if model is None:
+        raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
+    told = said = 0.0
+    Studio.stop_requested = False
+
+    def beat(share: float | None) -> bool:
+        nonlocal told, said
+        if Studio.stop_requested:
+            return False
+        moment = time.monotonic()
+        if share is None and moment - said < BEAT_EVERY_SECONDS:
+            return True
+        show = share is not None and (moment - told > PROGRESS_EVERY_SECONDS or share >= 1)
+        if show:
+            told = moment
+        said = moment
+        try:
+            return Studio.house.queue.beat(claimed.id, claimed.attempt, share if show else None)
+        except RedisError as error:
+            # Redis away for a moment: keep drawing, the row decides at the end.
+            log.warning("no beat for #%d: %s", claimed.id, type(error).__name__)
+            return True
+
+    return Studio.engine.draw(model, claimed.request, beat)
+
+
+def _store(claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
+    key = Studio.house.media.save(claimed.id, f"{index + 1}.png", picture.png)
+    return {
+        "key": key,
+        "seed": picture.seed,
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": len(picture.png),
+    }

@@ -1,0 +1,200 @@
+"""One engine process that keeps its pipelines warm, and the parent's end of it.
+
+The parent knows no torch: a crash, an endless loop or a leak in a drawing takes this process
+along and nothing else. It dies with its parent.
+"""
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from core import engine
+from core.catalog import Model, Request
+from core.engine import EngineError, Picture, Stopped, TransientError
+from core.errors import report as report_fault
+
+log = logging.getLogger("drawqueue")
+
+STOP_GRACE_SECONDS = 20
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+
+
+def die_with_parent(parent: int) -> None:
+    """Let Linux end this process with its parent; elsewhere the pipe's end does."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the child is asked to do."""
+
+    model: Model
+    request: Request | None
+
+
+def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
+    die_with_parent(parent)
+    # Ctrl-C reaches the whole group; the parent decides what becomes of the drawing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    from worker import engines
+
+    made: dict[str, engine.Engine] = {}
+    while True:
+        try:
+            work: Work = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if work.model.engine not in made:
+                made[work.model.engine] = engines.make(
+                    work.model.engine, device, threads, memory_gb
+                )
+            artist = made[work.model.engine]
+            artist.load(work.model, lambda name, share: pipe.send(("loading", (name, share))))
+            if work.request is None:
+                pipe.send(("done", []))
+                continue
+
+            def report(share: float) -> bool:
+                pipe.send(("progress", share))
+                # A stop is the only thing the parent says while a drawing runs.
+                if pipe.poll():
+                    pipe.recv()
+                    return False
+                return True
+
+            pipe.send(("done", artist.draw(work.model, work.request, report)))
+        except EngineError as error:
+            pipe.send(("error", error))
+        except MemoryError as error:
+            fault = report_fault("out of memory", error)
+            pipe.send(("error", engine.AskDifferently(
+                f"This machine ran out of memory. Ask for a smaller picture. (fault {fault})"
+            )))  # fmt: skip
+        except Exception as error:  # A bug of an engine must not end the warm process.
+            fault = report_fault("the engine failed", error)
+            pipe.send(("error", engine.GiveUp(
+                f"Something went wrong while drawing. (fault {fault})"
+            )))  # fmt: skip
+
+
+class WarmEngine:
+    """The parent's end: starts the engine process when needed, and talks to it."""
+
+    def __init__(self, device: str, threads: int, memory_gb: float) -> None:
+        self._settings = (device, threads, memory_gb)
+        self._process: Any = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def _ready(self) -> Connection:
+        if self._pipe and self._process.is_alive():
+            return self._pipe
+        self.kill()
+        # Spawned, not forked: CUDA forbids fork after it was initialised, and threads run here.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_child, args=(theirs, os.getpid(), *self._settings), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._pipe = ours
+        return ours
+
+    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
+        """Load a model ahead of the first drawing. Raises EngineError."""
+        self._talk(Work(model, None), lambda _share: True, report)
+
+    def draw(
+        self, model: Model, request: Request, beat: Callable[[float | None], bool]
+    ) -> list[Picture]:
+        """Draw; `beat` hears the share at each step (None: still there) and says whether to go on.
+
+        Raises EngineError; TransientError when the process died.
+        """
+        return self._talk(Work(model, request), beat, lambda _name, _share: None)
+
+    def _talk(
+        self, work: Work, beat: Callable[[float | None], bool],
+        loading: Callable[[str, float], None],
+    ) -> list[Picture]:  # fmt: skip
+        pipe = self._ready()
+        stopping = 0.0
+        try:
+            pipe.send(work)
+            while True:
+                share: float | None = None
+                if pipe.poll(1.0):
+                    kind, value = pipe.recv()
+                    if kind == "done":
+                        return list(value)
+                    if kind == "error":
+                        raise value
+                    if kind == "loading":
+                        loading(*value)
+                    if kind == "progress":
+                        share = value
+                elif stopping:
+                    stopping += 1.0
+                if not stopping and not beat(share):
+                    pipe.send("stop")
+                    stopping = 1.0
+                if stopping > STOP_GRACE_SECONDS:
+                    self.kill()
+                    raise Stopped
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            code = None
+            if self._process:
+                self._process.join(5)
+                code = self._process.exitcode
+            self.kill()
+            log.warning("the engine process died (exit %s); the next drawing starts another", code)
+            raise TransientError("The engine crashed while drawing this.") from error
+        except EngineError:
+            raise
+        except BaseException:
+            # A time-out or shutdown struck mid-drawing: the answer under way belongs to nobody.
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Stop the drawing under way, keeping the process warm when it answers soon."""
+        if self._pipe is None:
+            return
+        try:
+            self._pipe.send("stop")
+            waited = 0.0
+            while waited < STOP_GRACE_SECONDS:
+                if self._pipe.poll(0.5):
+                    if self._pipe.recv()[0] in ("done", "error"):
+                        return
+                else:
+                    waited += 0.5
+        except (EOFError, OSError):
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End the engine process now."""
+        if self._process and self._process.is_alive():
+            self._process.kill()
+            self._process.join(5)
+        if self._pipe:
+            self._pipe.close()
+        self._pipe = self._process = None
