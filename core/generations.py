@@ -311,6 +311,16 @@ class Generations:
             ).all()
         return [_generation(row) for row in rows]
 
+    def place(self, generation: Generation, message: str) -> None:
+        """Note which message is the generation's card, and what it showed when it was sent."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(generations)
+                .where(generations.c.id == generation.id)
+                .values(message=message, shown_version=generation.version, undeliverable=None)
+            )
+        self._publish(generation.id)
+
     def lease(self, generation_id: int, editor: str) -> bool:
         """Become the one editor of a card for a short while; whether that was granted."""
         moment = now()

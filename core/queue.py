@@ -16,6 +16,8 @@ from rq.serializers import JSONSerializer
 QUEUE = "draw"
 TASK = "worker.tasks.generate"
 EPOCH = "drawqueue:epoch"
+STARTING = "drawqueue:starting"
+STARTING_SECONDS = 600
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
 KEEP_JOB_SECONDS = 24 * 3600
@@ -103,13 +105,21 @@ class WorkQueue:
         found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
         return float(found) if found else 0.0
 
+    def starting(self, yes: bool) -> None:
+        """Say that a worker is loading its model, and so is as good as on line."""
+        if yes:
+            self.redis.set(STARTING, 1, ex=STARTING_SECONDS)
+        else:
+            self.redis.delete(STARTING)
+
     def length(self) -> int:
         """How many drawings stand in line."""
         return int(self.redis.llen(self.rq.key))
 
     def workers(self) -> int:
         """How many workers are on line."""
-        return int(Worker.count(queue=self.rq))
+        loading = int(self.redis.exists(STARTING))
+        return max(loading, int(Worker.count(queue=self.rq)))
 
     def standing(self, generation: int, attempt: int) -> Standing | None:
         """Place and estimate of a queued drawing, or None when it stands in no line."""

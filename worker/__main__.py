@@ -20,6 +20,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job
 from rq.queue import Queue
 
+from bots.poster import run_in_thread
 from core.catalog import Model, missing_starter, models
 from core.engine import EngineError
 from core.house import House, open_house
@@ -101,7 +102,10 @@ def main() -> int:
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
+    run_in_thread(house)
+    house.queue.starting(True)
     _warm_up(Studio.engine, next(iter(models().values())))
+    house.queue.starting(False)
     worker = DrawingWorker(
         [house.queue.rq],
         # RQ refuses a name until an earlier worker's key of that name has expired.

@@ -200,13 +200,15 @@ def test_the_page(real: Running, width: int, scheme: str, tmp_path: Path) -> Non
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
         page.goto(real.address)
-        nasty = "<img src=x onerror=alert(1)> a red crown on a blue background"
+        nasty = f"<img src=x onerror=alert({width})> a red crown on a blue background"
         page.get_by_role("textbox").fill(f"/imagine {nasty} --seed 7")
         page.get_by_role("button", name="Send").click()
-        card = page.locator(".card").last
+        card = page.locator(".card").filter(has_text=f"alert({width})")
         expect(card.locator(".prompt")).to_contain_text("<img src=x")
         expect(card.locator("img")).to_be_visible(timeout=30_000)
         expect(card.locator(".status")).to_contain_text("done in")
+        box = card.locator("img").bounding_box()
+        assert box and abs(box["width"] / box["height"] - 1) < 0.02, "not stretched"
         expect(card.get_by_role("button", name="Retry")).to_be_visible()
         page.screenshot(path=shots / f"web-{width}-{scheme}.png")
         card.locator(".pictures button").first.click()

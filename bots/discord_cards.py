@@ -1,0 +1,191 @@
+"""Card → Discord message. Discord's limits live here and nowhere else."""
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import discord
+import yarl
+
+from bots.pictures import fitted
+from bots.poster import Budget, Gone, Later
+from core.cards import Card
+from core.generations import Generation
+from core.lifecycle import State
+from core.settings import Discord, read
+
+# discord/discord-api-docs: resources/message.mdx, components/reference.mdx, reference.mdx
+CONTENT = 2000
+DESCRIPTION = 4096
+FOOTER = 2048
+ALT = 1024
+FILE_BYTES = 10 * 1024 * 1024
+TOKEN_SECONDS = 15 * 60
+TOKEN_MARGIN = 30
+PREFIX = "dq:"
+
+COLOURS = {
+    State.QUEUED: 0x6B7280,
+    State.GENERATING: 0x5865F2,
+    State.WAITING: 0x6B7280,
+    State.DONE: 0x22A06B,
+    State.FAILED: 0xD97706,
+    State.CANCELLED: 0x6B7280,
+}
+STYLES = {"cancel": discord.ButtonStyle.secondary, "retry": discord.ButtonStyle.primary}
+NOBODY = discord.AllowedMentions.none()
+
+
+def point_at_proxies() -> None:
+    """Use the host's HTTP and gateway proxies where the settings name them."""
+    settings = read(Discord)
+    logging.getLogger("discord").setLevel(logging.WARNING)
+    # No voice here: nobody needs to be told which library of it is missing.
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
+    if settings.api_url:
+        discord.http.Route.BASE = settings.api_url.rstrip("/")
+    if settings.gateway_url:
+        discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(settings.gateway_url)
+
+
+def cut(text: str, limit: int) -> str:
+    """Text of at most `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def embed(card: Card, picture: str | None) -> discord.Embed:
+    """The card's body: the prompt as plain words, which ping nobody."""
+    shown = discord.utils.escape_markdown(discord.utils.escape_mentions(card.prompt))
+    if card.notice:
+        shown = f"{cut(shown, DESCRIPTION - len(card.notice) - 2)}\n\n{card.notice}"
+    made = discord.Embed(description=cut(shown, DESCRIPTION), colour=COLOURS[card.state])
+    made.set_footer(text=cut(f"#{card.generation} · {card.details}", FOOTER))
+    if picture:
+        made.set_image(url=f"attachment://{picture}")
+    return made
+
+
+def bar(card: Card) -> str:
+    """The status line, with a bar of ten while generating."""
+    if card.state != State.GENERATING:
+        return card.status
+    full = round(card.progress * 10)
+    return f"{card.status}\n`{'█' * full}{'░' * (10 - full)}`"
+
+
+def view(card: Card) -> discord.ui.View:
+    """The card's buttons; what they do is found from their id alone."""
+    made = discord.ui.View(timeout=None)
+    for button in card.buttons:
+        made.add_item(
+            discord.ui.Button(
+                label=button.label,
+                custom_id=PREFIX + button.id,
+                style=STYLES.get(button.action, discord.ButtonStyle.secondary),
+            )
+        )
+    return made
+
+
+def message(card: Card, picture: bytes | None, limit: int = FILE_BYTES) -> dict[str, Any]:
+    """The arguments of an edit that shows the card, attachments replaced."""
+    files = []
+    name = None
+    if picture:
+        name, data = fitted(picture, limit)
+        files = [discord.File(io.BytesIO(data), filename=name, description=cut(card.alt, ALT))]
+    return {
+        "content": bar(card),
+        "embed": embed(card, name),
+        "attachments": files,
+        "view": view(card),
+        "allowed_mentions": NOBODY,
+    }
+
+
+class DiscordDrawer:
+    """Edits cards by the interaction's token while it lives, then as the bot."""
+
+    platform = "discord"
+    # About five creates and edits in five seconds a channel: two are left to finals and answers.
+    budget = Budget(3, 5)
+
+    def __init__(self) -> None:
+        self.client: discord.Client | None = None
+
+    async def open(self) -> None:
+        point_at_proxies()
+        # Never connected to the gateway; `guilds` only quiets a warning.
+        self.client = discord.Client(intents=discord.Intents(guilds=True))
+        try:
+            await self.client.login(read(Discord).token.get_secret_value())
+        except discord.LoginFailure:
+            raise Later(300) from None
+        except (discord.HTTPException, OSError):
+            raise Later(5) from None
+
+    async def close(self) -> None:
+        if self.client:
+            await self.client.close()
+
+    def chat(self, generation: Generation) -> str:
+        return str(generation.address.get("channel", ""))
+
+    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
+        address = generation.address
+        assert self.client and generation.message
+        values = message(card, picture, int(address.get("limit") or FILE_BYTES))
+        try:
+            if self._token_lives(address):
+                hook = discord.Webhook.partial(
+                    int(address["application"]), str(address["token"]), client=self.client
+                )
+                await asyncio.wait_for(hook.edit_message(int(generation.message), **values), 60)
+            else:
+                await asyncio.wait_for(self._partial(generation).edit(**values), 60)
+        except (discord.NotFound, discord.Forbidden) as error:
+            raise Gone(f"Discord answers {error.status} ({error.code})") from error
+        except discord.RateLimited as error:
+            raise Later(error.retry_after) from error
+        except discord.HTTPException as error:
+            if error.code == 30046:
+                # Edits of messages older than an hour are capped.
+                raise Later(30) from error
+            if error.code == 50027:
+                # Another bot's clock: the token died early, so speak as the bot.
+                try:
+                    await self._partial(generation).edit(**values)
+                except (discord.NotFound, discord.Forbidden) as late:
+                    raise Gone(f"Discord answers {late.status} ({late.code})") from late
+                return
+            raise Later(5) from error
+        except (OSError, TimeoutError) as error:
+            raise Later(5) from error
+
+    async def mention(self, generation: Generation) -> None:
+        assert self.client
+        try:
+            await self._partial(generation).reply(
+                f"<@{generation.asker}> your picture is here.",
+                allowed_mentions=discord.AllowedMentions(
+                    users=[discord.Object(int(generation.asker))], replied_user=False
+                ),
+            )
+        except discord.HTTPException:
+            # A courtesy: the card itself is there.
+            return
+
+    def _partial(self, generation: Generation) -> discord.PartialMessage:
+        assert self.client and generation.message
+        channel = self.client.get_partial_messageable(int(generation.address["channel"]))
+        return channel.get_partial_message(int(generation.message))
+
+    @staticmethod
+    def _token_lives(address: Mapping[str, Any]) -> bool:
+        return (
+            bool(address.get("token"))
+            and time.time() < float(address.get("until", 0)) - TOKEN_MARGIN
+        )

@@ -1,0 +1,314 @@
+"""The Discord bot: what comes in. Acknowledged at once, then handed to core in a thread."""
+
+import argparse
+import asyncio
+import inspect
+import logging
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from bots import discord_cards
+from bots.discord_cards import CONTENT, NOBODY, PREFIX, TOKEN_SECONDS, cut, message
+from bots.poster import Poster, picture_of
+from core import catalog, commands
+from core.cards import Card, pressed
+from core.commands import COMMANDS, Ask, Command, Reply
+from core.errors import UserError, report
+from core.generations import Asker, Generation
+from core.house import House, open_house
+from core.options import OPTIONS, Option, validate
+from core.settings import Discord, read
+
+log = logging.getLogger("drawqueue")
+
+THREADS = 32
+CHOICES = 25
+HELP = 100
+UNREACHABLE = (
+    "I cannot edit messages here later than 15 minutes after you asked. "
+    "If it takes longer, fetch the picture with /show."
+)
+
+Interaction = discord.Interaction[Any]
+
+
+class Bot(discord.Client):
+    """The gateway connection, the commands made from the table, and this process's poster."""
+
+    def __init__(self, house: House) -> None:
+        # Slash commands need no privileged intent.
+        super().__init__(intents=discord.Intents(guilds=True), allowed_mentions=NOBODY)
+        self.house = house
+        self.tree = app_commands.CommandTree(
+            self,
+            allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
+            allowed_contexts=app_commands.AppCommandContext(
+                guild=True, dm_channel=True, private_channel=True
+            ),
+        )
+        for command in COMMANDS:
+            for name in (command.name, *command.aliases):
+                if name != "start":  # Telegram's word for help.
+                    self.tree.add_command(_slash(self, command, name))
+        self.add_dynamic_items(CardButton)
+        self._poster: asyncio.Task[None] | None = None
+
+    async def setup_hook(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        catalog.models()  # autocomplete answers from memory
+        await self.tree.sync()
+        drawer = discord_cards.DiscordDrawer()
+        self._poster = asyncio.create_task(Poster(self.house, [drawer]).run())
+
+    async def on_ready(self) -> None:
+        log.info("on line as %s", self.user)
+
+    async def close(self) -> None:
+        if self._poster:
+            self._poster.cancel()
+        await super().close()
+
+
+class CardButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]], template=re.escape(PREFIX) + "(?P<what>.+)"
+):
+    """Any button of any card, rebuilt from its id after any restart."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(discord.ui.Button(label=what.split(":")[0], custom_id=PREFIX + what))
+        self.what = what
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str]
+    ) -> "CardButton":
+        return cls(match["what"])
+
+    async def callback(self, interaction: Interaction) -> None:
+        try:
+            action, number = pressed(self.what)
+        except UserError as error:
+            await interaction.response.send_message(str(error), ephemeral=True)
+            return
+        # Answered before the database is asked: it may be slow, Discord waits three seconds.
+        await interaction.response.defer()
+        bot = interaction.client
+
+        def work() -> Reply:
+            return commands.press(bot.house, action, number, _ask(interaction, {}))
+
+        try:
+            reply = await asyncio.to_thread(work)
+        except UserError as error:
+            await interaction.followup.send(cut(str(error), CONTENT), ephemeral=True)
+            return
+        except Exception as error:
+            fault = report(f"button {action} failed", error)
+            await interaction.followup.send(_sorry(fault), ephemeral=True)
+            return
+        if reply.generation and reply.fresh:
+
+            async def send(values: dict[str, Any]) -> discord.Message:
+                files = values.pop("attachments")
+                return await interaction.followup.send(**values, files=files, wait=True)
+
+            await _send(bot, reply.generation, interaction.filesize_limit, send)
+
+
+def _asker(interaction: Interaction) -> Asker:
+    user = interaction.user
+    bare = Asker("discord", str(user.id), user.display_name)
+    moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
+    if moderator or interaction.client.house.moderates(bare):
+        return Asker("discord", str(user.id), user.display_name, moderator=True)
+    return bare
+
+
+def _reachable(interaction: Interaction) -> bool:
+    """Whether the bot itself can edit here once the token is dead."""
+    if interaction.guild_id is None:
+        return interaction.context.dm_channel or interaction.is_guild_integration()
+    may = interaction.app_permissions
+    return interaction.is_guild_integration() and may.view_channel and may.send_messages
+
+
+def _ask(interaction: Interaction, given: dict[str, Any]) -> Ask:
+    address = {
+        "channel": str(interaction.channel_id),
+        "guild": str(interaction.guild_id or ""),
+        "application": str(interaction.application_id),
+        "token": interaction.token,
+        "until": time.time() + TOKEN_SECONDS,
+        "limit": interaction.filesize_limit,
+        "reachable": _reachable(interaction),
+    }
+    return Ask(_asker(interaction), str(interaction.id), address, given)
+
+
+def _sorry(fault: str) -> str:
+    return f"Something went wrong here. Please try again; if it stays, quote fault {fault}."
+
+
+async def _send(
+    bot: Bot, generation: Generation, limit: int,
+    send: Callable[[dict[str, Any]], Awaitable[discord.Message]], *, note: bool = True,
+) -> Card:  # fmt: skip
+    """Send a card and store where it is, so that any poster can redraw it."""
+
+    card = await asyncio.to_thread(bot.house.card, generation)
+    picture = await asyncio.to_thread(picture_of, bot.house, card)
+    sent = await send(message(card, picture, limit))
+    if note:
+        await asyncio.to_thread(bot.house.generations.place, generation, str(sent.id))
+    return card
+
+
+async def _run(interaction: Interaction, command: Command, given: dict[str, Any]) -> None:
+    bot = interaction.client
+    if command.takes == "options":
+        try:
+            # Faults are found from memory, so that they are told to the asker alone.
+            catalog.settle(validate(given), 0)
+        except UserError as error:
+            await interaction.response.send_message(cut(str(error), CONTENT), ephemeral=True)
+            return
+    public = command.name in ("imagine", "retry", "show")
+    await interaction.response.defer(ephemeral=not public)
+    try:
+        reply = await asyncio.to_thread(
+            commands.run, bot.house, command.name, _ask(interaction, given)
+        )
+    except UserError as error:
+        await _alone(interaction, str(error), public)
+        return
+    except Exception as error:
+        await _alone(interaction, _sorry(report(f"/{command.name} failed", error)), public)
+        return
+    made = reply.generation
+    if made is None:
+        await interaction.edit_original_response(content=cut(reply.text, CONTENT))
+    elif not reply.fresh:
+        await _alone(interaction, f"#{made.id} is {made.state}.", public)
+    else:
+
+        async def edit(values: dict[str, Any]) -> discord.Message:
+            return await interaction.edit_original_response(**values)
+
+        shown = command.name == "show"
+        card = await _send(bot, made, interaction.filesize_limit, edit, note=not shown)
+        if card.live and not _reachable(interaction):
+            await interaction.followup.send(UNREACHABLE, ephemeral=True)
+
+
+async def _alone(interaction: Interaction, words: str, public: bool) -> None:
+    """Tell the asker alone, also where a public answer was already promised."""
+    if public:
+        await interaction.delete_original_response()
+    await interaction.followup.send(cut(words, CONTENT), ephemeral=True)
+
+
+def _annotation(option: Option) -> Any:
+    low, high = option.minimum, option.maximum
+    if option.kind is int and low is not None and high is not None:
+        return app_commands.Range[int, int(low), int(high)]
+    if option.kind is float and low is not None and high is not None:
+        return app_commands.Range[float, low, high]
+    return option.kind
+
+
+def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, Any, Any]:
+    """A slash command derived from the table, its typed options from theirs."""
+
+    async def callback(interaction: Interaction, **given: Any) -> None:
+        await _run(interaction, command, given)
+
+    parameters = [
+        inspect.Parameter(
+            "interaction", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=discord.Interaction
+        )
+    ]
+    about: dict[str, str] = {}
+    if command.takes == "options":
+        for option in OPTIONS:
+            missing = inspect.Parameter.empty if option.required else None
+            kind = _annotation(option)
+            parameters.append(
+                inspect.Parameter(
+                    option.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=missing,
+                    annotation=kind
+                    if option.required
+                    else kind | None
+                    if isinstance(kind, type)
+                    else _optional(kind),
+                )
+            )
+            about[option.name] = cut(option.help, HELP)
+    if command.takes == "id":
+        parameters.append(
+            inspect.Parameter(
+                "id", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None
+            )
+        )
+        about["id"] = "The picture's number."
+    callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    made: app_commands.Command[Any, Any, Any] = app_commands.Command(
+        name=name,
+        description=cut(command.summary, HELP),
+        callback=callback,  # type: ignore[arg-type]
+    )
+    for word, text in about.items():
+        made._params[word].description = text
+    if command.takes == "options":
+        made.autocomplete("model")(_complete(lambda: list(catalog.models())))
+        sampler = next(option for option in OPTIONS if option.name == "sampler")
+        made.autocomplete("sampler")(_complete(lambda: list(sampler.choices)))
+    return made
+
+
+def _optional(kind: Any) -> Any:
+    import typing
+
+    return typing.Optional[kind]  # noqa: UP045 — a Range is no type that `|` takes
+
+
+def _complete(
+    names: Callable[[], list[str]],
+) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
+    async def complete(_interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
+        found = [name for name in names() if typed.lower() in name.lower()]
+        return [app_commands.Choice(name=name[:100], value=name[:100]) for name in found[:CHOICES]]
+
+    return complete
+
+
+def main() -> int:
+    """Run the bot until stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        return 0
+    logging.basicConfig(level=logging.INFO, format="discord: %(message)s")
+    token = read(Discord).token.get_secret_value()
+    if not token:
+        log.error("Set DISCORD_TOKEN in .env; the README says how to get one.")
+        return 1
+    discord_cards.point_at_proxies()
+    try:
+        Bot(open_house()).run(token, log_handler=None)
+    except discord.LoginFailure:
+        log.error("Discord refuses DISCORD_TOKEN. Make a new one and put it into .env.")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

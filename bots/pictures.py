@@ -1,0 +1,47 @@
+"""Pictures as chats take them: several as one grid, and small enough."""
+
+import io
+import math
+
+from PIL import Image
+
+GAP = 4
+
+
+def grid(pictures: list[bytes]) -> bytes:
+    """Several PNGs of one size as one, row by row; a single one comes back untouched."""
+    if len(pictures) == 1:
+        return pictures[0]
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
+    width, height = images[0].size
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * (width + GAP), index // columns * (height + GAP)))
+    out = io.BytesIO()
+    sheet.save(out, "PNG", compress_level=4)
+    return out.getvalue()
+
+
+def fitted(data: bytes, limit: int) -> tuple[str, bytes]:
+    """A file name and bytes of at most `limit` bytes: as it is, else WebP, else smaller.
+
+    Raises ValueError when even a thumbnail is too large.
+    """
+    if len(data) <= limit:
+        return "picture.png", data
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    for quality in (95, 85, 70):
+        out = io.BytesIO()
+        image.save(out, "WEBP", quality=quality)
+        if out.tell() <= limit:
+            return "picture.webp", out.getvalue()
+    for share in (2, 4, 8):
+        out = io.BytesIO()
+        image.resize((max(1, image.width // share), max(1, image.height // share))).save(
+            out, "WEBP", quality=80
+        )
+        if out.tell() <= limit:
+            return "picture.webp", out.getvalue()
+    raise ValueError("no size of this picture fits")

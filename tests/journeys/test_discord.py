@@ -1,0 +1,180 @@
+"""Discord, end to end: the real bot and worker against a wire-level Discord on loopback."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT, Running, running
+from tests.journeys.test_web import children
+
+CHANNEL = "200"
+ANN, BOB = "501", "502"
+MANAGE_MESSAGES = 1 << 13
+
+
+@dataclass
+class Discord:
+    """What a person does in Discord, and what they see."""
+
+    door: httpx.Client
+    drawqueue: Running
+
+    def command(self, name: str, user: str = ANN, **options: Any) -> str:
+        answer = self.door.post("/control/command", json={
+            "name": name, "options": options, "user_id": user, "channel_id": CHANNEL,
+        })  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["interaction_id"])
+
+    def press(self, message: str, label: str, user: str = ANN, permissions: int = 0) -> str:
+        answer = self.door.post("/control/press", json={
+            "message_id": message, "channel_id": CHANNEL, "label": label, "user_id": user,
+            "permissions": str(permissions),
+        })  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["interaction_id"])
+
+    def interaction(self, id_: str) -> dict[str, Any]:
+        return dict(self.door.get(f"/control/interaction/{id_}").json())
+
+    def messages(self) -> list[dict[str, Any]]:
+        found = self.door.get("/control/messages", params={"channel_id": CHANNEL}).json()
+        return list(found["messages"] if isinstance(found, dict) else found)
+
+    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.1)
+        log = self.drawqueue.log.read_text()[-3000:]
+        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
+
+    def card(self, prompt: str, words: str, seconds: float = 40) -> dict[str, Any]:
+        """The message about a prompt once its newest version says these words."""
+
+        def find() -> dict[str, Any] | None:
+            for message in reversed(self.messages()):
+                last = message["versions"][-1]
+                told = " ".join(e.get("description") or "" for e in last["embeds"])
+                if prompt in told and words in last["content"]:
+                    return message
+            return None
+
+        return dict(self.until(find, seconds))
+
+
+@pytest.fixture(scope="module")
+def discord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discord]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.servers.discord_server", "--port", "0", "--token", "TEST"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout
+    address = server.stdout.readline().split()[1]
+    with (
+        contextlib.closing(httpx.Client(base_url=address, timeout=15)) as door,
+        running(
+            tmp_path_factory.mktemp("discord") / "home",
+            DRAWQUEUE_MODEL="pattern",
+            DISCORD_TOKEN="TEST",
+            DISCORD_API_URL=f"{address}/api/v10",
+            DISCORD_GATEWAY_URL=address.replace("http", "ws") + "/gateway",
+        ) as drawqueue,
+    ):
+        made = Discord(door, drawqueue)
+        made.until(lambda: "on line as" in drawqueue.log.read_text())
+        yield made
+    server.terminate()
+    server.wait()
+
+
+def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
+    asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=15, seed=7)
+    done = discord.card("a lighthouse", "done in")
+    assert discord.interaction(asked)["acked"] < 3
+    told = [version["content"] for version in done["versions"]]
+    assert any("generating" in words for words in told)
+    last = done["versions"][-1]
+    assert "seed 7" in last["embeds"][0]["footer"]["text"]
+    picture = last["attachments"][0]
+    assert picture["width"] == picture["height"] == 256
+    assert "a lighthouse" in picture["description"]
+    png = Image.open(io.BytesIO(httpx.get(picture["url"]).content))
+    assert "Seed: 7" in png.info["parameters"]
+    assert not discord.door.get("/control/calls", params={"unknown": 1}).json()
+
+
+def test_buttons(discord: Discord) -> None:
+    discord.command("draw", prompt="a long one sleep:0.5", steps=100)
+    going = discord.card("a long one", "generating")
+    refused = discord.press(going["id"], "Cancel", user=BOB)
+    discord.until(
+        lambda: "Only the person who asked" in str(discord.interaction(refused)["followups"])
+    )
+    discord.press(going["id"], "Cancel", user=BOB, permissions=MANAGE_MESSAGES)
+    stopped = discord.card("a long one", "cancelled")
+    assert stopped["id"] == going["id"]
+    discord.press(stopped["id"], "Retry")
+    again = discord.card("a long one", "generating")
+    assert again["id"] == going["id"], "the same card"
+    discord.press(again["id"], "Cancel")
+    discord.card("a long one", "cancelled")
+    discord.command("generate", prompt="a quick one")
+    done = discord.card("a quick one", "done in")
+    before = len(discord.messages())
+    discord.press(done["id"], "🎲 New seed")
+    discord.until(lambda: len(discord.messages()) == before + 1)
+
+
+def test_faults_are_told_to_the_asker_alone(discord: Discord) -> None:
+    asked = discord.command("imagine", prompt="a fox", model="nope", sampler="magic")
+    answer = discord.until(lambda: discord.interaction(asked).get("ack_data"))
+    assert "“sampler”" in answer["content"] and answer["flags"] & 64
+    asked = discord.command("show", id="99999")
+    discord.until(lambda: "no #99999" in str(discord.interaction(asked)["followups"]))
+
+
+def test_a_nasty_prompt_pings_nobody(discord: Discord) -> None:
+    discord.command("imagine", prompt=f"@everyone <@{BOB}> **bold** [x](http://a.example) quiet")
+    done = discord.card("quiet", "done in")
+    for version in done["versions"]:
+        assert not any(version["pings"].values()) if version["pings"] else True
+
+
+def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
+    discord.command("imagine", prompt="a late one sleep:0.3", steps=12)
+    discord.card("a late one", "generating")
+    discord.door.post("/control/clock", json={"advance": 16 * 60})
+    done = discord.card("a late one", "done in", seconds=60)
+    assert done["versions"][-1]["route"] == "channel"
+
+
+def test_buttons_work_after_the_bot_was_killed(discord: Discord) -> None:
+    discord.command("imagine", prompt="a survivor")
+    done = discord.card("a survivor", "done in")
+    os.kill(children(discord.drawqueue)["bots.discord_chat"], signal.SIGKILL)
+    discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") >= 2)
+    before = len(discord.messages())
+    discord.press(done["id"], "Retry")
+    discord.until(lambda: len(discord.messages()) == before + 1)
+
+
+def test_models_are_completed_from_memory(discord: Discord) -> None:
+    answer = discord.door.post("/control/autocomplete", json={
+        "name": "imagine", "focused": "sampler", "value": "karras", "user_id": ANN,
+        "channel_id": CHANNEL,
+    }).json()  # fmt: skip
+    assert {"DPM++ 2M Karras"} <= {choice["value"] for choice in answer["choices"]}
+    assert answer["after"] < 1
