@@ -22,7 +22,7 @@ from core.errors import report
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import FINAL
-from core.settings import Chat, Discord, read
+from core.settings import Chat, Discord, Telegram, read
 
 log = logging.getLogger("drawqueue")
 
@@ -206,6 +206,10 @@ def drawers() -> list[Drawer]:
         from bots.discord_cards import DiscordDrawer
 
         found.append(DiscordDrawer())
+    if read(Telegram).token.get_secret_value():
+        from bots.telegram_cards import TelegramDrawer
+
+        found.append(TelegramDrawer())
     return found
 
 

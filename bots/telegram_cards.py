@@ -1,0 +1,227 @@
+"""Card → Telegram message. Telegram's limits live here and nowhere else."""
+
+import html
+import io
+import logging
+from typing import Any
+
+from PIL import Image
+from telegram import (
+    Bot,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    InputMediaDocument,
+    InputMediaPhoto,
+    LinkPreviewOptions,
+    Message,
+    ReplyParameters,
+)
+from telegram.constants import FileSizeLimit, MessageLimit
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Forbidden,
+    InvalidToken,
+    NetworkError,
+    RetryAfter,
+    TelegramError,
+)
+from telegram.request import HTTPXRequest
+
+from bots.poster import Budget, Gone, Later
+from core.cards import Card
+from core.generations import Generation
+from core.lifecycle import State
+from core.settings import Telegram, read
+
+# A photo's sides together and their ratio (python-telegram-bot: Bot.send_photo).
+SIDES = 10_000
+RATIO = 20
+NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
+NOT_MODIFIED = "message is not modified"
+LOST = (
+    "message to edit not found",
+    "message can't be edited",
+    "chat not found",
+    "message_id_invalid",
+)
+
+
+def body(card: Card, limit: int) -> str:
+    """The card as HTML of at most `limit` characters, a person's words escaped."""
+    head = f"<b>{html.escape(status(card))}</b>"
+    tail = f"#{card.generation} · {html.escape(card.details)}"
+    if card.notice:
+        tail = f"{html.escape(card.notice)}\n{tail}"
+    # Counted as if nothing were markup, which only ever leaves room to spare.
+    room = max(0, limit - len(card.notice) - len(card.details) - len(status(card)) - 40)
+    prompt = card.prompt if _units(card.prompt) <= room else _cut(card.prompt, room)
+    return f"{head}\n{html.escape(prompt)}\n<i>{tail}</i>"
+
+
+def _units(text: str) -> int:
+    """Length as Telegram counts it, in UTF-16 units."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _cut(text: str, room: int) -> str:
+    kept = text.encode("utf-16-le")[: max(0, room - 1) * 2].decode("utf-16-le", "ignore")
+    return kept + "…"
+
+
+def status(card: Card) -> str:
+    """The status line, with a bar of ten while generating."""
+    if card.state != State.GENERATING:
+        return card.status
+    full = round(card.progress * 10)
+    return f"{card.status} {'▰' * full}{'▱' * (10 - full)}"
+
+
+def keyboard(card: Card) -> InlineKeyboardMarkup:
+    """The card's buttons."""
+    row = [InlineKeyboardButton(one.label, callback_data=one.id) for one in card.buttons]
+    return InlineKeyboardMarkup([row])
+
+
+def text(card: Card) -> dict[str, Any]:
+    """The arguments of a text message that shows the card."""
+    return {
+        "text": body(card, MessageLimit.MAX_TEXT_LENGTH),
+        "parse_mode": "HTML",
+        "reply_markup": keyboard(card),
+        "link_preview_options": NO_PREVIEW,
+    }
+
+
+def media(card: Card, picture: bytes) -> InputMediaPhoto | InputMediaDocument:
+    """The picture as a photo, or as a document where Telegram takes no such photo."""
+    width, height = Image.open(io.BytesIO(picture)).size
+    photo = (
+        len(picture) <= FileSizeLimit.PHOTOSIZE_UPLOAD
+        and width + height <= SIDES
+        and max(width, height) <= RATIO * min(width, height)
+    )
+    caption = body(card, MessageLimit.CAPTION_LENGTH)
+    if photo:
+        return InputMediaPhoto(picture, caption=caption, parse_mode="HTML", filename="picture.png")
+    return InputMediaDocument(picture, caption=caption, parse_mode="HTML", filename="picture.png")
+
+
+def connect() -> Bot:
+    """A bot as the settings say; nothing is contacted yet."""
+    settings = read(Telegram)
+    # Its lines name request addresses, and those carry the token.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return Bot(
+        settings.token.get_secret_value(),
+        base_url=settings.api_url,
+        base_file_url=settings.file_url,
+        request=HTTPXRequest(connection_pool_size=16, media_write_timeout=60),
+    )
+
+
+def later(error: RetryAfter) -> Later:
+    """The silence Telegram asks for."""
+    wait = error.retry_after
+    return Later(wait if isinstance(wait, int | float) else wait.total_seconds())
+
+
+class TelegramDrawer:
+    """Edits cards: text while they move, turned into the photo when they are done."""
+
+    platform = "telegram"
+    # 20 a minute in a group: a third is left to finals and answers.
+    budget = Budget(13, 60)
+
+    def __init__(self, bot: Bot | None = None) -> None:
+        self.bot = bot or connect()
+
+    async def open(self) -> None:
+        try:
+            await self.bot.initialize()
+        except InvalidToken:
+            raise Later(300) from None
+        except TelegramError:
+            raise Later(5) from None
+
+    async def close(self) -> None:
+        await self.bot.shutdown()
+
+    def chat(self, generation: Generation) -> str:
+        return str(generation.address["chat"])
+
+    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
+        chat = int(generation.address["chat"])
+        try:
+            await self._edit(chat, generation, card, picture)
+        except RetryAfter as error:
+            raise later(error) from error
+        except ChatMigrated as error:
+            try:
+                await self._edit(error.new_chat_id, generation, card, picture)
+            except TelegramError as again:
+                raise Gone(f"the group moved to {error.new_chat_id}") from again
+        except Forbidden as error:
+            raise Gone("Telegram lets me write there no more") from error
+        except BadRequest as error:
+            if any(words in str(error).lower() for words in LOST):
+                raise Gone(str(error)) from error
+            raise
+        except NetworkError as error:
+            raise Later(3) from error
+
+    async def _edit(
+        self, chat: int, generation: Generation, card: Card, picture: bytes | None
+    ) -> None:
+        assert generation.message
+        where: dict[str, Any] = {"chat_id": chat, "message_id": int(generation.message)}
+        try:
+            if picture:
+                await self.bot.edit_message_media(
+                    media(card, picture), reply_markup=keyboard(card), **where
+                )
+            elif generation.shown_media:
+                # A photo stays a photo: its caption tells the new state.
+                await self.bot.edit_message_caption(
+                    caption=body(card, MessageLimit.CAPTION_LENGTH), parse_mode="HTML",
+                    reply_markup=keyboard(card), **where,
+                )  # fmt: skip
+            else:
+                await self.bot.edit_message_text(**text(card), **where)
+        except BadRequest as error:
+            if NOT_MODIFIED not in str(error).lower():
+                raise
+
+    async def mention(self, generation: Generation) -> None:
+        name = html.escape(generation.asker_name or "Your picture")
+        try:
+            await self.bot.send_message(
+                int(generation.address["chat"]),
+                f'<a href="tg://user?id={generation.asker}">{name}</a>, your picture is here.',
+                parse_mode="HTML",
+                message_thread_id=generation.address.get("topic"),
+                reply_parameters=ReplyParameters(int(generation.message or 0)),
+            )
+        except TelegramError:
+            # A courtesy: the card itself is there.
+            return
+
+
+async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_to: int) -> Message:
+    """Send a card as a new message where it was asked for."""
+    where: dict[str, Any] = {
+        "chat_id": int(address["chat"]),
+        "message_thread_id": address.get("topic"),
+        "reply_parameters": ReplyParameters(reply_to, allow_sending_without_reply=True)
+        if reply_to
+        else None,
+    }
+    if not picture:
+        return await bot.send_message(**text(card), **where)
+    made = media(card, picture)
+    given: dict[str, Any] = {
+        "caption": made.caption, "parse_mode": "HTML", "reply_markup": keyboard(card)
+    }  # fmt: skip
+    if isinstance(made, InputMediaPhoto):
+        return await bot.send_photo(photo=picture, **given, **where)
+    return await bot.send_document(document=picture, filename="picture.png", **given, **where)

@@ -1,0 +1,319 @@
+"""The Telegram bot: what comes in. Updates are recorded before they are confirmed.
+
+Polling is our own loop over `getUpdates`, because python-telegram-bot confirms an update when it
+fetches the next ones, whether or not it was stored: here the offset moves only past updates whose
+rows are committed, and a row is handled once though it comes twice.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import html
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from telegram import (
+    Bot,
+    BotCommand,
+    CallbackQuery,
+    Message,
+    ReplyKeyboardMarkup,
+    ReplyParameters,
+    Update,
+)
+from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
+from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
+
+from bots import telegram_cards
+from bots.poster import Poster, picture_of
+from bots.telegram_cards import TelegramDrawer, connect, later
+from core import catalog, commands
+from core.cards import pressed
+from core.commands import COMMANDS, Ask, Reply
+from core.database import now, updates
+from core.errors import UserError, report
+from core.generations import Asker
+from core.house import House, open_house
+from core.settings import Telegram, read
+
+log = logging.getLogger("drawqueue")
+
+POLL_SECONDS = 25
+THREADS = 16
+AT_ONCE = 32
+KINDS = ["message", "callback_query"]
+EXAMPLE = "a red crown on a blue background"
+WELCOME = (
+    "Tell me what to draw: write it to me, or /imagine and what you want to see. "
+    "Tap for an example:"
+)
+
+
+class TelegramChat:
+    """One bot: a fetcher that stores updates, and handlers that work them off."""
+
+    def __init__(self, house: House, bot: Bot) -> None:
+        self.house = house
+        self.bot = bot
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises InvalidToken."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        while True:
+            try:
+                await self.bot.initialize()
+                await self.bot.set_my_commands(
+                    [BotCommand(one.name, one.summary) for one in COMMANDS]
+                )
+                await self.bot.delete_webhook()
+                break
+            except InvalidToken:
+                raise
+            except TelegramError as error:
+                log.warning("Telegram is out of reach (%s); trying again", type(error).__name__)
+                await asyncio.sleep(3)
+        log.info("on line as @%s", self.bot.username)
+        poster = asyncio.create_task(Poster(self.house, [TelegramDrawer(self.bot)]).run())
+        try:
+            for left in await asyncio.to_thread(self._unhandled):
+                self._start(left)
+            await self._poll()
+        finally:
+            poster.cancel()
+
+    async def _poll(self) -> None:
+        offset, pause = 0, 1.0
+        while True:
+            try:
+                found = await self.bot.get_updates(
+                    offset=offset, timeout=POLL_SECONDS, allowed_updates=KINDS,
+                    read_timeout=POLL_SECONDS + 10,
+                )  # fmt: skip
+                pause = 1.0
+            except Conflict:
+                log.warning(
+                    "Another program polls Telegram with this token; stop one of the two. "
+                    "Looking again in %.0f s.", pause,
+                )  # fmt: skip
+                await asyncio.sleep(pause)
+                pause = min(60.0, pause * 2)
+                continue
+            except RetryAfter as error:
+                await asyncio.sleep(later(error).seconds)
+                continue
+            except InvalidToken:
+                raise
+            except TelegramError as error:
+                log.warning("Telegram is out of reach (%s)", type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(30.0, pause * 2)
+                continue
+            for one in found:
+                try:
+                    if await asyncio.to_thread(self._record, one):
+                        self._start(one)
+                except SQLAlchemyError as error:
+                    # Not stored, so not confirmed: it comes again with the next call.
+                    log.warning("database away (%s); fetching again", type(error).__name__)
+                    await asyncio.sleep(1)
+                    break
+                offset = one.update_id + 1
+
+    def _record(self, one: Update) -> bool:
+        """Store an update; False when it was stored before."""
+        try:
+            with self.house.database.write() as connection:
+                connection.execute(insert(updates).values(
+                    platform="telegram", event=str(one.update_id), body=one.to_dict(),
+                    received=now(),
+                ))  # fmt: skip
+        except IntegrityError:
+            return False
+        return True
+
+    def _unhandled(self) -> list[Update]:
+        with self.house.database.read() as connection:
+            rows = connection.execute(
+                select(updates.c.body)
+                .where(updates.c.platform == "telegram", updates.c.handled.is_(None))
+                .order_by(updates.c.received)
+            ).all()
+        return [Update.de_json(body, self.bot) for (body,) in rows]
+
+    def _handled(self, one: Update) -> None:
+        with self.house.database.write() as connection:
+            connection.execute(
+                update(updates)
+                .where(updates.c.platform == "telegram", updates.c.event == str(one.update_id))
+                # What a person wrote is kept in the generation alone.
+                .values(handled=now(), body={})
+            )
+
+    def _start(self, one: Update) -> None:
+        task = asyncio.create_task(self._handle(one))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, one: Update) -> None:
+        async with self._gate:
+            try:
+                if one.message:
+                    await self._message(one, one.message)
+                elif one.callback_query:
+                    await self._pressed(one, one.callback_query)
+            except RetryAfter as error:
+                await asyncio.sleep(later(error).seconds)
+                self._start(one)
+                return
+            except TelegramError as error:
+                log.warning("update %d: %s", one.update_id, error)
+            except Exception as error:
+                report(f"update {one.update_id} failed", error)
+            await asyncio.to_thread(self._handled, one)
+
+    async def _message(self, one: Update, message: Message) -> None:
+        text = message.text or ""
+        private = message.chat.type == ChatType.PRIVATE
+        if not message.from_user or not text or message.via_bot:
+            return
+        command = text.startswith("/")
+        if command:
+            addressed = text.split(maxsplit=1)[0].partition("@")[2]
+            if addressed and addressed.lower() != (self.bot.username or "").lower():
+                return
+        elif not private:
+            return
+        name, given, faults = commands.from_text(text)
+        if name == "start":
+            await self._welcome(message)
+            return
+        if name not in commands.BY_NAME and not private:
+            return
+        ask = Ask(
+            await self._asker(message.chat.id, message.chat.type, message.from_user),
+            f"update:{one.update_id}",
+            self._address(message),
+            given,
+            faults,
+        )
+        try:
+            reply = await asyncio.to_thread(commands.run, self.house, name, ask)
+        except UserError as error:
+            await self._say(message, str(error))
+            return
+        except Exception as error:
+            fault = report(f"/{name} failed", error)
+            await self._say(
+                message, f"Something went wrong here. Please try again. (fault {fault})"
+            )
+            return
+        if reply.generation is None:
+            await self._say(message, reply.text)
+        elif reply.fresh:
+            await self._card(reply, ask.address, message.message_id, note=name != "show")
+        else:
+            await self._say(message, f"#{reply.generation.id} is {reply.generation.state}.")
+
+    async def _card(self, reply: Reply, address: Any, reply_to: int, *, note: bool = True) -> None:
+        made = reply.generation
+        assert made
+        if note and made.message:
+            return  # An update that came twice: its card stands already.
+        card = await asyncio.to_thread(self.house.card, made)
+        picture = await asyncio.to_thread(picture_of, self.house, card)
+        sent = await telegram_cards.send(self.bot, address, card, picture, reply_to)
+        if note:
+            await asyncio.to_thread(self.house.generations.place, made, str(sent.message_id))
+
+    async def _pressed(self, one: Update, query: CallbackQuery) -> None:
+        message = query.message
+        if message is None or not isinstance(message, Message):
+            await query.answer("That message is too old; use /show.")
+            return
+        asker = await self._asker(message.chat.id, message.chat.type, query.from_user)
+        ask = Ask(asker, f"update:{one.update_id}", self._address(message), {})
+        try:
+            action, number = pressed(query.data or "")
+            reply = await asyncio.to_thread(commands.press, self.house, action, number, ask)
+        except UserError as error:
+            words, reply = str(error), None
+        except Exception as error:
+            words, reply = f"Something went wrong. (fault {report('button failed', error)})", None
+        else:
+            words = ""
+        # A stale query (older than Telegram keeps it) is no fault: the button did its work.
+        with contextlib.suppress(TelegramError):
+            await query.answer(
+                words[: CallbackQueryLimit.ANSWER_CALLBACK_QUERY_TEXT_LENGTH] or None,
+                show_alert=bool(words),
+            )
+        if reply and reply.generation and reply.fresh:
+            await self._card(reply, ask.address, message.message_id)
+
+    async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
+        bare = Asker("telegram", str(user.id), user.full_name)
+        moderator = self.house.moderates(bare)
+        if not moderator and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
+            with contextlib.suppress(TelegramError):
+                member = await self.bot.get_chat_member(chat, user.id)
+                moderator = member.status in (
+                    ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
+                )  # fmt: skip
+        return Asker(bare.platform, bare.id, bare.name, moderator)
+
+    @staticmethod
+    def _address(message: Message) -> dict[str, Any]:
+        # In a forum's General topic the thread id must not be sent.
+        topic = message.message_thread_id if message.is_topic_message else None
+        return {"chat": message.chat.id, "topic": topic}
+
+    async def _say(self, message: Message, words: str) -> None:
+        await self.bot.send_message(
+            message.chat.id,
+            words[: MessageLimit.MAX_TEXT_LENGTH],
+            message_thread_id=self._address(message)["topic"],
+            reply_parameters=ReplyParameters(message.message_id, allow_sending_without_reply=True),
+        )
+
+    async def _welcome(self, message: Message) -> None:
+        await self.bot.send_message(
+            message.chat.id,
+            f"{WELCOME}\n<code>{html.escape('/imagine ' + EXAMPLE)}</code>",
+            parse_mode="HTML",
+            message_thread_id=self._address(message)["topic"],
+            # A tap on a reply keyboard's key sends its words.
+            reply_markup=ReplyKeyboardMarkup(
+                [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
+            ),
+        )
+
+
+def main() -> int:
+    """Run the bot until stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        return 0
+    logging.basicConfig(level=logging.INFO, format="telegram: %(message)s")
+    if not read(Telegram).token.get_secret_value():
+        log.error("Set TELEGRAM_TOKEN in .env; the README says how to get one.")
+        return 1
+    catalog.models()
+    try:
+        asyncio.run(TelegramChat(open_house(), connect()).run())
+    except InvalidToken:
+        log.error("Telegram refuses TELEGRAM_TOKEN. Ask @BotFather for it and put it into .env.")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Telegram, end to end: the real bot and worker against a wire-level Bot API on loopback."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ROOT, Running, running
+from tests.journeys.test_web import children
+
+ANN, BOB, GROUP, FORUM = 501, 502, -700, -800
+TOKEN = "123:TEST"
+
+
+@dataclass
+class Telegram:
+    """What a person does in Telegram, and what they see."""
+
+    door: httpx.Client
+    drawqueue: Running
+
+    def post(self, what: str, **body: Any) -> dict[str, Any]:
+        answer = self.door.post(f"/control/{what}", json=body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json() or {})
+
+    def say(self, text: str, chat: int = ANN, user: int = ANN, **more: Any) -> dict[str, Any]:
+        return self.post("user_message", chat_id=chat, user_id=user, text=text, **more)
+
+    def messages(self, chat: int = ANN) -> list[dict[str, Any]]:
+        found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
+        return [one for one in found if one["from_bot"] and not one["deleted"]]
+
+    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.1)
+        log = self.drawqueue.log.read_text()[-2500:]
+        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
+
+    def card(self, *words: str, chat: int = ANN, seconds: float = 40) -> dict[str, Any]:
+        """The newest message whose newest version says all these words."""
+
+        def find() -> dict[str, Any] | None:
+            for message in reversed(self.messages(chat)):
+                told = shown(message["versions"][-1])
+                if all(word in told for word in words):
+                    return message
+            return None
+
+        return dict(self.until(find, seconds))
+
+    def press(self, message: dict[str, Any], button: str, chat: int = ANN, user: int = ANN) -> str:
+        told = self.post(
+            "press", chat_id=chat, user_id=user, message_id=message["message_id"], button=button
+        )
+        query = told["callback_query_id"]
+        answer = self.until(
+            lambda: self.door.get("/control/callback_answer", params={"id": query}).json()["answer"]
+        )
+        return str(answer.get("text") or "")
+
+
+def shown(version: dict[str, Any]) -> str:
+    return str(version.get("text") or version.get("caption") or "")
+
+
+@pytest.fixture(scope="module")
+def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.servers.telegram_server", "--port", "0", "--token", TOKEN],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout
+    address = server.stdout.readline().split()[1]
+    with (
+        contextlib.closing(httpx.Client(base_url=address, timeout=15)) as door,
+        running(
+            tmp_path_factory.mktemp("telegram") / "home",
+            DRAWQUEUE_MODEL="pattern",
+            TELEGRAM_TOKEN=TOKEN,
+            TELEGRAM_API_URL=f"{address}/bot",
+            TELEGRAM_FILE_URL=f"{address}/file/bot",
+        ) as drawqueue,
+    ):
+        made = Telegram(door, drawqueue)
+        made.post("limits", private_per_second=None, group_per_minute=None)
+        made.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[BOB])
+        made.post("chat", chat_id=FORUM, type="supergroup", title="F", topics=[77], is_forum=True)
+        made.until(lambda: "on line as" in drawqueue.log.read_text())
+        yield made
+    server.terminate()
+    server.wait()
+
+
+def test_a_prompt_becomes_a_photo_in_one_message(telegram: Telegram) -> None:
+    before = len(telegram.messages())
+    telegram.say("/imagine a fox's den sleep:0.4 —steps 15 --seed 7 --no people")
+    done = telegram.card("a fox's den", "done in")
+    assert len(telegram.messages()) == before + 1
+    told = [shown(version) for version in done["versions"]]
+    assert "queued" in told[0] and any("generating" in words for words in told)
+    last = done["versions"][-1]
+    assert last["kind"] == "photo" and last["photo"]["width"] == 256
+    assert "seed 7" in shown(last) and "15 steps" in shown(last)
+    calls = telegram.door.get("/control/calls").json()
+    calls = calls["calls"] if isinstance(calls, dict) else calls
+    assert not [one for one in calls if "404" in str(one.get("error_code", one.get("status", "")))]
+
+
+def test_plain_words_in_private_and_a_welcome(telegram: Telegram) -> None:
+    telegram.say("just a lighthouse")
+    telegram.card("just a lighthouse", "done in")
+    telegram.say("/start")
+    telegram.card("Tap for an example")
+    menu = telegram.door.get("/control/commands").json()
+    assert "imagine" in str(menu)
+
+
+def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) -> None:
+    telegram.say("/imagine a long one sleep:0.5 --steps 100", chat=GROUP)
+    going = telegram.card("a long one", "generating", chat=GROUP)
+    assert "Only the person" in telegram.press(going, "Cancel", chat=GROUP, user=503)
+    assert telegram.press(going, "Cancel", chat=GROUP, user=BOB) == ""
+    stopped = telegram.card("a long one", "cancelled", chat=GROUP)
+    assert stopped["message_id"] == going["message_id"]
+    telegram.press(stopped, "Retry", chat=GROUP)
+    again = telegram.card("a long one", "generating", chat=GROUP)
+    assert again["message_id"] == going["message_id"]
+    telegram.press(again, "Cancel", chat=GROUP)
+
+
+def test_retry_and_a_new_seed_make_new_cards(telegram: Telegram) -> None:
+    telegram.say("/imagine a twin --seed 9")
+    first = telegram.card("a twin", "done in")
+    before = len(telegram.messages())
+    telegram.press(first, "Retry")
+    telegram.until(lambda: len(telegram.messages()) == before + 1)
+    telegram.press(first, "🎲 New seed")
+    telegram.until(lambda: len(telegram.messages()) == before + 2)
+
+
+def test_an_update_that_comes_twice_is_handled_once(telegram: Telegram) -> None:
+    told = telegram.say("/imagine a double")
+    telegram.card("a double", "done in")
+    before = len(telegram.messages())
+    telegram.post("redeliver", update_id=told["update_id"])
+    time.sleep(3)
+    assert len(telegram.messages()) == before
+
+
+def test_answers_stay_in_their_topic(telegram: Telegram) -> None:
+    telegram.say("/imagine a topical one", chat=FORUM, message_thread_id=77, is_topic_message=True)
+    done = telegram.card("a topical one", "done in", chat=FORUM)
+    assert done.get("message_thread_id", 77) == 77
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/imagine a fox --wings 2 --steps 999", ("--wings", "1 to 150")),
+        ("/imagine", ("Write what to draw",)),
+        ("/show 99999", ("no #99999",)),
+        ("/dance", ("/help",)),
+    ],
+)
+def test_bad_input_is_one_clear_answer(
+    telegram: Telegram, text: str, words: tuple[str, ...]
+) -> None:
+    before = len(telegram.messages())
+    telegram.say(text)
+    telegram.card(*words)
+    assert len(telegram.messages()) == before + 1
+
+
+def test_html_is_harmless(telegram: Telegram) -> None:
+    nasty = "<b>bold</b> & <a href='x'> @everyone \u202egnp " + "x" * 3500
+    telegram.say(nasty)
+    telegram.card("<b>bold</b> &", "done in")
+
+
+def test_a_hush_is_obeyed_and_the_picture_arrives(telegram: Telegram) -> None:
+    telegram.post("fail", method="editMessageMedia", status=429, retry_after=3, times=1)
+    telegram.say("a patient one")
+    telegram.card("a patient one", "done in")
+
+
+def test_a_platform_that_is_down_gets_the_picture_later(telegram: Telegram) -> None:
+    telegram.post("fail", method="editMessageMedia", status=500, description="Oops", times=2)
+    telegram.say("a delayed one")
+    telegram.card("a delayed one", "done in")
+
+
+def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
+    telegram.say("a survivor sleep:0.3 --steps 10")
+    telegram.card("a survivor")
+    os.kill(children(telegram.drawqueue)["bots.telegram_chat"], signal.SIGKILL)
+    telegram.say("a newcomer")
+    telegram.card("a survivor", "done in")
+    telegram.card("a newcomer", "done in")
+    assert TOKEN not in telegram.drawqueue.log.read_text()
