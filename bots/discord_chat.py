@@ -35,6 +35,7 @@ UNREACHABLE = (
     "I cannot edit messages here later than 15 minutes after you asked. "
     "If it takes longer, fetch the picture with /show."
 )
+REFUSED = "Discord refuses DISCORD_TOKEN. Make a new one and put it into .env."
 
 Interaction = discord.Interaction[Any]
 
@@ -290,22 +291,41 @@ def _complete(
     return complete
 
 
+async def _check(token: str) -> int:
+    """Try the token, and say what is wrong."""
+    client = discord.Client(intents=discord.Intents(guilds=True))
+    try:
+        await client.login(token)
+    except discord.LoginFailure:
+        log.error(REFUSED)
+        return 1
+    except (discord.HTTPException, OSError):
+        log.error("Discord cannot be reached from here; check the network and DISCORD_API_URL.")
+        return 1
+    finally:
+        await client.close()
+    return 0
+
+
 def main() -> int:
-    """Run the bot until stopped."""
+    """Run the bot until stopped; `--check` only says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        return 0
+    checking = parser.parse_args().check
     logging.basicConfig(level=logging.INFO, format="discord: %(message)s")
     token = read(Discord).token.get_secret_value()
+    if not token and checking:
+        return 0
     if not token:
         log.error("Set DISCORD_TOKEN in .env; the README says how to get one.")
         return 1
     discord_cards.point_at_proxies()
+    if checking:
+        return asyncio.run(_check(token))
     try:
         Bot(open_house()).run(token, log_handler=None)
     except discord.LoginFailure:
-        log.error("Discord refuses DISCORD_TOKEN. Make a new one and put it into .env.")
+        log.error(REFUSED)
         return 1
     return 0
 

@@ -294,18 +294,34 @@ class TelegramChat:
         )
 
 
+async def _check() -> int:
+    """Try the token, and say what is wrong. Raises InvalidToken."""
+    bot = connect()
+    try:
+        await bot.get_me()
+    except InvalidToken:
+        raise
+    except TelegramError:
+        log.error("Telegram cannot be reached from here; check the network and TELEGRAM_API_URL.")
+        return 1
+    return 0
+
+
 def main() -> int:
-    """Run the bot until stopped."""
+    """Run the bot until stopped; `--check` only says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        return 0
+    checking = parser.parse_args().check
     logging.basicConfig(level=logging.INFO, format="telegram: %(message)s")
     if not read(Telegram).token.get_secret_value():
+        if checking:
+            return 0
         log.error("Set TELEGRAM_TOKEN in .env; the README says how to get one.")
         return 1
     catalog.models()
     try:
+        if checking:
+            return asyncio.run(_check())
         asyncio.run(TelegramChat(open_house(), connect()).run())
     except InvalidToken:
         log.error("Telegram refuses TELEGRAM_TOKEN. Ask @BotFather for it and put it into .env.")

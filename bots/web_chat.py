@@ -1,5 +1,6 @@
 """The web chat and its JSON interface: what comes in, and the page that shows it."""
 
+import argparse
 import asyncio
 import contextlib
 import hmac
@@ -393,13 +394,16 @@ def check() -> list[str]:
 
 
 def main() -> int:
-    """Serve the web chat until stopped."""
+    """Serve the web chat until stopped; `--check` only says what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    checking = parser.parse_args().check
     logging.basicConfig(level=logging.INFO, format="web: %(message)s")
     faults = check()
     for fault in faults:
         log.error("%s", fault)
-    if faults:
-        return 1
+    if faults or checking:
+        return bool(faults)
     settings = read(Web)
     with socket.create_server((settings.host, settings.port)) as door:
         log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])

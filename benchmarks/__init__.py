@@ -1,0 +1,1 @@
+"""Measured ratios, each within one run: these machines are noisy."""
