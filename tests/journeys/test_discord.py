@@ -101,7 +101,7 @@ def discord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discord]:
 
 
 def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
-    asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=15, seed=7)
+    asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=25, seed=7)
     done = discord.card("a lighthouse", "done in")
     assert discord.interaction(asked)["acked"] < 3
     told = [version["content"] for version in done["versions"]]
@@ -154,7 +154,7 @@ def test_a_nasty_prompt_pings_nobody(discord: Discord) -> None:
 
 
 def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
-    discord.command("imagine", prompt="a late one sleep:0.3", steps=12)
+    discord.command("imagine", prompt="a late one sleep:0.3", steps=40)
     discord.card("a late one", "generating")
     discord.door.post("/control/clock", json={"advance": 16 * 60})
     done = discord.card("a late one", "done in", seconds=60)

@@ -105,14 +105,14 @@ def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
 
 def test_a_prompt_becomes_a_photo_in_one_message(telegram: Telegram) -> None:
     before = len(telegram.messages())
-    telegram.say("/imagine a fox's den sleep:0.4 —steps 15 --seed 7 --no people")
+    telegram.say("/imagine a fox's den sleep:0.4 —steps 25 --seed 7 --no people")
     done = telegram.card("a fox's den", "done in")
     assert len(telegram.messages()) == before + 1
     told = [shown(version) for version in done["versions"]]
     assert "queued" in told[0] and any("generating" in words for words in told)
     last = done["versions"][-1]
     assert last["kind"] == "photo" and last["photo"]["width"] == 256
-    assert "seed 7" in shown(last) and "15 steps" in shown(last)
+    assert "seed 7" in shown(last) and "25 steps" in shown(last)
     calls = telegram.door.get("/control/calls").json()
     calls = calls["calls"] if isinstance(calls, dict) else calls
     assert not [one for one in calls if "404" in str(one.get("error_code", one.get("status", "")))]
