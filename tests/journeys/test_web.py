@@ -35,7 +35,7 @@ def say(drawqueue: Running, text: str) -> httpx.Response:
 
 
 def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
-    job = say(real, "/imagine a red crown on a blue background --seed 7").json()["job"]
+    job = say(real, "/imagine a red crown on a blue background --seed 7 --steps 60").json()["job"]
     assert job["status"] == "queued" and job["place"] == 1
     seen = []
     with real.client.stream("GET", f"/api/jobs/{job['id']}/stream") as stream:
@@ -48,7 +48,7 @@ def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
     shares = [one["progress"] for one in seen]
     assert shares == sorted(shares) and len({s for s in shares if 0 < s < 1}) >= 1
     picture = Image.open(io.BytesIO(real.client.get(seen[-1]["results"][0]["url"]).content))
-    assert picture.info["parameters"].startswith("a red crown on a blue background\nSteps: 20")
+    assert picture.info["parameters"].startswith("a red crown on a blue background\nSteps: 60")
     red, _, blue = picture.convert("RGB").getpixel((4, 4))  # type: ignore[misc]
     assert blue > red
 
