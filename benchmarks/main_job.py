@@ -25,7 +25,7 @@ BARE = """
 import json, sys, time, torch
 from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 torch.set_num_threads(1)
-pipe = DiffusionPipeline.from_pretrained(sys.argv[1])
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], dtype=torch.float32)
 pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
 pipe.set_progress_bar_config(disable=True)
 def draw(seed):
