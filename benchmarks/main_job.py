@@ -78,12 +78,12 @@ def main() -> None:
     """Measure, and print one line of JSON."""
     with tempfile.TemporaryDirectory() as folder:
         with running(Path(folder) / "home", DRAWQUEUE_MODEL=MODEL) as drawqueue:
-            ready = drawqueue.log.read_text()
             first = drawqueue.client.post("/api/jobs", json={"prompt": "a red crown"}).json()["id"]
             begun = time.perf_counter()
             drawqueue.until(first, "done")
             to_picture = time.perf_counter() - begun
             with_queue = queued(drawqueue)
+            ready = drawqueue.log.read_text()
         without = bare()
         with running(Path(folder) / "quick", DRAWQUEUE_MODEL="pattern") as drawqueue:
             answers = {n: acknowledged(drawqueue, n) for n in (1, 10, 100)}
