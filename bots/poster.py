@@ -9,9 +9,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,6 +45,14 @@ class Later(Exception):
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A card now stands elsewhere: its new address and message id."""
+
+    address: Mapping[str, Any]
+    message: str
+
+
+@dataclass(frozen=True)
 class Budget:
     """How many edits of progress one chat may see in a window of seconds."""
 
@@ -67,8 +75,8 @@ class Drawer(Protocol):
     def chat(self, generation: Generation) -> str:
         """What the platform counts edits by."""
 
-    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
-        """Edit the card's message to show the card. Raises Gone and Later."""
+    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
+        """Edit the card's message to show the card; where it had to move. Raises Gone and Later."""
 
     async def mention(self, generation: Generation) -> None:
         """Tell the asker, once, that a picture that took long is there."""
@@ -140,9 +148,11 @@ class Poster:
             fresh = await asyncio.to_thread(self.house.generations.get, generation.id)
             card = await asyncio.to_thread(self.house.card, fresh)
             picture = await asyncio.to_thread(picture_of, self.house, card)
-            await drawer.draw(fresh, card, picture)
+            moved = await drawer.draw(fresh, card, picture)
             told = {"version": fresh.version, "media": len(card.media)}
-            if self._took_long(fresh):
+            if moved:
+                told |= {"address": moved.address, "message": moved.message}
+            if await asyncio.to_thread(self._wants_mention, fresh):
                 told["mentioned"] = 1
         except Gone as error:
             log.info("card of #%d is out of reach: %s", generation.id, error)
@@ -156,7 +166,7 @@ class Poster:
         if told.get("mentioned"):
             await drawer.mention(generation)
 
-    def _took_long(self, generation: Generation) -> bool:
+    def _wants_mention(self, generation: Generation) -> bool:
         after = read(Chat).mention_after
         return bool(
             after
@@ -164,6 +174,7 @@ class Poster:
             and generation.ended
             and not generation.mentioned
             and (generation.ended - generation.created).total_seconds() > after
+            and not self.house.people.quiet(generation.platform, generation.asker)
         )
 
     def _may_edit(self, drawer: Drawer, chat: str, card: Card, final: bool, stale: bool) -> bool:

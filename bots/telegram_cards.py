@@ -28,7 +28,7 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
-from bots.poster import Budget, Gone, Later
+from bots.poster import Budget, Gone, Later, Moved
 from core.cards import Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -150,17 +150,25 @@ class TelegramDrawer:
     def chat(self, generation: Generation) -> str:
         return str(generation.address["chat"])
 
-    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
+    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         chat = int(generation.address["chat"])
         try:
             await self._edit(chat, generation, card, picture)
         except RetryAfter as error:
             raise later(error) from error
         except ChatMigrated as error:
+            # A group that became a supergroup left its messages behind, where nothing can be
+            # edited any more: the card is sent once more, in the new place.
+            address = {**generation.address, "chat": error.new_chat_id, "topic": None}
             try:
-                await self._edit(error.new_chat_id, generation, card, picture)
-            except TelegramError as again:
+                sent = await send(self.bot, address, card, picture, 0)
+            except RetryAfter as wait:
+                raise later(wait) from wait
+            except (BadRequest, Forbidden) as again:
                 raise Gone(f"the group moved to {error.new_chat_id}") from again
+            except NetworkError as again:
+                raise Later(3) from again
+            return Moved(address, str(sent.message_id))
         except Forbidden as error:
             raise Gone("Telegram lets me write there no more") from error
         except BadRequest as error:
@@ -169,6 +177,7 @@ class TelegramDrawer:
             raise
         except NetworkError as error:
             raise Later(3) from error
+        return None
 
     async def _edit(
         self, chat: int, generation: Generation, card: Card, picture: bytes | None

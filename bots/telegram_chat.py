@@ -2,7 +2,8 @@
 
 Polling is our own loop over `getUpdates`, because python-telegram-bot confirms an update when it
 fetches the next ones, whether or not it was stored: here the offset moves only past updates whose
-rows are committed, and a row is handled once though it comes twice.
+rows are committed, and a row is handled once though it comes twice. With a webhook the web process
+stores what Telegram sends it, and this one works it off.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 from telegram import (
     Bot,
     BotCommand,
@@ -34,15 +35,16 @@ from bots.telegram_cards import TelegramDrawer, connect, later
 from core import catalog, commands
 from core.cards import pressed
 from core.commands import COMMANDS, Ask, Reply
-from core.database import now, updates
 from core.errors import UserError, report
 from core.generations import Asker
 from core.house import House, open_house
-from core.settings import Telegram, read
+from core.inbox import Inbox
+from core.settings import HOOK, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")
 
 POLL_SECONDS = 25
+LOOK_SECONDS = 5.0
 THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "callback_query"]
@@ -60,7 +62,9 @@ class TelegramChat:
         self.house = house
         self.bot = bot
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: set[int] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -71,7 +75,7 @@ class TelegramChat:
                 await self.bot.set_my_commands(
                     [BotCommand(one.name, one.summary) for one in COMMANDS]
                 )
-                await self.bot.delete_webhook()
+                await self._receive()
                 break
             except InvalidToken:
                 raise
@@ -81,11 +85,23 @@ class TelegramChat:
         log.info("on line as @%s", self.bot.username)
         poster = asyncio.create_task(Poster(self.house, [TelegramDrawer(self.bot)]).run())
         try:
-            for left in await asyncio.to_thread(self._unhandled):
-                self._start(left)
+            if read(Telegram).webhook:
+                await self._work_off()
+            for body in await asyncio.to_thread(self.inbox.unhandled):
+                self._start(Update.de_json(body, self.bot))
             await self._poll()
         finally:
             poster.cancel()
+
+    async def _receive(self) -> None:
+        """Tell Telegram whether to send updates to the web process, or to keep them for us."""
+        if not read(Telegram).webhook:
+            await self.bot.delete_webhook()
+            return
+        await self.bot.set_webhook(
+            read(Web).public_url.rstrip("/") + HOOK, allowed_updates=KINDS,
+            secret_token=read(Telegram).hook_secret,
+        )  # fmt: skip
 
     async def _poll(self) -> None:
         offset, pause = 0, 1.0
@@ -116,7 +132,9 @@ class TelegramChat:
                 continue
             for one in found:
                 try:
-                    if await asyncio.to_thread(self._record, one):
+                    if await asyncio.to_thread(
+                        self.inbox.record, str(one.update_id), one.to_dict()
+                    ):
                         self._start(one)
                 except SQLAlchemyError as error:
                     # Not stored, so not confirmed: it comes again with the next call.
@@ -125,37 +143,21 @@ class TelegramChat:
                     break
                 offset = one.update_id + 1
 
-    def _record(self, one: Update) -> bool:
-        """Store an update; False when it was stored before."""
-        try:
-            with self.house.database.write() as connection:
-                connection.execute(insert(updates).values(
-                    platform="telegram", event=str(one.update_id), body=one.to_dict(),
-                    received=now(),
-                ))  # fmt: skip
-        except IntegrityError:
-            return False
-        return True
-
-    def _unhandled(self) -> list[Update]:
-        with self.house.database.read() as connection:
-            rows = connection.execute(
-                select(updates.c.body)
-                .where(updates.c.platform == "telegram", updates.c.handled.is_(None))
-                .order_by(updates.c.received)
-            ).all()
-        return [Update.de_json(body, self.bot) for (body,) in rows]
-
-    def _handled(self, one: Update) -> None:
-        with self.house.database.write() as connection:
-            connection.execute(
-                update(updates)
-                .where(updates.c.platform == "telegram", updates.c.event == str(one.update_id))
-                # What a person wrote is kept in the generation alone.
-                .values(handled=now(), body={})
-            )
+    async def _work_off(self) -> None:
+        """Handle what the web process stored."""
+        while True:
+            try:
+                for body in await asyncio.to_thread(self.inbox.unhandled):
+                    self._start(Update.de_json(body, self.bot))
+                await asyncio.to_thread(self.inbox.wait, LOOK_SECONDS)
+            except (RedisError, SQLAlchemyError) as error:
+                log.warning("updates wait: %s", type(error).__name__)
+                await asyncio.sleep(1)
 
     def _start(self, one: Update) -> None:
+        if one.update_id in self._busy:
+            return
+        self._busy.add(one.update_id)
         task = asyncio.create_task(self._handle(one))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -169,13 +171,15 @@ class TelegramChat:
                     await self._pressed(one, one.callback_query)
             except RetryAfter as error:
                 await asyncio.sleep(later(error).seconds)
+                self._busy.discard(one.update_id)
                 self._start(one)
                 return
             except TelegramError as error:
                 log.warning("update %d: %s", one.update_id, error)
             except Exception as error:
                 report(f"update {one.update_id} failed", error)
-            await asyncio.to_thread(self._handled, one)
+            await asyncio.to_thread(self.inbox.handled, str(one.update_id))
+            self._busy.discard(one.update_id)
 
     async def _message(self, one: Update, message: Message) -> None:
         text = message.text or ""
@@ -317,6 +321,9 @@ def main() -> int:
         if checking:
             return 0
         log.error("Set TELEGRAM_TOKEN in .env; the README says how to get one.")
+        return 1
+    if read(Telegram).webhook and not read(Web).public_url:
+        log.error("TELEGRAM_WEBHOOK needs DRAWQUEUE_PUBLIC_URL, the address Telegram can reach.")
         return 1
     catalog.models()
     try:

@@ -30,8 +30,9 @@ from core.commands import Ask, Reply
 from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, report
 from core.generations import Asker, Generation
 from core.house import House, open_house
+from core.inbox import Inbox
 from core.lifecycle import PENDING, State
-from core.settings import Web, read
+from core.settings import HOOK, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")
 
@@ -149,7 +150,7 @@ def create_app(house: House) -> FastAPI:
                     httponly=True, samesite="lax",
                 )  # fmt: skip
                 return answer
-            elif request.url.path != "/health":
+            elif request.url.path not in ("/health", HOOK):
                 return _sorry(401, "Open this page with ?key=… as its host gave it to you.")
         answer = await call_next(request)
         answer.headers["X-Content-Type-Options"] = "nosniff"
@@ -192,6 +193,26 @@ def create_app(house: House) -> FastAPI:
 
     async def in_thread(work: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(work)
+
+    telegram = read(Telegram)
+    inbox = Inbox(house.database, house.queue, "telegram")
+
+    @app.post(HOOK, include_in_schema=False)
+    async def telegram_update(request: Request) -> Response:
+        """Store an update of Telegram's; the bot works it off."""
+        proof = request.headers.get("x-telegram-bot-api-secret-token", "")
+        if not telegram.webhook or not hmac.compare_digest(
+            proof.encode(), telegram.hook_secret.encode()
+        ):
+            return _sorry(404, "There is nothing here.")
+        try:
+            update = await request.json()
+            event = str(int(update["update_id"]))
+        except (ValueError, KeyError, TypeError):
+            return _sorry(400, "That is no update.")
+        # A database that is away answers 500, and Telegram sends the update again.
+        await asyncio.to_thread(inbox.record, event, update)
+        return Response(status_code=204)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -119,6 +119,14 @@ def _models(house: House, ask: Ask) -> Reply:
     return Reply("\n".join(lines))
 
 
+def _quiet(house: House, ask: Ask) -> Reply:
+    if house.people.turn_quiet(ask.asker):
+        return Reply(
+            "I will not mention you any more when a picture took long. /quiet again to undo."
+        )
+    return Reply("I will mention you again when a picture took long.")
+
+
 def _help(house: House, ask: Ask) -> Reply:
     lines = [f"/{command.name}: {command.summary}" for command in COMMANDS]
     lines += ["", "Flags of /imagine: " + options.flag_names()]
@@ -133,6 +141,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("cancel", "Cancel your newest picture, or one by its number.", "id", _cancel),
     Command("retry", "Draw a picture again by its number.", "id", _retry),
     Command("models", "List what can draw.", "nothing", _models),
+    Command("quiet", "Turn the mention after a long wait off, or on again.", "nothing", _quiet),
     Command("help", "What I can do.", "nothing", _help, ("start",)),
 )
 BY_NAME: Mapping[str, Command] = {

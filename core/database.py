@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Connection,
     DateTime,
@@ -87,6 +88,15 @@ generations = Table(
     UniqueConstraint("platform", "event"),
     Index(None, "state", "id"),
     Index(None, "platform", "asker", "id"),
+)
+
+# What a person said about themselves.
+people = Table(
+    "people",
+    metadata,
+    Column("platform", String(16), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("quiet", Boolean, nullable=False, default=False),
 )
 
 # Updates of a chat that were taken in and are not yet handled: a chat platform is told

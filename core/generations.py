@@ -342,7 +342,7 @@ class Generations:
     def shown(
         self, generation_id: int, editor: str, version: int | None = None,
         message: str | None = None, media: int | None = None, mentioned: int | None = None,
-        undeliverable: str | None = None,
+        undeliverable: str | None = None, address: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Note what the card now shows, and give the lease back."""
         told = {
@@ -351,6 +351,7 @@ class Generations:
             "shown_media": media,
             "mentioned": mentioned,
             "undeliverable": undeliverable,
+            "address": dict(address) if address else None,
         }
         values = {name: value for name, value in told.items() if value is not None}
         with self.database.write() as connection:

@@ -7,6 +7,7 @@ from core.cards import Card, card_for
 from core.database import Database
 from core.generations import Asker, Generation, Generations
 from core.media import Media
+from core.people import People
 from core.queue import WorkQueue
 from core.settings import Chat, Drawing, Storage, read
 
@@ -22,6 +23,10 @@ class House:
     @cached_property
     def generations(self) -> Generations:
         return Generations(self.database, self.queue)
+
+    @cached_property
+    def people(self) -> People:
+        return People(self.database)
 
     def card(self, generation: Generation) -> Card:
         """The card of a generation as it stands now."""

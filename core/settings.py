@@ -4,6 +4,7 @@ The names people already know stand alone (`DISCORD_TOKEN`, `REDIS_URL`, …); t
 with `DRAWQUEUE_`. `.env.example` is written from these declarations (`drawqueue settings`).
 """
 
+import hmac
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _CONFIG = SettingsConfigDict(
     env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
 )
+
+
+# Where the web process takes Telegram's updates in, below DRAWQUEUE_PUBLIC_URL.
+HOOK = "/webhook/telegram"
 
 
 class Storage(BaseSettings):
@@ -178,6 +183,17 @@ class Telegram(BaseSettings):
         alias="TELEGRAM_FILE_URL",
         description="File server of the Bot API, such as http://host:port/file/bot.",
     )
+    webhook: bool = Field(
+        False,
+        alias="TELEGRAM_WEBHOOK",
+        description="Whether Telegram sends updates to the web process at DRAWQUEUE_PUBLIC_URL; "
+        "otherwise the bot fetches them.",
+    )
+
+    @property
+    def hook_secret(self) -> str:
+        """What proves that an update comes from Telegram; it follows from the token."""
+        return hmac.new(self.token.get_secret_value().encode(), b"webhook", "sha256").hexdigest()
 
 
 class Chat(BaseSettings):

@@ -166,7 +166,12 @@ def running(home: Path, **environment: str) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-m", "core.cli", "up", "--home", str(home), "--port", str(port)],
             cwd=ROOT,
-            env={**os.environ, "DRAWQUEUE_THREADS": "1", **environment},
+            env={
+                **os.environ,
+                "DRAWQUEUE_THREADS": "1",
+                "DRAWQUEUE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+                **environment,
+            },
             stdout=written,
             stderr=written,
             text=True,

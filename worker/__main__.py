@@ -11,6 +11,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from rich.logging import RichHandler
@@ -24,6 +25,7 @@ from bots.poster import run_in_thread
 from core.catalog import Model, missing_starter, models
 from core.engine import EngineError
 from core.house import House, open_house
+from core.inbox import prune
 from core.settings import Drawing, read
 from worker.tasks import ALLOWED, Studio
 from worker.warm import WarmEngine
@@ -31,6 +33,7 @@ from worker.warm import WarmEngine
 log = logging.getLogger("drawqueue")
 
 SWEEP_SECONDS = 3
+PRUNE_SECONDS = 3600
 
 
 class DrawingWorker(SimpleWorker):
@@ -65,9 +68,13 @@ def _warm_up(engine: WarmEngine, model: Model) -> None:
 
 
 def _sweep_forever(house: House, stopped: threading.Event) -> None:
+    pruned = 0.0
     while not stopped.wait(SWEEP_SECONDS):
         try:
             house.generations.sweep()
+            if time.monotonic() - pruned > PRUNE_SECONDS:
+                prune(house.database)
+                pruned = time.monotonic()
         except Exception as error:  # The next round tries again, whatever was away.
             log.warning("sweep: %s", type(error).__name__)
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,9 +31,12 @@ class Discord:
     door: httpx.Client
     drawqueue: Running
 
-    def command(self, name: str, user: str = ANN, **options: Any) -> str:
+    def command(
+        self, name: str, user: str = ANN, place: dict[str, Any] | None = None, **options: Any
+    ) -> str:
         answer = self.door.post("/control/command", json={
-            "name": name, "options": options, "user_id": user, "channel_id": CHANNEL,
+            "name": name, "options": options, "user_id": user,
+            **(place or {"channel_id": CHANNEL}),
         })  # fmt: skip
         assert answer.status_code == 200, answer.text
         return str(answer.json()["interaction_id"])
@@ -48,8 +52,8 @@ class Discord:
     def interaction(self, id_: str) -> dict[str, Any]:
         return dict(self.door.get(f"/control/interaction/{id_}").json())
 
-    def messages(self) -> list[dict[str, Any]]:
-        found = self.door.get("/control/messages", params={"channel_id": CHANNEL}).json()
+    def messages(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
+        found = self.door.get("/control/messages", params={"channel_id": channel}).json()
         return list(found["messages"] if isinstance(found, dict) else found)
 
     def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
@@ -61,11 +65,13 @@ class Discord:
         log = self.drawqueue.log.read_text()[-3000:]
         raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
 
-    def card(self, prompt: str, words: str, seconds: float = 40) -> dict[str, Any]:
+    def card(
+        self, prompt: str, words: str, seconds: float = 40, channel: str = CHANNEL
+    ) -> dict[str, Any]:
         """The message about a prompt once its newest version says these words."""
 
         def find() -> dict[str, Any] | None:
-            for message in reversed(self.messages()):
+            for message in reversed(self.messages(channel)):
                 last = message["versions"][-1]
                 told = " ".join(e.get("description") or "" for e in last["embeds"])
                 if prompt in told and words in last["content"]:
@@ -90,6 +96,7 @@ def discord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discord]:
             DRAWQUEUE_MODEL="pattern",
             DISCORD_TOKEN="TEST",
             DISCORD_API_URL=f"{address}/api/v10",
+            DRAWQUEUE_MENTION_AFTER="12",
             DISCORD_GATEWAY_URL=address.replace("http", "ws") + "/gateway",
         ) as drawqueue,
     ):
@@ -178,3 +185,89 @@ def test_models_are_completed_from_memory(discord: Discord) -> None:
     }).json()  # fmt: skip
     assert {"DPM++ 2M Karras"} <= {choice["value"] for choice in answer["choices"]}
     assert answer["after"] < 1
+
+
+def answer(discord: Discord, asked: str) -> str:
+    """What an interaction was answered with, once it was."""
+
+    def words() -> str:
+        told = discord.interaction(asked)
+        first = str((told.get("original") or {}).get("content") or "")
+        return first or "".join(str(one.get("content")) for one in told["followups"])
+
+    return str(discord.until(words))
+
+
+def test_the_other_commands(discord: Discord) -> None:
+    assert "You have nothing in the queue" in answer(discord, discord.command("queue", BOB))
+    assert "/imagine" in answer(discord, discord.command("help"))
+    discord.command("imagine", prompt="a shown one")
+    done = discord.card("a shown one", "done in")
+    number = done["versions"][-1]["embeds"][0]["footer"]["text"].split()[0]
+    before = len(discord.messages())
+    discord.command("show", id=number)
+    discord.until(lambda: len(discord.messages()) == before + 1)
+    assert discord.card("a shown one", "done in")["id"] != done["id"]
+    assert "no #" in answer(discord, discord.command("show", BOB, id=number))
+
+
+def test_in_a_thread_and_in_a_direct_message(discord: Discord) -> None:
+    discord.door.post("/control/guild", json={
+        "id": "900", "members": [ANN], "channels": [
+            {"id": "901"}, {"id": "902", "thread_of": "901", "name": "pictures"}],
+    })  # fmt: skip
+    discord.command("imagine", place={"channel_id": "902"}, prompt="a threaded one")
+    discord.card("a threaded one", "done in", channel="902")
+    asked = discord.command("imagine", place={"dm": True}, prompt="a private one")
+    channel = discord.interaction(asked)["channel_id"]
+    discord.card("a private one", "done in", channel=channel)
+    assert not discord.interaction(asked)["followups"], "the bot can edit there for ever"
+
+
+def test_where_the_bot_is_not_it_says_so_before_the_token_dies(discord: Discord) -> None:
+    place = {"channel_id": "950", "guild_id": "951", "user_install": True}
+    asked = discord.command("imagine", place=place, prompt="an installed one")
+    assert "/show" in str(discord.until(lambda: discord.interaction(asked)["followups"]))
+    discord.card("an installed one", "done in", channel="950")
+
+
+def test_a_long_wait_is_mentioned_once_unless_turned_off(discord: Discord) -> None:
+    def mentions() -> list[dict[str, Any]]:
+        return [
+            m for m in discord.messages() if "your picture is here" in m["versions"][0]["content"]
+        ]
+
+    before = len(mentions())
+    discord.command("imagine", prompt="a slow one sleep:0.5", steps=28)
+    discord.card("a slow one", "done in")
+    discord.until(lambda: len(mentions()) == before + 1)
+    assert mentions()[-1]["versions"][0]["pings"]["users"] == [ANN]
+    assert "not mention you" in answer(discord, discord.command("quiet"))
+    discord.command("imagine", prompt="a slow and quiet one sleep:0.5", steps=28)
+    discord.card("a slow and quiet one", "done in")
+    time.sleep(3)
+    assert len(mentions()) == before + 1
+
+
+def test_a_picture_over_the_guilds_limit_is_made_smaller(discord: Discord) -> None:
+    discord.door.post("/control/guild", json={
+        "id": "960", "members": [ANN], "channels": [{"id": "961"}],
+        "attachment_size_limit": 5_000,
+    })  # fmt: skip
+    discord.command(
+        "imagine", place={"channel_id": "961"}, prompt="a heavy one", width=1024, height=1024
+    )
+    done = discord.card("a heavy one", "done in", channel="961")
+    picture = done["versions"][-1]["attachments"][0]
+    assert picture["size"] <= 5_000 and not picture["filename"].endswith(".png")
+
+
+def test_it_acknowledges_while_the_database_is_locked(discord: Discord) -> None:
+    with contextlib.closing(sqlite3.connect(discord.drawqueue.home / "drawqueue.sqlite3")) as rows:
+        rows.execute("BEGIN IMMEDIATE")
+        asked = discord.command("imagine", prompt="a locked out one")
+        acked = discord.until(lambda: discord.interaction(asked)["acked"])
+        time.sleep(4)
+        rows.rollback()
+    assert acked < 3
+    discord.card("a locked out one", "done in")

@@ -1,6 +1,8 @@
 """Telegram, end to end: the real bot and worker against a wire-level Bot API on loopback."""
 
+import asyncio
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -8,11 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
+from telegram import Bot
 
+from bots import telegram_cards
+from core.cards import Card
+from core.lifecycle import State
 from tests.conftest import ROOT, Running, running
 from tests.journeys.test_web import children
 
@@ -75,8 +83,9 @@ def shown(version: dict[str, Any]) -> str:
     return str(version.get("text") or version.get("caption") or "")
 
 
-@pytest.fixture(scope="module")
-def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
+@contextlib.contextmanager
+def chatting(folder: Path, **environment: str) -> Iterator[Telegram]:
+    """A Bot API server, and a whole Drawqueue that talks to it."""
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.servers.telegram_server", "--port", "0", "--token", TOKEN],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
@@ -86,11 +95,12 @@ def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
     with (
         contextlib.closing(httpx.Client(base_url=address, timeout=15)) as door,
         running(
-            tmp_path_factory.mktemp("telegram") / "home",
+            folder / "home",
             DRAWQUEUE_MODEL="pattern",
             TELEGRAM_TOKEN=TOKEN,
             TELEGRAM_API_URL=f"{address}/bot",
             TELEGRAM_FILE_URL=f"{address}/file/bot",
+            **environment,
         ) as drawqueue,
     ):
         made = Telegram(door, drawqueue)
@@ -101,6 +111,12 @@ def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
         yield made
     server.terminate()
     server.wait()
+
+
+@pytest.fixture(scope="module")
+def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
+    with chatting(tmp_path_factory.mktemp("telegram")) as made:
+        yield made
 
 
 def test_a_prompt_becomes_a_photo_in_one_message(telegram: Telegram) -> None:
@@ -209,3 +225,64 @@ def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
     telegram.card("a survivor", "done in")
     telegram.card("a newcomer", "done in")
     assert TOKEN not in telegram.drawqueue.log.read_text()
+
+
+def test_a_group_that_became_a_supergroup_keeps_its_card(telegram: Telegram) -> None:
+    telegram.post("chat", chat_id=-990, type="group", title="Small", admins=[BOB])
+    telegram.say("/imagine a migrant sleep:0.4 --steps 30", chat=-990)
+    telegram.card("a migrant", "generating", chat=-990)
+    new = telegram.post("migrate", chat_id=-990)["migrate_to_chat_id"]
+    done = telegram.card("a migrant", "done in", chat=new)
+    assert len(telegram.messages(new)) == 1, "one card there, edited from then on"
+    telegram.press(done, "Retry", chat=new)
+    telegram.until(lambda: len(telegram.messages(new)) == 2)
+
+
+def test_another_poller_is_told_and_outlived(telegram: Telegram) -> None:
+    telegram.door.post(f"/bot{TOKEN}/getUpdates", json={"timeout": 0})
+    telegram.until(lambda: "Another program polls" in telegram.drawqueue.log.read_text())
+    telegram.say("still here")
+    telegram.card("still here", "done in")
+
+
+def test_in_a_group_it_listens_to_commands_alone(telegram: Telegram) -> None:
+    telegram.post("limits", privacy=False)
+    before = len(telegram.messages(GROUP))
+    telegram.say("what a lovely day", chat=GROUP)
+    telegram.say("/imagine@another_bot a fox", chat=GROUP)
+    telegram.say("/imagine a grouped one", chat=GROUP)
+    telegram.card("a grouped one", "done in", chat=GROUP)
+    assert len(telegram.messages(GROUP)) == before + 1
+
+
+def test_what_is_no_photo_to_telegram_comes_as_a_document(telegram: Telegram) -> None:
+    strip = io.BytesIO()
+    Image.new("RGB", (2100, 100)).save(strip, "PNG")
+    card = Card(1, 1, State.DONE, "done", "a strip", "seed 1", 0.0, (), ("1",), "a strip")
+
+    async def send() -> None:
+        address = str(telegram.door.base_url)
+        async with Bot(TOKEN, base_url=f"{address}/bot") as bot:
+            await telegram_cards.send(bot, {"chat": ANN}, card, strip.getvalue(), 0)
+
+    asyncio.run(send())
+    assert telegram.messages()[-1]["versions"][-1]["kind"] == "document"
+
+
+def test_updates_by_webhook(tmp_path: Path) -> None:
+    with chatting(tmp_path, TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4") as telegram:
+        telegram.say("a hooked one")
+        telegram.card("a hooked one", "done in")
+        methods = str(telegram.door.get("/control/calls").json())
+        assert "setWebhook" in methods and "getUpdates" not in methods
+        forged = telegram.drawqueue.client.post("/webhook/telegram", json={"update_id": 1})
+        assert forged.status_code == 404
+        told = telegram.say("a slow one sleep:0.5 --steps 12")
+        telegram.post("redeliver", update_id=told["update_id"])
+        telegram.card("a slow one", "done in")
+        telegram.card("your picture is here")
+        cards = [m for m in telegram.messages() if "a slow one" in shown(m["versions"][-1])]
+        assert len(cards) == 1
+        os.kill(children(telegram.drawqueue)["bots.telegram_chat"], signal.SIGKILL)
+        telegram.say("sent while the bot was away")
+        telegram.card("sent while the bot was away", "done in")
