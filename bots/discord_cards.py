@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -56,9 +57,21 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def plain(text: str, limit: int = CONTENT) -> str:
+    """Words as they were written: no markup in them, and nobody pinged.
+
+    discord.utils.escape_markdown leaves all links but the first as they are.
+    """
+    bracket = "\ue000"
+    held = discord.utils.escape_mentions(text.replace("[", bracket))
+    written = discord.utils.escape_markdown(held).replace(bracket, "\\[")
+    # A picture's number at a line's start is no heading.
+    return cut(re.sub(r"^\\(#\d)", r"\1", written, flags=re.MULTILINE), limit)
+
+
 def embed(card: Card, picture: str | None) -> discord.Embed:
     """The card's body: the prompt as plain words, which ping nobody."""
-    shown = discord.utils.escape_markdown(discord.utils.escape_mentions(card.prompt))
+    shown = plain(card.prompt, DESCRIPTION)
     if card.notice:
         shown = f"{cut(shown, DESCRIPTION - len(card.notice) - 2)}\n\n{card.notice}"
     made = discord.Embed(description=cut(shown, DESCRIPTION), colour=COLOURS[card.state])

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import inspect
 import logging
 import re
@@ -15,15 +16,15 @@ import discord
 from discord import app_commands
 
 from bots import discord_cards
-from bots.discord_cards import CONTENT, NOBODY, PREFIX, TOKEN_SECONDS, cut, message
+from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain
 from bots.poster import Poster, picture_of
 from core import catalog, commands
 from core.cards import Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import UserError, report
-from core.generations import Asker, Generation
+from core.generations import FIRST_EDITOR, Asker, Generation
 from core.house import House, open_house
-from core.options import OPTIONS, Option, validate
+from core.options import OPTIONS, Option
 from core.settings import Discord, read
 
 log = logging.getLogger("drawqueue")
@@ -108,7 +109,7 @@ class CardButton(
         try:
             reply = await asyncio.to_thread(work)
         except UserError as error:
-            await interaction.followup.send(cut(str(error), CONTENT), ephemeral=True)
+            await interaction.followup.send(plain(str(error)), ephemeral=True)
             return
         except Exception as error:
             fault = report(f"button {action} failed", error)
@@ -140,7 +141,7 @@ def _reachable(interaction: Interaction) -> bool:
     return interaction.is_guild_integration() and may.view_channel and may.send_messages
 
 
-def _ask(interaction: Interaction, given: dict[str, Any]) -> Ask:
+def _ask(interaction: Interaction, given: dict[str, Any], message: str | None = None) -> Ask:
     address = {
         "channel": str(interaction.channel_id),
         "guild": str(interaction.guild_id or ""),
@@ -150,7 +151,7 @@ def _ask(interaction: Interaction, given: dict[str, Any]) -> Ask:
         "limit": interaction.filesize_limit,
         "reachable": _reachable(interaction),
     }
-    return Ask(_asker(interaction), str(interaction.id), address, given)
+    return Ask(_asker(interaction), str(interaction.id), address, given, message=message)
 
 
 def _sorry(fault: str) -> str:
@@ -176,15 +177,17 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
     if command.takes == "options":
         try:
             # Faults are found from memory, so that they are told to the asker alone.
-            catalog.settle(validate(given), 0)
+            catalog.settle(catalog.requested(given), 0)
         except UserError as error:
-            await interaction.response.send_message(cut(str(error), CONTENT), ephemeral=True)
+            await interaction.response.send_message(plain(str(error)), ephemeral=True)
             return
     public = command.name in ("imagine", "retry", "show")
-    await interaction.response.defer(ephemeral=not public)
+    thinking = await interaction.response.defer(ephemeral=not public)
+    # From the row's first moment on it knows its card, whatever dies after that.
+    card_is = str(thinking.message_id) if thinking and command.name != "show" else None
     try:
         reply = await asyncio.to_thread(
-            commands.run, bot.house, command.name, _ask(interaction, given)
+            commands.run, bot.house, command.name, _ask(interaction, given, card_is)
         )
     except UserError as error:
         await _alone(interaction, str(error), public)
@@ -194,7 +197,7 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
         return
     made = reply.generation
     if made is None:
-        await interaction.edit_original_response(content=cut(reply.text, CONTENT))
+        await interaction.edit_original_response(content=plain(reply.text))
     elif not reply.fresh:
         await _alone(interaction, f"#{made.id} is {made.state}.", public)
     else:
@@ -202,8 +205,15 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
         async def edit(values: dict[str, Any]) -> discord.Message:
             return await interaction.edit_original_response(**values)
 
-        shown = command.name == "show"
-        card = await _send(bot, made, interaction.filesize_limit, edit, note=not shown)
+        shown = functools.partial(bot.house.generations.shown, made.id, FIRST_EDITOR)
+        try:
+            card = await _send(bot, made, interaction.filesize_limit, edit, note=False)
+        except discord.HTTPException as error:
+            log.warning("#%d: its card comes later (%s)", made.id, error.status)
+            await asyncio.to_thread(shown)
+            return
+        if card_is:
+            await asyncio.to_thread(shown, version=card.version)
         if card.live and not _reachable(interaction):
             await interaction.followup.send(UNREACHABLE, ephemeral=True)
 
@@ -212,7 +222,7 @@ async def _alone(interaction: Interaction, words: str, public: bool) -> None:
     """Tell the asker alone, also where a public answer was already promised."""
     if public:
         await interaction.delete_original_response()
-    await interaction.followup.send(cut(words, CONTENT), ephemeral=True)
+    await interaction.followup.send(plain(words), ephemeral=True)
 
 
 def _annotation(option: Option) -> Any:

@@ -116,7 +116,8 @@ def connect() -> Bot:
         settings.token.get_secret_value(),
         base_url=settings.api_url,
         base_file_url=settings.file_url,
-        request=HTTPXRequest(connection_pool_size=16, media_write_timeout=60),
+        # Who finds every connection busy waits for one: giving up would only mean asking again.
+        request=HTTPXRequest(connection_pool_size=64, pool_timeout=30, media_write_timeout=60),
     )
 
 

@@ -27,7 +27,14 @@ from telegram import (
     Update,
 )
 from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
-from telegram.error import Conflict, InvalidToken, RetryAfter, TelegramError
+from telegram.error import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    InvalidToken,
+    RetryAfter,
+    TelegramError,
+)
 
 from bots import telegram_cards
 from bots.poster import Poster, picture_of
@@ -130,18 +137,20 @@ class TelegramChat:
                 await asyncio.sleep(pause)
                 pause = min(30.0, pause * 2)
                 continue
+            if not found:
+                continue
+            bodies = {str(one.update_id): one.to_dict() for one in found}
+            try:
+                fresh = await asyncio.to_thread(self.inbox.record, bodies)
+            except SQLAlchemyError as error:
+                # Not stored, so not confirmed: they come again with the next call.
+                log.warning("database away (%s); fetching again", type(error).__name__)
+                await asyncio.sleep(1)
+                continue
             for one in found:
-                try:
-                    if await asyncio.to_thread(
-                        self.inbox.record, str(one.update_id), one.to_dict()
-                    ):
-                        self._start(one)
-                except SQLAlchemyError as error:
-                    # Not stored, so not confirmed: it comes again with the next call.
-                    log.warning("database away (%s); fetching again", type(error).__name__)
-                    await asyncio.sleep(1)
-                    break
-                offset = one.update_id + 1
+                if str(one.update_id) in fresh:
+                    self._start(one)
+            offset = found[-1].update_id + 1
 
     async def _work_off(self) -> None:
         """Handle what the web process stored."""
@@ -163,23 +172,32 @@ class TelegramChat:
         task.add_done_callback(self._tasks.discard)
 
     async def _handle(self, one: Update) -> None:
-        async with self._gate:
+        """Work an update off; what the network or Telegram delays is done again until it is."""
+        pause = 1.0
+        while True:
             try:
-                if one.message:
-                    await self._message(one, one.message)
-                elif one.callback_query:
-                    await self._pressed(one, one.callback_query)
+                async with self._gate:
+                    if one.message:
+                        await self._message(one, one.message)
+                    elif one.callback_query:
+                        await self._pressed(one, one.callback_query)
+                    await asyncio.to_thread(self.inbox.handled, str(one.update_id))
+                break
             except RetryAfter as error:
                 await asyncio.sleep(later(error).seconds)
-                self._busy.discard(one.update_id)
-                self._start(one)
-                return
-            except TelegramError as error:
+            except (BadRequest, Forbidden) as error:
                 log.warning("update %d: %s", one.update_id, error)
+                await asyncio.to_thread(self.inbox.handled, str(one.update_id))
+                break
+            except (TelegramError, SQLAlchemyError) as error:
+                log.warning("update %d waits: %s", one.update_id, type(error).__name__)
+                await asyncio.sleep(pause)
+                pause = min(30.0, pause * 2)
             except Exception as error:
                 report(f"update {one.update_id} failed", error)
-            await asyncio.to_thread(self.inbox.handled, str(one.update_id))
-            self._busy.discard(one.update_id)
+                await asyncio.to_thread(self.inbox.handled, str(one.update_id))
+                break
+        self._busy.discard(one.update_id)
 
     async def _message(self, one: Update, message: Message) -> None:
         text = message.text or ""

@@ -211,7 +211,7 @@ def create_app(house: House) -> FastAPI:
         except (ValueError, KeyError, TypeError):
             return _sorry(400, "That is no update.")
         # A database that is away answers 500, and Telegram sends the update again.
-        await asyncio.to_thread(inbox.record, event, update)
+        await asyncio.to_thread(inbox.record, {event: update})
         return Response(status_code=204)
 
     @app.get("/", include_in_schema=False)
@@ -235,14 +235,18 @@ def create_app(house: House) -> FastAPI:
         request: Request,
         status: State | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = SHOWN,
+        before: Annotated[
+            int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
+        ] = None,
     ) -> list[dict[str, Any]]:
         """One's own jobs, newest first."""
         states = [status] if status else list(State)
-        return list(
-            await in_thread(
-                lambda: [shown(g) for g in house.generations.of(_asker(request), states, limit)]
-            )
-        )
+
+        def work() -> list[dict[str, Any]]:
+            found = house.generations.of(_asker(request), states, limit, before)
+            return [shown(generation) for generation in found]
+
+        return list(await in_thread(work))
 
     @app.get("/api/jobs/{id}")
     async def job(request: Request, id: JobId) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What can be asked of which model: defaults and limits, read from its folder, as data."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidOptions
-from core.options import Options
+from core.options import Options, validate
 from core.settings import Drawing, read
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
@@ -100,18 +101,34 @@ def _rounded(pixels: float) -> int:
     return max(64, round(pixels / MULTIPLE) * MULTIPLE)
 
 
+def requested(given: Mapping[str, Any], faults: Sequence[str] = ()) -> Options:
+    """The options of a request, every fault told at once, the model's name among them.
+
+    Raises InvalidOptions.
+    """
+    wanted = given.get("model")
+    if isinstance(wanted, str) and wanted.strip() and _find(wanted) is None:
+        faults = [*faults, _unknown(wanted)]
+    return validate(given, list(faults))
+
+
+def _find(wanted: str) -> Model | None:
+    return next((m for m in models().values() if m.name.lower() == wanted.strip().lower()), None)
+
+
+def _unknown(wanted: str) -> str:
+    return f"There is no model “{wanted.strip()[:60]}”. On offer: {', '.join(models())}."
+
+
 def settle(options: Options, random_seed: int) -> Request:
     """Fill in what was left open from the model's facts.
 
     Raises InvalidOptions when the model cannot do what was asked.
     """
-    on_offer = models()
-    wanted = (options.model or next(iter(on_offer))).strip()
-    model = next((m for m in on_offer.values() if m.name.lower() == wanted.lower()), None)
+    wanted = options.model or next(iter(models()))
+    model = _find(wanted)
     if model is None:
-        raise InvalidOptions(
-            [f"There is no model “{wanted[:60]}”. On offer: {', '.join(on_offer)}."]
-        )
+        raise InvalidOptions([_unknown(wanted)])
     width = height = float(model.size)
     if options.aspect:
         across, down = map(int, options.aspect.split(":"))

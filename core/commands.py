@@ -15,6 +15,8 @@ from core.generations import Asker, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
 
+# As many lines as the shortest of the chats' messages holds.
+LISTED = 15
 Takes = Literal["options", "id", "nothing"]
 
 
@@ -27,6 +29,8 @@ class Ask:
     address: Mapping[str, Any]
     given: Mapping[str, Any]
     faults: tuple[str, ...] = ()
+    # The message that stands in the chat already and will be the card.
+    message: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class Command:
 
 
 def _imagine(house: House, ask: Ask) -> Reply:
-    wanted = options.validate(ask.given, list(ask.faults))
-    made = house.generations.submit(wanted, ask.asker, ask.event, ask.address)
+    wanted = catalog.requested(ask.given, ask.faults)
+    made = house.generations.submit(wanted, ask.asker, ask.event, ask.address, message=ask.message)
     return Reply(generation=made, fresh=True)
 
 
@@ -75,12 +79,16 @@ def _which(house: House, ask: Ask, states: frozenset[State], what: str) -> int:
     return newest[0].id
 
 
+def _status(house: House, one: Generation) -> str:
+    status = status_line(one, house.generations.standing(one), house.generations.progress(one))
+    return f"#{one.id} {status}: {one.request.prompt[:60]}"
+
+
 def _queue(house: House, ask: Ask) -> Reply:
     mine = house.generations.of(ask.asker, PENDING)
-    lines = []
-    for one in reversed(mine):
-        status = status_line(one, house.generations.standing(one), house.generations.progress(one))
-        lines.append(f"#{one.id} {status}: {one.request.prompt[:60]}")
+    lines = [_status(house, one) for one in mine[::-1][:LISTED]]
+    if len(mine) > LISTED:
+        lines.append(f"… and {len(mine) - LISTED} more.")
     counts = house.generations.counts()
     running = sum(counts.get(state, 0) for state in RUNNING)
     everybody = f"In all: {counts.get(State.QUEUED, 0)} queued, {running} running."
@@ -89,6 +97,9 @@ def _queue(house: House, ask: Ask) -> Reply:
 
 def _show(house: House, ask: Ask) -> Reply:
     found = house.generations.visible(_which(house, ask, frozenset(State), "show"), ask.asker)
+    if found.state in PENDING:
+        # Its card stands elsewhere and moves there; a second one would stand still.
+        return Reply(_status(house, found))
     return Reply(generation=found, fresh=True)
 
 
@@ -105,8 +116,9 @@ def _retry(house: House, ask: Ask) -> Reply:
 
 def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
     made = house.generations.redo(
-        old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None
-    )
+        old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None,
+        message=ask.message,
+    )  # fmt: skip
     return Reply(generation=made, fresh=made.id != old.id)
 
 

@@ -1,8 +1,9 @@
 """Tables, and short transactions that behave alike on SQLite and PostgreSQL."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,11 @@ class Database:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_MS / 1000}}
         self.engine: Engine = create_engine(url, **arguments)
+        # SQLite lets one write at a time, and who finds it busy sleeps and tries again: threads of
+        # one process wait for each other here instead, and lose no time.
+        self._turn: AbstractContextManager[Any] = nullcontext()
         if self.engine.dialect.name == "sqlite":
+            self._turn = threading.Lock()
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
@@ -142,7 +147,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection whose changes are committed together, or not at all."""
-        with self.engine.connect() as plain:
+        with self._turn, self.engine.connect() as plain:
             connection = plain.execution_options(writes=True)
             with connection.begin():
                 yield connection

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import Row, and_, func, insert, or_, select, update
+from sqlalchemy import Row, and_, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from core import events, lifecycle
@@ -29,6 +29,7 @@ log = logging.getLogger("drawqueue")
 
 MOST_RESTARTS = 2
 ENQUEUE_GRACE = timedelta(seconds=2)
+FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
 
 
@@ -97,8 +98,12 @@ class Generations:
         event: str,
         address: Mapping[str, Any],
         parent: int | None = None,
+        message: str | None = None,
     ) -> Generation:
         """Accept a request: commit its row, then put it in line.
+
+        `message` is the chat's message that will be its card, where there is one already; who
+        asks has half a minute to draw it first (FIRST_EDITOR).
 
         An event seen before answers the generation it made. Raises UserError when the request
         cannot be met, TryAgain when nothing could be stored.
@@ -119,6 +124,9 @@ class Generations:
             "state": State.QUEUED,
             "created": now(),
         }
+        if message:
+            row |= {"message": message, "editor": FIRST_EDITOR,
+                    "editor_until": now() + EDITOR_LEASE}  # fmt: skip
         try:
             with self.database.write() as connection:
                 made = connection.execute(insert(generations).values(row).returning(generations))
@@ -139,7 +147,7 @@ class Generations:
 
     def redo(
         self, generation_id: int, asker: Asker, event: str, *, new_seed: bool = False,
-        address: Mapping[str, Any] | None = None,
+        address: Mapping[str, Any] | None = None, message: str | None = None,
     ) -> Generation:  # fmt: skip
         """Draw again: in place when it failed or was cancelled, else as a child of its own.
 
@@ -161,7 +169,9 @@ class Generations:
         request = old.request
         if new_seed:
             request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1))
-        return self.submit(request, asker, event, address or _same_place(old), parent=old.id)
+        return self.submit(
+            request, asker, event, address or old.address, parent=old.id, message=message
+        )
 
     def cancel(self, generation_id: int, asker: Asker) -> Generation:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
@@ -235,6 +245,8 @@ class Generations:
 
     def get(self, generation_id: int) -> Generation:
         """One generation. Raises NotFound."""
+        if not 0 < generation_id < 2**31:  # The column's own bound.
+            raise NotFound(f"There is no #{generation_id}.")
         with self.database.read() as connection:
             row = connection.execute(
                 select(generations).where(generations.c.id == generation_id)
@@ -251,9 +263,10 @@ class Generations:
         return found
 
     def of(
-        self, asker: Asker, states: Iterable[State] = State, limit: int = 50
-    ) -> list[Generation]:
-        """The asker's generations in these states, newest first."""
+        self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
+        before: int | None = None,
+    ) -> list[Generation]:  # fmt: skip
+        """The asker's generations in these states, newest first, older than `before`."""
         with self.database.read() as connection:
             rows = connection.execute(
                 select(generations)
@@ -261,6 +274,7 @@ class Generations:
                     generations.c.platform == asker.platform,
                     generations.c.asker == asker.id,
                     generations.c.state.in_(list(states)),
+                    generations.c.id < before if before else true(),
                 )
                 .order_by(generations.c.id.desc())
                 .limit(limit)
@@ -490,7 +504,3 @@ def _may_touch(generation: Generation, asker: Asker) -> None:
     own = (generation.platform, generation.asker) == (asker.platform, asker.id)
     if not own and not asker.moderator:
         raise NotAllowed("Only the person who asked for this picture, or a moderator, can do that.")
-
-
-def _same_place(generation: Generation) -> Mapping[str, Any]:
-    return generation.address

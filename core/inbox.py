@@ -1,6 +1,7 @@
 """Updates that a chat platform was told we have: stored first, worked off once, then forgotten."""
 
 import contextlib
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -24,19 +25,37 @@ class Inbox:
         self.platform = platform
         self._bell = f"drawqueue:inbox:{platform}"
 
-    def record(self, event: str, body: Any) -> bool:
-        """Store an update; False when it was stored before."""
-        row = {"platform": self.platform, "event": event, "body": body, "received": now()}
+    def record(self, arrived: Mapping[str, Any]) -> list[str]:
+        """Store updates, bodies by event; answers the events that were not stored before."""
         try:
-            with self.database.write() as connection:
-                connection.execute(insert(updates).values(row))
+            fresh = self._store(arrived)
         except IntegrityError:
-            return False
-        # Without Redis the bot finds it a little later, by looking.
-        with contextlib.suppress(RedisError):
-            self.redis.lpush(self._bell, event)
-            self.redis.ltrim(self._bell, 0, 99)
-        return True
+            # Another process stored one of them at the same moment.
+            fresh = self._store(arrived)
+        if fresh:
+            # Without Redis the bot finds them a little later, by looking.
+            with contextlib.suppress(RedisError):
+                self.redis.lpush(self._bell, len(fresh))
+                self.redis.ltrim(self._bell, 0, 9)
+        return fresh
+
+    def _store(self, arrived: Mapping[str, Any]) -> list[str]:
+        mine = updates.c.platform == self.platform
+        with self.database.write() as connection:
+            known = connection.execute(
+                select(updates.c.event).where(mine, updates.c.event.in_(list(arrived)))
+            ).scalars()
+            stored = set(known)
+            fresh = [event for event in arrived if event not in stored]
+            moment = now()
+            rows = [
+                {"platform": self.platform, "event": event, "body": arrived[event],
+                 "received": moment}
+                for event in fresh
+            ]  # fmt: skip
+            if rows:
+                connection.execute(insert(updates), rows)
+        return fresh
 
     def unhandled(self) -> list[Any]:
         """The bodies of what is left to do, oldest first."""
@@ -44,7 +63,7 @@ class Inbox:
             rows = connection.execute(
                 select(updates.c.body)
                 .where(updates.c.platform == self.platform, updates.c.handled.is_(None))
-                .order_by(updates.c.received)
+                .order_by(updates.c.received, updates.c.event)
             ).all()
         return [body for (body,) in rows]
 

@@ -196,7 +196,7 @@ def _fault(name: str, error: Any) -> str:
     given = str(error.get("input"))[:40]
     kind = error["type"]
     if name == "prompt":
-        if kind == "string_too_long":
+        if kind.endswith("too_long"):
             length = len(str(error["input"]))
             return f"The prompt has {length} characters; {PROMPT_LIMIT} is the most."
         return "Write what to draw, for example: a red crown on a blue background."
@@ -206,7 +206,7 @@ def _fault(name: str, error: Any) -> str:
         whole = "a whole number" if option.kind is int else "a number"
         bounds = f"{option.minimum:g} to {option.maximum:.0f}"
         return f"“{name}” must be {whole} from {bounds}; got {given}."
-    if kind == "string_too_long":
+    if kind.endswith("too_long"):
         return f"“{name}” is longer than {PROMPT_LIMIT} characters."
     return f"“{name}” does not understand {given}."
 

@@ -161,6 +161,7 @@ def running(home: Path, **environment: str) -> Iterator[Running]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
+    home.parent.mkdir(parents=True, exist_ok=True)
     log = home.parent / f"{home.name}.log"
     with log.open("w") as written:
         process = subprocess.Popen(

@@ -27,7 +27,7 @@ from core.engine import EngineError
 from core.house import House, open_house
 from core.inbox import prune
 from core.settings import Drawing, read
-from worker.tasks import ALLOWED, Studio
+from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
 
 log = logging.getLogger("drawqueue")
@@ -124,6 +124,8 @@ def main() -> int:
         job_monitoring_interval=5,
     )
     worker.log.setLevel(logging.WARNING)
+    # A drawing that failed was told to its asker; RQ need not print where.
+    worker.log.addFilter(lambda record: DrawingFailed.__name__ not in record.getMessage())
     try:
         worker.work(logging_level="WARNING")
     finally:

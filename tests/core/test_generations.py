@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from core import commands
 from core import generations as module
 from core.commands import Ask, press, run
 from core.database import generations, now
@@ -191,3 +192,14 @@ def test_accepting_is_quick(house: House, ann: Asker) -> None:
     for number in range(20):
         submit(house, ann, f"q{number}")
     assert (time.perf_counter() - begun) / 20 < 0.25
+
+
+def test_a_long_queue_is_told_in_short_and_what_is_pending_has_one_card(
+    house: House, ann: Asker
+) -> None:
+    for number in range(20):
+        submit(house, ann, f"long {number}")
+    told = commands.run(house, "queue", Ask(ann, "q", {}, {})).text
+    assert "… and 5 more." in told and told.splitlines()[-1].startswith("In all: 20 queued")
+    shown = commands.run(house, "show", Ask(ann, "s", {}, {"id": "3"}))
+    assert shown.generation is None and shown.text.startswith("#3 queued (place 3")

@@ -5,106 +5,24 @@ import io
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, Running, running
+from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
 from tests.journeys.test_web import children
 
-CHANNEL = "200"
-ANN, BOB = "501", "502"
 MANAGE_MESSAGES = 1 << 13
-
-
-@dataclass
-class Discord:
-    """What a person does in Discord, and what they see."""
-
-    door: httpx.Client
-    drawqueue: Running
-
-    def command(
-        self, name: str, user: str = ANN, place: dict[str, Any] | None = None, **options: Any
-    ) -> str:
-        answer = self.door.post("/control/command", json={
-            "name": name, "options": options, "user_id": user,
-            **(place or {"channel_id": CHANNEL}),
-        })  # fmt: skip
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["interaction_id"])
-
-    def press(self, message: str, label: str, user: str = ANN, permissions: int = 0) -> str:
-        answer = self.door.post("/control/press", json={
-            "message_id": message, "channel_id": CHANNEL, "label": label, "user_id": user,
-            "permissions": str(permissions),
-        })  # fmt: skip
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["interaction_id"])
-
-    def interaction(self, id_: str) -> dict[str, Any]:
-        return dict(self.door.get(f"/control/interaction/{id_}").json())
-
-    def messages(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
-        found = self.door.get("/control/messages", params={"channel_id": channel}).json()
-        return list(found["messages"] if isinstance(found, dict) else found)
-
-    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := what():
-                return found
-            time.sleep(0.1)
-        log = self.drawqueue.log.read_text()[-3000:]
-        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
-
-    def card(
-        self, prompt: str, words: str, seconds: float = 40, channel: str = CHANNEL
-    ) -> dict[str, Any]:
-        """The message about a prompt once its newest version says these words."""
-
-        def find() -> dict[str, Any] | None:
-            for message in reversed(self.messages(channel)):
-                last = message["versions"][-1]
-                told = " ".join(e.get("description") or "" for e in last["embeds"])
-                if prompt in told and words in last["content"]:
-                    return message
-            return None
-
-        return dict(self.until(find, seconds))
 
 
 @pytest.fixture(scope="module")
 def discord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discord]:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.discord_server", "--port", "0", "--token", "TEST"],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdout
-    address = server.stdout.readline().split()[1]
-    with (
-        contextlib.closing(httpx.Client(base_url=address, timeout=15)) as door,
-        running(
-            tmp_path_factory.mktemp("discord") / "home",
-            DRAWQUEUE_MODEL="pattern",
-            DISCORD_TOKEN="TEST",
-            DISCORD_API_URL=f"{address}/api/v10",
-            DRAWQUEUE_MENTION_AFTER="12",
-            DISCORD_GATEWAY_URL=address.replace("http", "ws") + "/gateway",
-        ) as drawqueue,
-    ):
-        made = Discord(door, drawqueue)
-        made.until(lambda: "on line as" in drawqueue.log.read_text())
+    with on_discord(tmp_path_factory.mktemp("discord"), DRAWQUEUE_MENTION_AFTER="12") as made:
         yield made
-    server.terminate()
-    server.wait()
 
 
 def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:

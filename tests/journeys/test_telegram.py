@@ -1,19 +1,13 @@
 """Telegram, end to end: the real bot and worker against a wire-level Bot API on loopback."""
 
 import asyncio
-import contextlib
 import io
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 from telegram import Bot
@@ -21,101 +15,18 @@ from telegram import Bot
 from bots import telegram_cards
 from core.cards import Card
 from core.lifecycle import State
-from tests.conftest import ROOT, Running, running
+from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
+from tests.journeys.chats import Telegram, on_telegram, shown
 from tests.journeys.test_web import children
 
 ANN, BOB, GROUP, FORUM = 501, 502, -700, -800
-TOKEN = "123:TEST"
-
-
-@dataclass
-class Telegram:
-    """What a person does in Telegram, and what they see."""
-
-    door: httpx.Client
-    drawqueue: Running
-
-    def post(self, what: str, **body: Any) -> dict[str, Any]:
-        answer = self.door.post(f"/control/{what}", json=body)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json() or {})
-
-    def say(self, text: str, chat: int = ANN, user: int = ANN, **more: Any) -> dict[str, Any]:
-        return self.post("user_message", chat_id=chat, user_id=user, text=text, **more)
-
-    def messages(self, chat: int = ANN) -> list[dict[str, Any]]:
-        found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
-        return [one for one in found if one["from_bot"] and not one["deleted"]]
-
-    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := what():
-                return found
-            time.sleep(0.1)
-        log = self.drawqueue.log.read_text()[-2500:]
-        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
-
-    def card(self, *words: str, chat: int = ANN, seconds: float = 40) -> dict[str, Any]:
-        """The newest message whose newest version says all these words."""
-
-        def find() -> dict[str, Any] | None:
-            for message in reversed(self.messages(chat)):
-                told = shown(message["versions"][-1])
-                if all(word in told for word in words):
-                    return message
-            return None
-
-        return dict(self.until(find, seconds))
-
-    def press(self, message: dict[str, Any], button: str, chat: int = ANN, user: int = ANN) -> str:
-        told = self.post(
-            "press", chat_id=chat, user_id=user, message_id=message["message_id"], button=button
-        )
-        query = told["callback_query_id"]
-        answer = self.until(
-            lambda: self.door.get("/control/callback_answer", params={"id": query}).json()["answer"]
-        )
-        return str(answer.get("text") or "")
-
-
-def shown(version: dict[str, Any]) -> str:
-    return str(version.get("text") or version.get("caption") or "")
-
-
-@contextlib.contextmanager
-def chatting(folder: Path, **environment: str) -> Iterator[Telegram]:
-    """A Bot API server, and a whole Drawqueue that talks to it."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.telegram_server", "--port", "0", "--token", TOKEN],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdout
-    address = server.stdout.readline().split()[1]
-    with (
-        contextlib.closing(httpx.Client(base_url=address, timeout=15)) as door,
-        running(
-            folder / "home",
-            DRAWQUEUE_MODEL="pattern",
-            TELEGRAM_TOKEN=TOKEN,
-            TELEGRAM_API_URL=f"{address}/bot",
-            TELEGRAM_FILE_URL=f"{address}/file/bot",
-            **environment,
-        ) as drawqueue,
-    ):
-        made = Telegram(door, drawqueue)
-        made.post("limits", private_per_second=None, group_per_minute=None)
-        made.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[BOB])
-        made.post("chat", chat_id=FORUM, type="supergroup", title="F", topics=[77], is_forum=True)
-        made.until(lambda: "on line as" in drawqueue.log.read_text())
-        yield made
-    server.terminate()
-    server.wait()
 
 
 @pytest.fixture(scope="module")
 def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
-    with chatting(tmp_path_factory.mktemp("telegram")) as made:
+    with on_telegram(tmp_path_factory.mktemp("telegram")) as made:
+        made.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[BOB])
+        made.post("chat", chat_id=FORUM, type="supergroup", title="F", topics=[77], is_forum=True)
         yield made
 
 
@@ -270,7 +181,7 @@ def test_what_is_no_photo_to_telegram_comes_as_a_document(telegram: Telegram) ->
 
 
 def test_updates_by_webhook(tmp_path: Path) -> None:
-    with chatting(tmp_path, TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4") as telegram:
+    with on_telegram(tmp_path, TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4") as telegram:
         telegram.say("a hooked one")
         telegram.card("a hooked one", "done in")
         methods = str(telegram.door.get("/control/calls").json())

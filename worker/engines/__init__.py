@@ -1,5 +1,7 @@
 """The engines, one file each, found by the name their models carry in the catalog."""
 
+import os
+
 from core.engine import Engine
 
 
@@ -10,6 +12,8 @@ def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
 
         return Pattern()
     if name == "diffusers":
+        # Its advice at import is for those who write models, not for who reads a worker's log.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from worker.engines.local import LocalDiffusers
 
         return LocalDiffusers(device, threads, memory_gb)

@@ -4,6 +4,7 @@ Only this file imports torch, and only in the engine process.
 """
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoPipelineForText2Image, schedulers
+from tqdm import tqdm
 
 from core.catalog import Model, Request
 from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
@@ -18,6 +20,9 @@ from core.errors import report as report_fault
 from worker.recipe import sealed
 
 log = logging.getLogger("drawqueue")
+
+# tqdm's own lock is a semaphore of the system, which a killed engine process would leave behind.
+tqdm.set_lock(threading.RLock())
 
 # diffusers' class and settings behind each of A1111's names
 # (huggingface/diffusers:docs/source/en/api/schedulers/overview.md).

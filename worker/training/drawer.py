@@ -294,7 +294,7 @@ def moments(number: int, draw: torch.Generator) -> torch.Tensor:
 
 def train_drawer(
     home: Path, shares: dict[str, Share], tokenizer: CLIPTokenizer, vae: AutoencoderKL,
-    steps: int, warm_up_steps: int = 500, size: int = 32,
+    steps: int, warm_up_steps: int = 500, size: int = 48,
 ) -> Drawer:  # fmt: skip
     """Train text encoder and UNet; returns the averaged weights."""
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from worker.training import sprites
 from worker.training.autoencoder import SIZE
-from worker.training.loop import quiet_threads, train
+from worker.training.loop import train
 from worker.training.scenes import COLOURS, Plan, held_out, paint
 from worker.training.sprites import NOUNS
 from worker.training.starter import HOME, MODEL
@@ -131,7 +131,7 @@ def main() -> None:
     asked.add_argument("--number", type=int, default=100)
     asked.add_argument("--threads", type=int, default=2)
     given = asked.parse_args()
-    quiet_threads(given.threads)
+    torch.set_num_threads(given.threads)
     assets = sprites.fetch(given.home)
     judge = classifier(assets, given.home)
     pictures, nouns = _painted(assets, 500, seed=12)

@@ -1,6 +1,5 @@
 """One resumable training loop with a progress bar: every stage of the starter model uses it."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-
-def quiet_threads(threads: int) -> None:
-    """Bound torch's threads and let the waiting ones sleep, so that other work can run beside."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    torch.set_num_threads(threads)
 
 
 def restored(name: str, home: Path, model: torch.nn.Module, steps: int) -> bool:

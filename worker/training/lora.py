@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from worker.training import sprites
 from worker.training.autoencoder import SIZE
 from worker.training.drawer import moments, tokens
-from worker.training.loop import quiet_threads, train
+from worker.training.loop import train
 from worker.training.scenes import caption, outline, paint, plan
 from worker.training.starter import HOME, MODEL
 
@@ -40,7 +40,7 @@ def main() -> None:
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--steps", type=int, default=900)
     given = asked.parse_args()
-    quiet_threads(given.threads)
+    torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     assets = sprites.fetch(given.home)
     pipe = StableDiffusionPipeline.from_pretrained(given.model)

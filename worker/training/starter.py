@@ -8,8 +8,18 @@ cores; nothing is fetched but the sprites.
 import argparse
 from pathlib import Path
 
+import torch
+
 from worker.training import sprites
-from worker.training.loop import quiet_threads
+from worker.training.autoencoder import train_decoder, train_vae
+from worker.training.drawer import (
+    grid,
+    make_latents,
+    make_tokenizer,
+    normalise,
+    pipeline,
+    train_drawer,
+)
 
 HOME = Path.home() / ".cache" / "drawqueue" / "starter"
 MODEL = Path(__file__).parent.parent / "starter_model"
@@ -22,22 +32,11 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=MODEL, help="the model's folder")
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--vae-steps", type=int, default=2000)
-    asked.add_argument("--drawer-steps", type=int, default=13_000)
+    asked.add_argument("--drawer-steps", type=int, default=7_200)
     asked.add_argument("--decoder-steps", type=int, default=1200)
     given = asked.parse_args()
-    quiet_threads(given.threads)
+    torch.set_num_threads(given.threads)
     assets = sprites.fetch(given.home)
-
-    # Imported after the threads are bound.
-    from worker.training.autoencoder import train_decoder, train_vae
-    from worker.training.drawer import (
-        grid,
-        make_latents,
-        make_tokenizer,
-        normalise,
-        pipeline,
-        train_drawer,
-    )
 
     tokenizer = make_tokenizer(given.home)
     vae = train_vae(assets, given.home, given.vae_steps).eval().requires_grad_(False)

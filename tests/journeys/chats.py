@@ -1,0 +1,186 @@
+"""People on Discord and Telegram: what they do and what they see, over wire-level servers."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.conftest import ROOT, Running, running
+
+CHANNEL = "200"
+ANN, BOB = "501", "502"
+TELEGRAM_TOKEN = "123:TEST"
+
+
+@contextlib.contextmanager
+def server(module: str, token: str) -> Iterator[str]:
+    """A wire-level server in a process of its own; gives its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"tests.servers.{module}", "--port", "0", "--token", token],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    try:
+        yield process.stdout.readline().split()[1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@dataclass
+class Discord:
+    """What a person does in Discord, and what they see."""
+
+    door: httpx.Client
+    drawqueue: Running
+
+    def command(
+        self, name: str, user: str = ANN, place: dict[str, Any] | None = None, **options: Any
+    ) -> str:
+        answer = self.door.post("/control/command", json={
+            "name": name, "options": options, "user_id": user,
+            **(place or {"channel_id": CHANNEL}),
+        })  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["interaction_id"])
+
+    def press(self, message: str, label: str, user: str = ANN, permissions: int = 0) -> str:
+        answer = self.door.post("/control/press", json={
+            "message_id": message, "channel_id": CHANNEL, "label": label, "user_id": user,
+            "permissions": str(permissions),
+        })  # fmt: skip
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["interaction_id"])
+
+    def interaction(self, id_: str) -> dict[str, Any]:
+        return dict(self.door.get(f"/control/interaction/{id_}").json())
+
+    def messages(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
+        found = self.door.get("/control/messages", params={"channel_id": channel}).json()
+        return list(found["messages"] if isinstance(found, dict) else found)
+
+    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.1)
+        log = self.drawqueue.log.read_text()[-3000:]
+        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
+
+    def card(
+        self, prompt: str, words: str, seconds: float = 40, channel: str = CHANNEL
+    ) -> dict[str, Any]:
+        """The message about a prompt once its newest version says these words."""
+
+        def find() -> dict[str, Any] | None:
+            for message in reversed(self.messages(channel)):
+                last = message["versions"][-1]
+                told = " ".join(e.get("description") or "" for e in last["embeds"])
+                if prompt in told and words in last["content"]:
+                    return message
+            return None
+
+        return dict(self.until(find, seconds))
+
+
+@contextlib.contextmanager
+def on_discord(folder: Path, **environment: str) -> Iterator[Discord]:
+    """A Discord, and a whole Drawqueue that talks to it."""
+    with (
+        server("discord_server", "TEST") as address,
+        contextlib.closing(httpx.Client(base_url=address, timeout=60)) as door,
+        running(
+            folder / "home",
+            DRAWQUEUE_MODEL="pattern",
+            DISCORD_TOKEN="TEST",
+            DISCORD_API_URL=f"{address}/api/v10",
+            DISCORD_GATEWAY_URL=address.replace("http", "ws") + "/gateway",
+            **environment,
+        ) as drawqueue,
+    ):
+        made = Discord(door, drawqueue)
+        made.until(lambda: "on line as" in drawqueue.log.read_text())
+        yield made
+
+
+@dataclass
+class Telegram:
+    """What a person does in Telegram, and what they see."""
+
+    door: httpx.Client
+    drawqueue: Running
+
+    def post(self, what: str, **body: Any) -> dict[str, Any]:
+        answer = self.door.post(f"/control/{what}", json=body)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json() or {})
+
+    def say(self, text: str, chat: int = 501, user: int = 501, **more: Any) -> dict[str, Any]:
+        return self.post("user_message", chat_id=chat, user_id=user, text=text, **more)
+
+    def messages(self, chat: int = 501) -> list[dict[str, Any]]:
+        found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
+        return [one for one in found if one["from_bot"] and not one["deleted"]]
+
+    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.1)
+        log = self.drawqueue.log.read_text()[-2500:]
+        raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
+
+    def card(self, *words: str, chat: int = 501, seconds: float = 40) -> dict[str, Any]:
+        """The newest message whose newest version says all these words."""
+
+        def find() -> dict[str, Any] | None:
+            for message in reversed(self.messages(chat)):
+                told = shown(message["versions"][-1])
+                if all(word in told for word in words):
+                    return message
+            return None
+
+        return dict(self.until(find, seconds))
+
+    def press(self, message: dict[str, Any], button: str, chat: int = 501, user: int = 501) -> str:
+        told = self.post(
+            "press", chat_id=chat, user_id=user, message_id=message["message_id"], button=button
+        )
+        query = told["callback_query_id"]
+        answer = self.until(
+            lambda: self.door.get("/control/callback_answer", params={"id": query}).json()["answer"]
+        )
+        return str(answer.get("text") or "")
+
+
+def shown(version: dict[str, Any]) -> str:
+    return str(version.get("text") or version.get("caption") or "")
+
+
+@contextlib.contextmanager
+def on_telegram(folder: Path, **environment: str) -> Iterator[Telegram]:
+    """A Bot API server, and a whole Drawqueue that talks to it."""
+    with (
+        server("telegram_server", TELEGRAM_TOKEN) as address,
+        contextlib.closing(httpx.Client(base_url=address, timeout=60)) as door,
+        running(
+            folder / "home",
+            DRAWQUEUE_MODEL="pattern",
+            TELEGRAM_TOKEN=TELEGRAM_TOKEN,
+            TELEGRAM_API_URL=f"{address}/bot",
+            TELEGRAM_FILE_URL=f"{address}/file/bot",
+            **environment,
+        ) as drawqueue,
+    ):
+        made = Telegram(door, drawqueue)
+        made.post("limits", private_per_second=None, group_per_minute=None)
+        made.until(lambda: "on line as" in drawqueue.log.read_text())
+        yield made

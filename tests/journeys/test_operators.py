@@ -1,0 +1,143 @@
+"""What hosts and operators do to a running Drawqueue, and what its users see within seconds."""
+
+import re
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from redis import Redis
+from rq.command import send_stop_job_command
+
+from core.queue import job_id
+from tests.conftest import Running, running
+
+SOON = 5.0
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("operators")
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with running(
+        folder / "home",
+        DRAWQUEUE_MODEL=f"pattern,{broken}",
+        DRAWQUEUE_JOB_TIMEOUT="8",
+        DRAWQUEUE_WEB_KEY="letmein",
+    ) as drawqueue:
+        drawqueue.client.headers["Authorization"] = "Bearer letmein"
+        yield drawqueue
+
+
+@pytest.fixture(scope="module")
+def dashboard(house: Running) -> Iterator[httpx.Client]:
+    found = re.search(r"Operators:\s+(http://\S+?:\d+)", house.log.read_text())
+    assert found, house.log.read_text()
+    password = (house.home / "dashboard-password").read_text().strip()
+    with httpx.Client(
+        base_url=found[1], auth=("operator", password), headers={"Origin": found[1]}
+    ) as client:
+        yield client
+
+
+def ask(house: Running, prompt: str, **parameters: object) -> int:
+    answer = house.client.post("/api/jobs", json={"prompt": prompt, "parameters": parameters})
+    assert answer.status_code == 202, answer.text
+    return int(answer.json()["id"])
+
+
+def redis(house: Running) -> "Redis":
+    return Redis.from_url(f"unix://{house.home / 'valkey.sock'}?db=0")
+
+
+def test_a_stopped_job_says_so(house: Running) -> None:
+    job = ask(house, "sleep:0.3 stopped", steps=100)
+    house.until(job, "generating")
+    send_stop_job_command(redis(house), job_id(job, 1))
+    failed = house.until(job, "failed", seconds=SOON)
+    assert "operator stopped" in failed["error"]
+    house.until(ask(house, "a fox"), "done")
+
+
+def test_a_job_that_takes_too_long_ends_in_words(house: Running) -> None:
+    job = ask(house, "sleep:0.5 endless", steps=100)
+    failed = house.until(job, "failed", seconds=20)
+    assert "too long" in failed["error"] and 8 <= elapsed(failed) < 13
+    house.until(ask(house, "a fox"), "done")
+
+
+def elapsed(job: dict[str, object]) -> float:
+    from datetime import UTC, datetime
+
+    return (datetime.now(UTC) - datetime.fromisoformat(str(job["created"]))).total_seconds()
+
+
+def test_a_model_that_cannot_be_loaded_is_told(house: Running) -> None:
+    job = ask(house, "a fox", model="broken")
+    failed = house.until(job, "failed")
+    assert "broken could not be loaded" in failed["error"] and "Traceback" not in failed["error"]
+    assert [b["action"] for b in failed["card"]["buttons"]] == ["retry"]
+    house.until(ask(house, "a fox"), "done")
+
+
+def test_delete_and_requeue_in_the_dashboard(house: Running, dashboard: httpx.Client) -> None:
+    failed = ask(house, "fail:ask sleep:0.2", steps=10)
+    house.until(failed, "failed")
+    busy = ask(house, "sleep:0.2 busy", steps=35)
+    house.until(busy, "generating")
+    deleted = ask(house, "a deleted one")
+    time.sleep(0.5)
+    assert dashboard.post(f"/job/{job_id(deleted, 1)}/delete").json() == {"status": "OK"}
+    told = house.until(deleted, "cancelled", seconds=SOON)
+    assert "operator removed" in told["error"]
+    assert dashboard.post(f"/job/{job_id(failed, 1)}/requeue").json() == {"status": "OK"}
+    house.until(failed, "queued", "generating", seconds=SOON)
+    house.until(failed, "failed")
+    first, second = ask(house, "one"), ask(house, "two")
+    dashboard.post("/queue/draw/queued/empty")
+    for job in (first, second):
+        house.until(job, "cancelled", "done", seconds=SOON + 2)
+
+
+def test_an_emptied_redis_is_rebuilt_from_the_rows(house: Running) -> None:
+    busy = ask(house, "sleep:0.2 busy", steps=20)
+    house.until(busy, "generating")
+    jobs = [ask(house, f"number {index}") for index in range(3)]
+    redis(house).flushall()
+    for job in jobs:
+        house.until(job, "done", seconds=40)
+    house.until(busy, "done", seconds=40)
+
+
+def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
+    def visitor() -> httpx.Client:
+        return httpx.Client(base_url=house.address)
+
+    with visitor() as stranger, visitor() as ann, visitor() as bob:
+        assert stranger.get("/api/jobs").status_code == 401
+        assert stranger.get("/", params={"key": "guess"}).status_code == 401
+        assert stranger.get("/health").status_code == 200
+        for one in (ann, bob):
+            assert one.get("/", params={"key": "letmein"}).status_code == 303
+        job = ann.post("/api/jobs", json={"prompt": "mine"}).json()["id"]
+        assert [one["id"] for one in ann.get("/api/jobs").json()] == [job]
+        assert bob.get("/api/jobs").json() == []
+        assert bob.get(f"/api/jobs/{job}").status_code == 404
+        assert bob.delete(f"/api/jobs/{job}").status_code == 404
+        assert ann.get("/media/1/0").status_code == 404
+        stranger.cookies.set("drawqueue", ann.cookies["drawqueue"][:-1] + "0")
+        assert stranger.get("/api/jobs").status_code == 401
+    assert "letmein" not in house.log.read_text()
+
+
+def test_jobs_come_in_pages(house: Running) -> None:
+    made = [ask(house, f"page {index}") for index in range(5)]
+    seen: list[int] = []
+    before: dict[str, int] = {}
+    while len(seen) < 5:
+        page = house.client.get("/api/jobs", params={"limit": 2, **before}).json()
+        seen += [one["id"] for one in page]
+        before = {"before": seen[-1]}
+    assert seen[:5] == made[::-1] and len(set(seen)) == len(seen)
