@@ -11,7 +11,7 @@ export DRAWQUEUE_MODEL ?= $(abspath ../shared/starter-model)
 endif
 endif
 
-.PHONY: install run test check tables clean
+.PHONY: install run test check tables starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,11 @@ check: $(INSTALLED)
 # Writes what is derived from declarations: .env.example and the README's table of options.
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
+
+# The weights that ship, from nothing: some two and a half hours of two cores.
+starter-model: $(INSTALLED)
+	$(BIN)/python -m worker.training.starter
+	$(BIN)/python -m worker.training.lora
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -91,7 +91,12 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
         case State.QUEUED if standing and not standing.workers:
             return f"queued (place {standing.place}, no worker is on line)"
         case State.QUEUED if standing:
-            return f"queued (place {standing.place}, about {duration(max(1, standing.seconds))})"
+            least, about, most = (
+                duration(max(1, round(standing.seconds * share))) for share in (0.5, 1, 2)
+            )
+            if not standing.sure:
+                about = f"{least} to {most}"
+            return f"queued (place {standing.place}, about {about})"
         case State.GENERATING if progress:
             return f"generating {progress:.0%}".replace("%", " %")
         case State.WAITING:

@@ -7,6 +7,7 @@ won. Two workers, double clicks and a cancel racing a finish settle themselves t
 import contextlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,7 @@ from core import events, lifecycle
 from core.catalog import Request, settle
 from core.database import Database, generations, now
 from core.errors import NotAllowed, NotFound, TryAgain
+from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, State
 from core.options import SEED_LIMIT, Options
 from core.queue import Standing, WorkQueue, job_id
@@ -72,6 +74,11 @@ class Generation:
     @property
     def job(self) -> str:
         return job_id(self.id, self.attempt)
+
+    @property
+    def user(self) -> str:
+        """Who is served fairly: one person on one platform."""
+        return f"{self.platform}:{self.asker}"
 
 
 def _generation(row: Row[Any]) -> Generation:
@@ -201,7 +208,10 @@ class Generations:
         old = _generation(row)
         # The word "alive" comes before the row says so, or a sweep might think its worker dead.
         self.queue.beat(old.id, old.attempt, 0.0)
-        return self._change(old.id, old.attempt, {State.QUEUED}, State.GENERATING, started=now())
+        won = self._change(old.id, old.attempt, {State.QUEUED}, State.GENERATING, started=now())
+        if won:
+            self.queue.began(won.id, won.attempt, won.request)
+        return won
 
     def finish(
         self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float
@@ -213,7 +223,7 @@ class Generations:
         )  # fmt: skip
         if won:
             with contextlib.suppress(RedisError):
-                self.queue.learn(seconds)
+                self.queue.ended(drawn.id, drawn.attempt, seconds, drawn.request)
         return won
 
     def fail(self, drawn: Generation, words: str) -> Generation | None:
@@ -294,7 +304,7 @@ class Generations:
     def standing(self, generation: Generation) -> Standing | None:
         """Place and estimate while queued; None when Redis does not answer."""
         with contextlib.suppress(RedisError):
-            return self.queue.standing(generation.id, generation.attempt)
+            return self.queue.standing(generation.id, generation.attempt, generation.request)
         return None
 
     def progress(self, generation: Generation) -> float:
@@ -394,6 +404,7 @@ class Generations:
         for generation in map(_generation, rows):
             moved += self._mend(generation, emptied)
         moved += self._requeued_by_operator()
+        self.queue.rq.mend(self._claim_of)
         if moved:
             log.info("sweep moved %d generations (epoch %s)", moved, epoch)
         return moved
@@ -454,12 +465,26 @@ class Generations:
                 )  # fmt: skip
         return moved
 
+    def _claim_of(self, job: str) -> Claim | None:
+        """What a job asks of the line that somebody else pushed."""
+        found = re.fullmatch(r"generation-(\d+)-\d+", job)
+        if not found:
+            return None
+        try:
+            one = self.get(int(found[1]))
+        except NotFound:
+            return None
+        return Claim(one.user, self.queue.pace.expect(one.request).seconds)
+
     # Within
 
     def _enqueue(self, generation: Generation) -> None:
         words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
         try:
-            self.queue.enqueue(generation.id, generation.attempt, f"#{generation.id} {words}")
+            self.queue.enqueue(
+                generation.id, generation.attempt, f"#{generation.id} {words}",
+                generation.user, generation.request,
+            )  # fmt: skip
             self.queue.epoch()
         except RedisError as error:
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))

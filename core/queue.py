@@ -4,14 +4,22 @@ Jobs are enqueued by function name with one database id as their argument. Nothi
 changes a generation's state.
 """
 
+import math
 import secrets
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from redis import Redis
-from rq import Queue, Worker
+from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+
+from core.catalog import Request
+from core.fair import Claim, FairQueue
+from core.pace import Pace
 
 QUEUE = "draw"
 TASK = "worker.tasks.generate"
@@ -21,16 +29,39 @@ STARTING_SECONDS = 600
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
 KEEP_JOB_SECONDS = 24 * 3600
-FIRST_GUESS_SECONDS = 15.0
+RUNNING = "drawqueue:running"
+# How deep the line is looked at exactly, and how long that look is good for.
+DEPTH = 2000
+FRESH_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A queued job's place in line (1 is next), the seconds until its picture, and workers."""
+    """A queued job's place in line (1 is next), the seconds until its picture, and workers.
+
+    `sure` says that such drawings have been measured before.
+    """
 
     place: int
     seconds: float
     workers: int
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The line as it stood: places by job, seconds of work before each place, workers."""
+
+    places: Mapping[str, int]
+    sums: Sequence[float]
+    workers: int
+
+    def ahead(self, index: int) -> float:
+        """Seconds of work before a place, in the mean's measure where one did not look."""
+        if index < len(self.sums):
+            return self.sums[index]
+        mean = self.sums[-1] / max(1, len(self.sums) - 1)
+        return self.sums[-1] + mean * (index - len(self.sums) + 1)
 
 
 def job_id(generation: int, attempt: int) -> str:
@@ -43,18 +74,25 @@ class WorkQueue:
 
     def __init__(self, url: str, job_timeout: int = 600) -> None:
         self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
-        self.rq = Queue(
+        self.pace = Pace(self.redis)
+        self._looked = -math.inf
+        self._line = _Look({}, [0.0], 0)
+        self.rq = FairQueue(
             QUEUE,
             connection=self.redis,
             serializer=JSONSerializer,
             default_timeout=job_timeout,
         )
 
-    def enqueue(self, generation: int, attempt: int, description: str) -> None:
-        """Put a drawing in line; doing so twice puts it there once."""
+    def enqueue(
+        self, generation: int, attempt: int, description: str, user: str, request: Request,
+        weight: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Put a drawing in its fair place in line; doing so twice puts it there once."""
         name = job_id(generation, attempt)
         if self.exists(generation, attempt):
             return
+        self.rq.announce(name, Claim(user, self.pace.expect(request).seconds, weight))
         self.rq.enqueue(
             TASK,
             generation,
@@ -74,9 +112,9 @@ class WorkQueue:
         return found.decode() if found else None
 
     def forget(self, generation: int, attempt: int) -> None:
-        """Take a job out of the line and out of every registry."""
+        """Take a job out of the line and out of every registry, its cost given back."""
         name = job_id(generation, attempt)
-        self.redis.lrem(self.rq.key, 1, name)
+        self.rq.leave(name)
         try:
             Job.fetch(name, connection=self.redis, serializer=JSONSerializer).delete()
         except Exception:  # A job that is gone or unreadable: the row decides, not RQ.
@@ -121,20 +159,55 @@ class WorkQueue:
         loading = int(self.redis.exists(STARTING))
         return max(loading, int(Worker.count(queue=self.rq)))
 
-    def standing(self, generation: int, attempt: int) -> Standing | None:
-        """Place and estimate of a queued drawing, or None when it stands in no line."""
-        index: Any = self.redis.lpos(self.rq.key, job_id(generation, attempt))
-        if index is None:
-            return None
-        workers = self.workers()
-        mean = float(self.redis.get("drawqueue:seconds") or FIRST_GUESS_SECONDS)
-        return Standing(int(index) + 1, mean * (int(index) + 1) / max(1, workers), workers)
+    def began(self, generation: int, attempt: int, request: Request) -> None:
+        """Note until when a drawing that begins now is expected to take."""
+        ends = time.time() + self.pace.expect(request).seconds
+        self.redis.zadd(RUNNING, {job_id(generation, attempt): ends})
 
-    def learn(self, seconds: float) -> None:
-        """Let the estimate learn from a drawing's measured time (moving mean, weight 0.2)."""
-        old = self.redis.get("drawqueue:seconds")
-        mean = seconds if old is None else 0.8 * float(old) + 0.2 * seconds
-        self.redis.set("drawqueue:seconds", f"{mean:.3f}")
+    def ended(
+        self, generation: int, attempt: int, seconds: float, drawn: Request | None = None
+    ) -> None:
+        """Charge what a drawing took; a whole one teaches the estimate."""
+        name = job_id(generation, attempt)
+        self.redis.zrem(RUNNING, name)
+        if drawn:
+            self.pace.learn(drawn, seconds)
+        self.rq.settle(name, seconds)
+
+    def standing(self, generation: int, attempt: int, request: Request) -> Standing | None:
+        """Place and estimate of a queued drawing, or None when it stands in no line.
+
+        Many are told from one look at the line, a fraction of a second old.
+        """
+        name = job_id(generation, attempt)
+        look = self._look()
+        index = look.places.get(name)
+        if index is None:
+            # It came since, or stands deeper than one looks.
+            found: Any = self.redis.lpos(self.rq.key, name)
+            if found is None:
+                return None
+            index = int(found)
+        own = self.pace.expect(request)
+        seconds = look.ahead(index) / max(1, look.workers) + own.seconds
+        return Standing(index + 1, seconds, look.workers, own.known)
+
+    def _look(self) -> "_Look":
+        if time.monotonic() - self._looked > FRESH_SECONDS:
+            moment = time.time()
+            # A drawing that is long overdue belongs to a worker that died.
+            self.redis.zremrangebyscore(RUNNING, "-inf", moment - 600)
+            going: Any = self.redis.zrange(RUNNING, 0, -1, withscores=True)
+            first = sum(max(0.0, ends - moment) for _name, ends in going)
+            listed: Any = self.redis.lrange(self.rq.key, 0, DEPTH - 1)
+            names = [name.decode() for name in listed]
+            self._line = _Look(
+                {name: index for index, name in enumerate(names)},
+                list(accumulate(self.rq.costs(names), initial=first)),
+                self.workers(),
+            )
+            self._looked = time.monotonic()
+        return self._line
 
     def epoch(self) -> tuple[str, bool]:
         """Redis's epoch, and whether it is new: then Redis was emptied or replaced."""

@@ -1,5 +1,6 @@
 """Every function that RQ calls."""
 
+import contextlib
 import logging
 import time
 from typing import Any
@@ -39,10 +40,11 @@ def generate(generation_id: int) -> None:
     if claimed is None:
         return
     begun = time.monotonic()
+    done = None
     try:
         pictures = _draw(claimed)
         results = [_store(claimed, index, picture) for index, picture in enumerate(pictures)]
-        house.generations.finish(claimed, results, time.monotonic() - begun)
+        done = house.generations.finish(claimed, results, time.monotonic() - begun)
     except Stopped:
         # Cancelled already, or stopped through RQ: then the row does not know yet.
         if Studio.stop_requested:
@@ -59,6 +61,11 @@ def generate(generation_id: int) -> None:
         )  # fmt: skip
         house.generations.fail(claimed, words)
         raise DrawingFailed(type(error).__name__) from None
+    finally:
+        if not done:
+            # What was drawn in vain was drawn for its asker all the same.
+            with contextlib.suppress(RedisError):
+                house.queue.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
 
 
 def _timed_out(error: Exception) -> bool:

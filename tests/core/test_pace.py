@@ -1,0 +1,65 @@
+"""What is told about the time to come."""
+
+from dataclasses import replace
+
+from core.cards import status_line
+from core.catalog import Request, settle
+from core.generations import Asker
+from core.house import House
+from core.options import validate
+from core.pace import FIRST_GUESS_SECONDS
+
+
+def request(**changes: object) -> Request:
+    return replace(settle(validate({"prompt": "a fox", "steps": 20}), 1), **changes)  # type: ignore[arg-type]
+
+
+def test_it_learns_what_each_kind_of_drawing_takes(house: House) -> None:
+    pace = house.queue.pace
+    assert pace.expect(request()).seconds == FIRST_GUESS_SECONDS
+    for _ in range(4):
+        pace.learn(request(), 8.0)
+    assert pace.expect(request()).seconds == 8.0 and pace.expect(request()).known
+    longer = pace.expect(request(steps=40, count=2))
+    assert 31 < longer.seconds < 33 and not longer.known, "in proportion to the work"
+    for _ in range(10):
+        pace.learn(request(steps=40, count=2), 20.0)
+    assert abs(pace.expect(request(steps=40, count=2)).seconds - 20) < 0.1
+    assert pace.expect(request()).seconds == 8.0
+
+
+def test_a_card_tells_a_range_first_and_a_time_later(house: House, ann: Asker) -> None:
+    def ask(event: str) -> str:
+        made = house.generations.submit(request(), ann, event, {})
+        house.queue._looked = float("-inf")
+        standing = house.generations.standing(made)
+        assert standing
+        return status_line(made, replace(standing, workers=1), 0.0)
+
+    assert ask("e1") == "queued (place 1, about 8 s to 30 s)"
+    house.queue.pace.learn(request(), 4.0)
+    assert ask("e2") == "queued (place 2, about 19 s)", "15 s as guessed for the first, 4 s"
+
+
+def test_what_is_being_drawn_counts_as_ahead(house: House, ann: Asker) -> None:
+    house.queue.pace.learn(request(), 30.0)
+    first = house.generations.submit(request(), ann, "e1", {})
+    house.queue.redis.lpop(house.queue.rq.key)
+    assert house.generations.claim(first.id)
+    second = house.generations.submit(request(), ann, "e2", {})
+    standing = house.generations.standing(second)
+    assert standing and standing.place == 1 and 58 < standing.seconds <= 60
+    house.queue.ended(first.id, 1, 30.0)
+    house.queue._looked = float("-inf")
+    standing = house.generations.standing(second)
+    assert standing and standing.seconds == 30
+
+
+def test_users_are_served_in_turn_through_the_whole_house(house: House, ann: Asker) -> None:
+    flood = [house.generations.submit(request(), ann, f"f{i}", {}) for i in range(5)]
+    house.queue.redis.lpop(house.queue.rq.key)
+    assert house.generations.claim(flood[0].id)
+    bob = house.generations.submit(request(), Asker("web", "bob"), "b0", {})
+    assert house.queue.rq.get_job_ids()[0] == bob.job
+    house.generations.cancel(flood[1].id, ann)
+    assert house.queue.rq.get_job_ids() == [one.job for one in (bob, *flood[2:])]
