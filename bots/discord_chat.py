@@ -115,6 +115,8 @@ class CardButton(
             fault = report(f"button {action} failed", error)
             await interaction.followup.send(_sorry(fault), ephemeral=True)
             return
+        if reply.text:
+            await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
 
             async def send(values: dict[str, Any]) -> discord.Message:

@@ -268,7 +268,7 @@ class TelegramChat:
         except Exception as error:
             words, reply = f"Something went wrong. (fault {report('button failed', error)})", None
         else:
-            words = ""
+            words = reply.text if reply else ""
         # A stale query (older than Telegram keeps it) is no fault: the button did its work.
         with contextlib.suppress(TelegramError):
             await query.answer(

@@ -288,6 +288,16 @@ def create_app(house: House) -> FastAPI:
         """Draw again with a new seed, as a new job."""
         return await press(request, id, "reseed")
 
+    @app.get("/api/jobs/{id}/why")
+    async def why(request: Request, id: JobId) -> dict[str, str]:
+        """Why a queued job waits, in words."""
+
+        def work() -> dict[str, str]:
+            house.generations.visible(id, _asker(request))
+            return {"text": commands.press(house, "why", id, _ask(request)).text}
+
+        return dict(await in_thread(work))
+
     async def press(request: Request, id: int, action: str) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             house.generations.visible(id, _asker(request))

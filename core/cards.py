@@ -12,10 +12,11 @@ ACTIONS = {
     "cancel": "Cancel",
     "retry": "Retry",
     "reseed": "🎲 New seed",
+    "why": "Why am I waiting?",
 }
 # Which buttons a card carries in which state.
 BUTTONS: dict[State, tuple[str, ...]] = {
-    State.QUEUED: ("cancel",),
+    State.QUEUED: ("cancel", "why"),
     State.GENERATING: ("cancel",),
     State.WAITING: ("cancel",),
     State.DONE: ("retry", "reseed"),
@@ -105,6 +106,21 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
             return f"done in {duration(generation.seconds or 0)}"
         case _:
             return str(generation.state)
+
+
+def waiting_line(standing: Standing | None) -> str:
+    """Why a queued picture waits: what is ahead, and the rule; nobody is named."""
+    if standing is None:
+        return "This picture is not in line any more."
+    ahead = standing.place - 1
+    pictures = "no picture" if not ahead else "1 picture" if ahead == 1 else f"{ahead} pictures"
+    if not standing.workers:
+        return f"No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile."
+    workers = "1 worker" if standing.workers == 1 else f"{standing.workers} workers"
+    return (
+        f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
+        f"drawing, on {workers}. People are served in turn, by the seconds their pictures take."
+    )
 
 
 def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:

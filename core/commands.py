@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core import catalog, options
-from core.cards import status_line
+from core.cards import status_line, waiting_line
 from core.errors import NotAllowed, UserError
 from core.generations import Asker, Generation
 from core.house import House
@@ -175,6 +175,10 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     own = (old.platform, old.asker) == (ask.asker.platform, ask.asker.id)
     if not own and not ask.asker.moderator:
         raise NotAllowed("Only the person who asked for this picture, or a moderator, can do that.")
+    if action == "why":
+        if old.state != State.QUEUED:
+            return Reply(_status(house, old))
+        return Reply(waiting_line(house.generations.standing(old)))
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
     return _again(house, ask, old, new_seed=action == "reseed")

@@ -39,13 +39,15 @@ FRESH_SECONDS = 0.3
 class Standing:
     """A queued job's place in line (1 is next), the seconds until its picture, and workers.
 
-    `sure` says that such drawings have been measured before.
+    `sure` says that such drawings have been measured before; `ahead` is the work before it, in
+    seconds of one worker.
     """
 
     place: int
     seconds: float
     workers: int
     sure: bool = True
+    ahead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,9 @@ class WorkQueue:
                 return None
             index = int(found)
         own = self.pace.expect(request)
-        seconds = look.ahead(index) / max(1, look.workers) + own.seconds
-        return Standing(index + 1, seconds, look.workers, own.known)
+        ahead = look.ahead(index)
+        seconds = ahead / max(1, look.workers) + own.seconds
+        return Standing(index + 1, seconds, look.workers, own.known, ahead)
 
     def _look(self) -> "_Look":
         if time.monotonic() - self._looked > FRESH_SECONDS:

@@ -72,8 +72,9 @@ function show(job) {
       press.addEventListener("click", async () => {
         press.disabled = true;
         try {
-          const gone = one.action === "cancel";
-          show(await call(`/api/jobs/${job.id}` + (gone ? "" : `/${one.action}`), { method: gone ? "DELETE" : "POST" }));
+          const method = { cancel: "DELETE", why: "GET" }[one.action] || "POST";
+          const answer = await call(`/api/jobs/${job.id}` + (method === "DELETE" ? "" : `/${one.action}`), { method });
+          if (answer.text) bubble(answer.text, "bot"); else show(answer);
         } catch (error) { bubble(error.message, "bot sorry"); }
         press.disabled = false;
       });

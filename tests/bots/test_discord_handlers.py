@@ -302,6 +302,12 @@ def test_only_its_asker_or_a_moderator_presses_a_button(chat: Chat, label: str) 
     assert (again.request == chat.house.generations.get(1).request) == (label == "Retry")
 
 
+def test_why_it_waits_is_told_to_the_asker_alone(chat: Chat) -> None:
+    card = chat.imagine()
+    chat.press(card, "Why am I waiting?")
+    assert "Before yours: no picture" in chat.only_answer(before=1)
+
+
 def test_a_button_of_a_job_that_is_over_answers_in_words(chat: Chat) -> None:
     card = chat.imagine()
     chat.draw(1)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from core import commands
 from core.cards import status_line
 from core.catalog import Request, settle
+from core.commands import Ask
 from core.generations import Asker
 from core.house import House
 from core.options import validate
@@ -63,3 +65,21 @@ def test_users_are_served_in_turn_through_the_whole_house(house: House, ann: Ask
     assert house.queue.rq.get_job_ids()[0] == bob.job
     house.generations.cancel(flood[1].id, ann)
     assert house.queue.rq.get_job_ids() == [one.job for one in (bob, *flood[2:])]
+
+
+def test_a_button_tells_why_one_waits_and_names_nobody(house: House, ann: Asker) -> None:
+    house.queue.pace.learn(request(), 20.0)
+    house.generations.submit(request(), Asker("web", "bob", "Bob"), "b0", {})
+    made = house.generations.submit(request(), ann, "e0", {})
+
+    def why() -> str:
+        house.queue._looked = float("-inf")
+        return commands.press(house, "why", made.id, Ask(ann, "w", {}, {})).text
+
+    assert why() == "No worker is on line. Before yours: 1 picture. Nothing is lost meanwhile."
+    house.queue.starting(True)
+    told = why()
+    assert told.startswith("Place 2. Before yours: 1 picture, 20 s of drawing, on 1 worker.")
+    assert "Bob" not in told and len(told) <= 200, "Telegram's alerts hold 200 characters"
+    house.generations.cancel(made.id, ann)
+    assert why() == f"#{made.id} cancelled: a fox"

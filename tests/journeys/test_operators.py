@@ -88,6 +88,7 @@ def test_delete_and_requeue_in_the_dashboard(house: Running, dashboard: httpx.Cl
     busy = ask(house, "sleep:0.2 busy", steps=35)
     house.until(busy, "generating")
     deleted = ask(house, "a deleted one")
+    assert "Place 1." in house.client.get(f"/api/jobs/{deleted}/why").json()["text"]
     time.sleep(0.5)
     assert dashboard.post(f"/job/{job_id(deleted, 1)}/delete").json() == {"status": "OK"}
     told = house.until(deleted, "cancelled", seconds=SOON)

@@ -57,6 +57,9 @@ def test_plain_words_in_private_and_a_welcome(telegram: Telegram) -> None:
 def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) -> None:
     telegram.say("/imagine a long one sleep:0.5 --steps 100", chat=GROUP)
     going = telegram.card("a long one", "generating", chat=GROUP)
+    telegram.say("/imagine a waiting one", chat=GROUP)
+    waiting = telegram.card("a waiting one", "queued", chat=GROUP)
+    assert "Before yours: " in telegram.press(waiting, "Why am I waiting?", chat=GROUP)
     assert "Only the person" in telegram.press(going, "Cancel", chat=GROUP, user=503)
     assert telegram.press(going, "Cancel", chat=GROUP, user=BOB) == ""
     stopped = telegram.card("a long one", "cancelled", chat=GROUP)
