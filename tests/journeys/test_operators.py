@@ -33,7 +33,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def dashboard(house: Running) -> Iterator[httpx.Client]:
-    found = re.search(r"Operators:\s+(http://\S+?:\d+)", house.log.read_text())
+    found = None
+    end = time.monotonic() + 20
+    while not found and time.monotonic() < end:
+        found = re.search(r"Operators:\s+(http://\S+?:\d+)", house.log.read_text())
+        time.sleep(0.1)
     assert found, house.log.read_text()
     password = (house.home / "dashboard-password").read_text().strip()
     with httpx.Client(
