@@ -4,13 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-# Until the starter model is trained, a checkout that has one beside it draws with that.
-ifeq ($(wildcard worker/starter_model/model_index.json),)
-ifneq ($(wildcard ../shared/starter-model/model_index.json),)
-export DRAWQUEUE_MODEL ?= $(abspath ../shared/starter-model)
-endif
-endif
-
 .PHONY: install run test check tables starter-model clean
 
 $(INSTALLED): pyproject.toml

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import BESIDE, Running, running
+from core.catalog import STARTER
+from tests.conftest import Running, running
 
 PICTURES = 20
-MODEL = os.environ.get("DRAWQUEUE_MODEL") or str(BESIDE)
+MODEL = os.environ.get("DRAWQUEUE_MODEL") or str(STARTER)
 BARE = """
 import json, sys, time, torch
 from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler

@@ -1,6 +1,7 @@
 """Card → Discord message. Discord's limits live here and nowhere else."""
 
 import asyncio
+import functools
 import io
 import logging
 import re
@@ -12,7 +13,7 @@ import discord
 import yarl
 
 from bots.pictures import fitted
-from bots.poster import Budget, Gone, Later
+from bots.poster import EDIT_SECONDS, Budget, Gone, Later
 from core.cards import Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -27,6 +28,9 @@ FILE_BYTES = 10 * 1024 * 1024
 TOKEN_SECONDS = 15 * 60
 TOKEN_MARGIN = 30
 PREFIX = "dq:"
+DEAD_TOKEN = 50027
+# Edits of messages older than an hour are capped.
+OLD_MESSAGE = 30046
 
 COLOURS = {
     State.QUEUED: 0x6B7280,
@@ -103,12 +107,17 @@ def view(card: Card) -> discord.ui.View:
     return made
 
 
-def message(card: Card, picture: bytes | None, limit: int = FILE_BYTES) -> dict[str, Any]:
-    """The arguments of an edit that shows the card, attachments replaced."""
+async def sized(picture: bytes | None, limit: int = FILE_BYTES) -> tuple[str, bytes] | None:
+    """The picture as a file that Discord takes, made smaller beside the event loop."""
+    return await asyncio.to_thread(fitted, picture, limit) if picture else None
+
+
+def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
+    """The arguments of one edit that shows the card, attachments replaced; good for one call."""
     files = []
     name = None
-    if picture:
-        name, data = fitted(picture, limit)
+    if file:
+        name, data = file
         files = [discord.File(io.BytesIO(data), filename=name, description=cut(card.alt, ALT))]
     return {
         "content": bar(card),
@@ -150,33 +159,31 @@ class DiscordDrawer:
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
         address = generation.address
         assert self.client and generation.message
-        values = message(card, picture, int(address.get("limit") or FILE_BYTES))
-        try:
-            if self._token_lives(address):
-                hook = discord.Webhook.partial(
-                    int(address["application"]), str(address["token"]), client=self.client
-                )
-                await asyncio.wait_for(hook.edit_message(int(generation.message), **values), 60)
-            else:
-                await asyncio.wait_for(self._partial(generation).edit(**values), 60)
-        except (discord.NotFound, discord.Forbidden) as error:
-            raise Gone(f"Discord answers {error.status} ({error.code})") from error
-        except discord.RateLimited as error:
-            raise Later(error.retry_after) from error
-        except discord.HTTPException as error:
-            if error.code == 30046:
-                # Edits of messages older than an hour are capped.
-                raise Later(30) from error
-            if error.code == 50027:
-                # Another bot's clock: the token died early, so speak as the bot.
-                try:
-                    await self._partial(generation).edit(**values)
-                except (discord.NotFound, discord.Forbidden) as late:
-                    raise Gone(f"Discord answers {late.status} ({late.code})") from late
+        file = await sized(picture, int(address.get("limit") or FILE_BYTES))
+        editors = [self._partial(generation).edit]
+        if self._token_lives(address):
+            hook = discord.Webhook.partial(
+                int(address["application"]), str(address["token"]), client=self.client
+            )
+            editors.insert(0, functools.partial(hook.edit_message, int(generation.message)))
+        for edit in editors:
+            try:
+                # Shorter than an editor's lease: nobody else may begin before this one ended.
+                await asyncio.wait_for(edit(**message(card, file)), EDIT_SECONDS)
                 return
-            raise Later(5) from error
-        except (OSError, TimeoutError) as error:
-            raise Later(5) from error
+            except discord.RateLimited as error:
+                raise Later(error.retry_after) from error
+            except discord.HTTPException as error:
+                if error.code == DEAD_TOKEN and edit is not editors[-1]:
+                    continue  # By another clock than ours: so as the bot.
+                if error.code == OLD_MESSAGE:
+                    raise Later(30) from error
+                if 400 <= error.status < 500 and error.status not in (401, 429):
+                    # Said again it would be refused again.
+                    raise Gone(f"Discord answers {error.status} ({error.code})") from error
+                raise Later(5) from error
+            except (OSError, TimeoutError) as error:
+                raise Later(5) from error
 
     async def mention(self, generation: Generation) -> None:
         assert self.client

@@ -16,7 +16,7 @@ import discord
 from discord import app_commands
 
 from bots import discord_cards
-from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain
+from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized
 from bots.poster import Poster, picture_of
 from core import catalog, commands
 from core.cards import Card, pressed
@@ -168,7 +168,7 @@ async def _send(
 
     card = await asyncio.to_thread(bot.house.card, generation)
     picture = await asyncio.to_thread(picture_of, bot.house, card)
-    sent = await send(message(card, picture, limit))
+    sent = await send(message(card, await sized(picture, limit)))
     if note:
         await asyncio.to_thread(bot.house.generations.place, generation, str(sent.id))
     return card

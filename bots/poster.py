@@ -30,6 +30,7 @@ PACE_MS = 2500
 SWEEP_SECONDS = 2.0
 LIVE_SECONDS = 0.5
 AT_ONCE = 8
+EDIT_SECONDS = 25.0
 
 
 class Gone(Exception):
@@ -114,6 +115,9 @@ class Poster:
             except (RedisError, SQLAlchemyError) as error:
                 log.warning("poster waits: %s", type(error).__name__)
                 await asyncio.sleep(SWEEP_SECONDS)
+            except Exception as error:  # The cards must go on, whatever this was.
+                report("a round of the poster failed", error)
+                await asyncio.sleep(SWEEP_SECONDS)
 
     async def round(self) -> bool:
         """Redraw what is stale once; answers whether some cards still move."""
@@ -160,10 +164,10 @@ class Poster:
         except Later as wait:
             await asyncio.to_thread(self._hush, drawer, chat, wait.seconds)
         finally:
-            await asyncio.to_thread(
+            won = await asyncio.to_thread(
                 lambda: self.house.generations.shown(generation.id, self.name, **told)  # type: ignore[arg-type]
             )
-        if told.get("mentioned"):
+        if won and told.get("mentioned"):
             await drawer.mention(generation)
 
     def _wants_mention(self, generation: Generation) -> bool:

@@ -1,5 +1,6 @@
 """Card → Telegram message. Telegram's limits live here and nowhere else."""
 
+import asyncio
 import html
 import io
 import logging
@@ -28,7 +29,7 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
-from bots.poster import Budget, Gone, Later, Moved
+from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved
 from core.cards import Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -55,8 +56,14 @@ def body(card: Card, limit: int) -> str:
         tail = f"{html.escape(card.notice)}\n{tail}"
     # Counted as if nothing were markup, which only ever leaves room to spare.
     room = max(0, limit - len(card.notice) - len(card.details) - len(status(card)) - 40)
-    prompt = card.prompt if _units(card.prompt) <= room else _cut(card.prompt, room)
+    words = unmentioned(card.prompt)
+    prompt = words if _units(words) <= room else _cut(words, room)
     return f"{head}\n{html.escape(prompt)}\n<i>{tail}</i>"
+
+
+def unmentioned(text: str) -> str:
+    """Words in which Telegram finds nobody to mention: a word joiner follows each @."""
+    return text.replace("@", "@\u2060")
 
 
 def _units(text: str) -> int:
@@ -154,7 +161,10 @@ class TelegramDrawer:
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         chat = int(generation.address["chat"])
         try:
-            await self._edit(chat, generation, card, picture)
+            # Shorter than an editor's lease: nobody else may begin before this one ended.
+            await asyncio.wait_for(self._edit(chat, generation, card, picture), EDIT_SECONDS)
+        except TimeoutError as error:
+            raise Later(3) from error
         except RetryAfter as error:
             raise later(error) from error
         except ChatMigrated as error:
@@ -175,7 +185,8 @@ class TelegramDrawer:
         except BadRequest as error:
             if any(words in str(error).lower() for words in LOST):
                 raise Gone(str(error)) from error
-            raise
+            # Said again it would be refused again.
+            raise Gone(f"Telegram refuses the card: {error}") from error
         except NetworkError as error:
             raise Later(3) from error
         return None

@@ -29,6 +29,7 @@ from telegram import (
 from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
 from telegram.error import (
     BadRequest,
+    ChatMigrated,
     Conflict,
     Forbidden,
     InvalidToken,
@@ -185,7 +186,7 @@ class TelegramChat:
                 break
             except RetryAfter as error:
                 await asyncio.sleep(later(error).seconds)
-            except (BadRequest, Forbidden) as error:
+            except (BadRequest, Forbidden, ChatMigrated) as error:
                 log.warning("update %d: %s", one.update_id, error)
                 await asyncio.to_thread(self.inbox.handled, str(one.update_id))
                 break
@@ -249,9 +250,15 @@ class TelegramChat:
             return  # An update that came twice: its card stands already.
         card = await asyncio.to_thread(self.house.card, made)
         picture = await asyncio.to_thread(picture_of, self.house, card)
-        sent = await telegram_cards.send(self.bot, address, card, picture, reply_to)
+        try:
+            sent = await telegram_cards.send(self.bot, address, card, picture, reply_to)
+        except ChatMigrated as moved:
+            address = {**address, "chat": moved.new_chat_id, "topic": None}
+            sent = await telegram_cards.send(self.bot, address, card, picture, 0)
         if note:
-            await asyncio.to_thread(self.house.generations.place, made, str(sent.message_id))
+            await asyncio.to_thread(
+                self.house.generations.place, made, str(sent.message_id), address
+            )
 
     async def _pressed(self, one: Update, query: CallbackQuery) -> None:
         message = query.message
@@ -298,7 +305,7 @@ class TelegramChat:
     async def _say(self, message: Message, words: str) -> None:
         await self.bot.send_message(
             message.chat.id,
-            words[: MessageLimit.MAX_TEXT_LENGTH],
+            telegram_cards.unmentioned(words)[: MessageLimit.MAX_TEXT_LENGTH],
             message_thread_id=self._address(message)["topic"],
             reply_parameters=ReplyParameters(message.message_id, allow_sending_without_reply=True),
         )

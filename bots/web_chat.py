@@ -97,8 +97,14 @@ def _asker(request: Request) -> Asker:
     return Asker("web", request.state.user, "web")
 
 
-def _ask(request: Request, event: str = "", **given: Any) -> Ask:
-    return Ask(_asker(request), event or secrets.token_hex(8), {"chat": "web"}, given)
+def _ask(
+    request: Request, given: dict[str, Any] | None = None, event: str = "",
+    faults: tuple[str, ...] = (),
+) -> Ask:  # fmt: skip
+    asker = _asker(request)
+    # An event is unique within its user: nobody meets another's by choosing the same.
+    name = f"{asker.id}:{event}" if event else secrets.token_hex(8)
+    return Ask(asker, name, {"chat": "web"}, given or {}, faults)
 
 
 def create_app(house: House) -> FastAPI:
@@ -138,7 +144,7 @@ def create_app(house: House) -> FastAPI:
         request.state.user = "local"
         fresh = ""
         if key:
-            if user and hmac.compare_digest(proof, _proof(key, user)):
+            if user and hmac.compare_digest(proof.encode(), _proof(key, user).encode()):
                 request.state.user = user
             elif hmac.compare_digest(given.encode(), key.encode()):
                 request.state.user = "api"
@@ -226,7 +232,7 @@ def create_app(house: House) -> FastAPI:
         given = {**job.parameters, "prompt": job.prompt}
         return dict(
             await in_thread(
-                lambda: shown(commands.run(house, "imagine", _ask(request, **given)).generation)  # type: ignore[arg-type]
+                lambda: shown(commands.run(house, "imagine", _ask(request, given)).generation)  # type: ignore[arg-type]
             )
         )
 
@@ -311,9 +317,7 @@ def create_app(house: House) -> FastAPI:
     async def chat(request: Request, line: Line) -> dict[str, Any]:
         """Say a line as one would in any chat: a command, or a prompt."""
         name, given, faults = commands.from_text(line.text)
-        ask = Ask(
-            _asker(request), line.event or secrets.token_hex(8), {"chat": "web"}, given, faults
-        )
+        ask = _ask(request, given, line.event, faults)
         return dict(await in_thread(lambda: answer(commands.run(house, name, ask))))
 
     @app.get("/api/events", response_class=EventSourceResponse)

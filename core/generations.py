@@ -31,6 +31,9 @@ log = logging.getLogger("drawqueue")
 
 MOST_RESTARTS = 2
 ENQUEUE_GRACE = timedelta(seconds=2)
+# What a row knows of its place in line, besides 0 for none yet.
+NOTED, LOST = 1, -1
+_JOB = re.compile(r"generation-(\d{1,9})-(\d{1,9})")
 FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
 
@@ -163,10 +166,13 @@ class Generations:
         old = self.get(generation_id)
         if old.state in REDOABLE_IN_PLACE and not new_seed:
             _may_touch(old, asker)
+            # The same place, but what lets one speak there may be fresh (a new interaction).
+            same = address and address.get("channel") == old.address.get("channel")
             again = self._change(
                 old.id, old.attempt, REDOABLE_IN_PLACE, State.QUEUED,
                 next_attempt=old.attempt + 1, restarts=0, error=None, started=None, ended=None,
-                enqueued=0, seconds=None, created=now(),
+                enqueued=0, seconds=None, created=now(), undeliverable=None,
+                address=dict(address if address and same else old.address),
             )  # fmt: skip
             if again:
                 self._enqueue(again)
@@ -197,8 +203,11 @@ class Generations:
 
     # Drawing
 
-    def claim(self, generation_id: int) -> Generation | None:
-        """Take a queued generation to draw it; None when somebody else has it or it is over."""
+    def claim(self, generation_id: int, job: str = "") -> Generation | None:
+        """Take a queued generation to draw it; None when somebody else has it or it is over.
+
+        A failed one whose own job runs again was requeued by an operator.
+        """
         with self.database.read() as connection:
             row = connection.execute(
                 select(generations).where(generations.c.id == generation_id)
@@ -206,6 +215,8 @@ class Generations:
         if row is None:
             return None
         old = _generation(row)
+        if old.state == State.FAILED and job == old.job:
+            self._requeued(old)
         # The word "alive" comes before the row says so, or a sweep might think its worker dead.
         self.queue.beat(old.id, old.attempt, 0.0)
         won = self._change(old.id, old.attempt, {State.QUEUED}, State.GENERATING, started=now())
@@ -330,18 +341,28 @@ class Generations:
             rows = connection.execute(
                 select(generations)
                 .where(behind)
-                .order_by(generations.c.state.in_(list(FINAL)).desc(), generations.c.id)
+                .order_by(
+                    generations.c.state.in_(list(FINAL)).desc(),
+                    (generations.c.shown_version < generations.c.version).desc(),
+                    (generations.c.state != State.QUEUED).desc(),
+                    generations.c.id,
+                )
                 .limit(limit)
             ).all()
         return [_generation(row) for row in rows]
 
-    def place(self, generation: Generation, message: str) -> None:
+    def place(
+        self, generation: Generation, message: str, address: Mapping[str, Any] | None = None
+    ) -> None:
         """Note which message is the generation's card, and what it showed when it was sent."""
+        values: dict[str, Any] = {"address": dict(address)} if address else {}
         with self.database.write() as connection:
             connection.execute(
                 update(generations)
                 .where(generations.c.id == generation.id)
-                .values(message=message, shown_version=generation.version, undeliverable=None)
+                .values(
+                    message=message, shown_version=generation.version, undeliverable=None, **values
+                )
             )
         self._publish(generation.id)
 
@@ -367,8 +388,8 @@ class Generations:
         self, generation_id: int, editor: str, version: int | None = None,
         message: str | None = None, media: int | None = None, mentioned: int | None = None,
         undeliverable: str | None = None, address: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        """Note what the card now shows, and give the lease back."""
+    ) -> bool:  # fmt: skip
+        """Note what the card now shows, and give the lease back; False when it was lost."""
         told = {
             "shown_version": version,
             "message": message,
@@ -379,11 +400,12 @@ class Generations:
         }
         values = {name: value for name, value in told.items() if value is not None}
         with self.database.write() as connection:
-            connection.execute(
+            noted = connection.execute(
                 update(generations)
                 .where(generations.c.id == generation_id, generations.c.editor == editor)
                 .values(**values, editor=None, editor_until=None)
             )
+        return noted.rowcount == 1
 
     # Mending
 
@@ -393,7 +415,7 @@ class Generations:
         Redis emptied: the line is rebuilt from the rows. An enqueue that was lost: done again.
         A job an operator deleted: cancelled; requeued: queued. A worker that died: drawn again.
         """
-        epoch, emptied = self.queue.epoch()
+        self._rebuild_if_emptied()
         moved = 0
         with self.database.read() as connection:
             rows = connection.execute(
@@ -402,14 +424,29 @@ class Generations:
                 .order_by(generations.c.id)
             ).all()
         for generation in map(_generation, rows):
-            moved += self._mend(generation, emptied)
+            moved += self._mend(generation)
         moved += self._requeued_by_operator()
         self.queue.rq.mend(self._claim_of)
         if moved:
-            log.info("sweep moved %d generations (epoch %s)", moved, epoch)
+            log.info("sweep moved %d generations", moved)
         return moved
 
-    def _mend(self, generation: Generation, emptied: bool) -> bool:
+    def _rebuild_if_emptied(self) -> None:
+        """Forget, for every row at once, that it stood in a line that is gone.
+
+        The mark comes last: whoever is cut off here, another does it again.
+        """
+        if self.queue.known():
+            return
+        with self.database.write() as connection:
+            connection.execute(
+                update(generations)
+                .where(generations.c.state.in_([State.QUEUED, State.GENERATING]))
+                .values(enqueued=LOST)
+            )
+        self.queue.begin()
+
+    def _mend(self, generation: Generation) -> bool:
         status = self.queue.status(generation.id, generation.attempt)
         if generation.state == State.QUEUED:
             if status in ("queued", "started", "deferred", "scheduled"):
@@ -417,18 +454,19 @@ class Generations:
             if status is not None:
                 # RQ ended the job (a crash between its start and our claim): a new attempt.
                 self.queue.forget(generation.id, generation.attempt)
-            elif generation.enqueued and not emptied:
+            elif generation.enqueued == NOTED:
                 return bool(
                     self._change(
                         generation.id, generation.attempt, {State.QUEUED}, State.CANCELLED,
                         error="An operator removed this from the queue.", ended=now(),
                     )
                 )  # fmt: skip
-            elif not generation.enqueued and now() - generation.created < ENQUEUE_GRACE:
+            elif generation.enqueued != LOST and now() - generation.created < ENQUEUE_GRACE:
                 return False
             self._enqueue(generation)
             return True
-        if status is None and not emptied and self.queue.alive(generation.id, generation.attempt):
+        alive = self.queue.alive(generation.id, generation.attempt)
+        if status is None and alive and generation.enqueued == NOTED:
             # An operator deleted a running job; its worker is told to stop.
             self.queue.stop(generation.id, generation.attempt)
             return bool(
@@ -437,7 +475,7 @@ class Generations:
                     error="An operator removed this from the queue.", ended=now(),
                 )
             )  # fmt: skip
-        if self.queue.alive(generation.id, generation.attempt):
+        if alive:
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False
@@ -445,7 +483,7 @@ class Generations:
 
     def _requeued_by_operator(self) -> int:
         waiting = set(self.queue.rq.get_job_ids())
-        ids = {int(name.split("-")[1]) for name in waiting if name.startswith("generation-")}
+        ids = {int(found[1]) for name in waiting if (found := _JOB.fullmatch(name))}
         if not ids:
             return 0
         with self.database.read() as connection:
@@ -457,17 +495,18 @@ class Generations:
         moved = 0
         for old in map(_generation, rows):
             if old.job in waiting:
-                moved += bool(
-                    self._change(
-                        old.id, old.attempt, {State.FAILED}, State.QUEUED,
-                        error=None, ended=None, started=None, restarts=0,
-                    )
-                )  # fmt: skip
+                moved += bool(self._requeued(old))
         return moved
+
+    def _requeued(self, old: Generation) -> Generation | None:
+        return self._change(
+            old.id, old.attempt, {State.FAILED}, State.QUEUED,
+            error=None, ended=None, started=None, restarts=0,
+        )  # fmt: skip
 
     def _claim_of(self, job: str) -> Claim | None:
         """What a job asks of the line that somebody else pushed."""
-        found = re.fullmatch(r"generation-(\d+)-\d+", job)
+        found = _JOB.fullmatch(job)
         if not found:
             return None
         try:
@@ -481,11 +520,11 @@ class Generations:
     def _enqueue(self, generation: Generation) -> None:
         words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
         try:
+            self._rebuild_if_emptied()
             self.queue.enqueue(
                 generation.id, generation.attempt, f"#{generation.id} {words}",
                 generation.user, generation.request,
             )  # fmt: skip
-            self.queue.epoch()
         except RedisError as error:
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
             return
@@ -495,7 +534,7 @@ class Generations:
                 .where(
                     generations.c.id == generation.id, generations.c.attempt == generation.attempt
                 )
-                .values(enqueued=1)
+                .values(enqueued=NOTED)
             )
         self._publish(generation.id)
 

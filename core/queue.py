@@ -212,9 +212,10 @@ class WorkQueue:
             self._looked = time.monotonic()
         return self._line
 
-    def epoch(self) -> tuple[str, bool]:
-        """Redis's epoch, and whether it is new: then Redis was emptied or replaced."""
-        fresh = secrets.token_hex(8)
-        new = bool(self.redis.set(EPOCH, fresh, nx=True))
-        known: Any = self.redis.get(EPOCH)
-        return (known or b"").decode() if not new else fresh, new
+    def known(self) -> bool:
+        """Whether this is the Redis we filled; False when it was emptied or replaced."""
+        return bool(self.redis.exists(EPOCH))
+
+    def begin(self) -> None:
+        """Mark this Redis as ours."""
+        self.redis.set(EPOCH, secrets.token_hex(8), nx=True)

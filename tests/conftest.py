@@ -28,7 +28,6 @@ from core.queue import WorkQueue
 from migrations import migrate
 
 ROOT = Path(__file__).parent.parent
-BESIDE = ROOT.parent / "shared" / "starter-model"
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +47,8 @@ def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def starter_model() -> str:
-    """The folder of a real diffusion model to draw with."""
-    for folder in (STARTER, BESIDE):
-        if (folder / "model_index.json").is_file():
-            return str(folder)
-    pytest.skip("NO MODEL: the starter weights are not here, real drawing is NOT tested")
+    """The folder of the real diffusion model that ships."""
+    return str(STARTER)
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ import time
 from typing import Any
 
 from redis.exceptions import RedisError
+from rq import get_current_job
 
 from core.catalog import models
 from core.engine import AskDifferently, EngineError, Picture, Stopped, TransientError
 from core.errors import report
 from core.generations import Generation
 from core.house import House
+from core.lifecycle import State
 from worker.warm import WarmEngine
 
 log = logging.getLogger("drawqueue")
@@ -36,7 +38,8 @@ class Studio:
 def generate(generation_id: int) -> None:
     """Draw one generation: claim, draw, store, finish. A loser of the claim returns quietly."""
     house = Studio.house
-    claimed = house.generations.claim(generation_id)
+    job = get_current_job()
+    claimed = house.generations.claim(generation_id, job.id if job else "")
     if claimed is None:
         return
     begun = time.monotonic()
@@ -49,9 +52,12 @@ def generate(generation_id: int) -> None:
         # Cancelled already, or stopped through RQ: then the row does not know yet.
         if Studio.stop_requested:
             house.generations.fail(claimed, "An operator stopped this.")
+            raise DrawingFailed("stopped") from None
         return
     except TransientError as error:
-        house.generations.restart(claimed, str(error))
+        again = house.generations.restart(claimed, str(error))
+        if again and again.state == State.FAILED:
+            raise DrawingFailed(type(error).__name__) from None
     except EngineError as error:
         house.generations.fail(claimed, str(error))
         raise DrawingFailed(type(error).__name__) from None

@@ -12,7 +12,7 @@ from core import generations as module
 from core.commands import Ask, press, run
 from core.database import generations, now
 from core.errors import NotAllowed, NotFound
-from core.generations import Asker, Generation
+from core.generations import FIRST_EDITOR, Asker, Generation
 from core.house import House
 from core.lifecycle import MOVES, State
 from core.options import validate
@@ -117,7 +117,6 @@ def test_a_lost_enqueue_is_found(house: House, ann: Asker, monkeypatch: pytest.M
     monkeypatch.setattr(house.generations, "_enqueue", lambda _generation: None)
     made = submit(house, ann)
     monkeypatch.undo()
-    house.queue.epoch()
     assert house.queue.length() == 0
     later(house, 10)
     assert house.generations.sweep() == 1
@@ -150,7 +149,6 @@ def test_an_operators_requeue_is_failed_to_queued(house: House, ann: Asker) -> N
 
 def test_a_dead_workers_job_goes_back_and_fails_after_its_tries(house: House, ann: Asker) -> None:
     made = submit(house, ann)
-    house.queue.epoch()
     for _ in range(module.MOST_RESTARTS + 1):
         current = house.generations.get(made.id)
         house.queue.rq.pop_job_id()
@@ -203,3 +201,53 @@ def test_a_long_queue_is_told_in_short_and_what_is_pending_has_one_card(
     assert "… and 5 more." in told and told.splitlines()[-1].startswith("In all: 20 queued")
     shown = commands.run(house, "show", Ask(ann, "s", {}, {"id": "3"}))
     assert shown.generation is None and shown.text.startswith("#3 queued (place 3")
+
+
+def test_a_submit_after_redis_was_emptied_cancels_nobody(house: House, ann: Asker) -> None:
+    first, second = submit(house, ann, "e1"), submit(house, ann, "e2")
+    drawn = submit(house, ann, "e3")
+    assert house.generations.claim(drawn.id)
+    house.queue.redis.flushall()
+    house.queue.beat(drawn.id, 1, 0.5)  # Its worker never noticed.
+    third = submit(house, ann, "e4")
+    for _ in range(2):
+        house.generations.sweep()
+    states = [house.generations.get(one.id).state for one in (first, second, third)]
+    assert states == [State.QUEUED] * 3
+    assert sorted(house.queue.rq.get_job_ids()) == sorted([first.job, second.job, third.job])
+    assert house.generations.get(drawn.id).state == State.GENERATING
+
+
+def test_a_requeued_job_is_drawn_though_a_worker_takes_it_at_once(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    claimed = house.generations.claim(made.id, made.job)
+    assert claimed
+    house.generations.fail(claimed, "words")
+    assert house.generations.claim(made.id) is None
+    again = house.generations.claim(made.id, made.job)
+    assert again and again.state == State.GENERATING and again.error is None
+
+
+def test_a_retry_brings_a_lost_card_back(house: House, ann: Asker) -> None:
+    made = house.generations.submit(
+        validate({"prompt": "x"}), ann, "e", {"channel": "1", "token": "old"}, message="9"
+    )
+    house.generations.cancel(made.id, ann)
+    house.generations.shown(made.id, FIRST_EDITOR, undeliverable="gone")
+    assert house.generations.stale(["web"]) == []
+    house.generations.redo(made.id, ann, "r", address={"channel": "1", "token": "new"})
+    (card,) = house.generations.stale(["web"])
+    assert card.address["token"] == "new"
+
+
+def test_what_is_drawn_is_shown_before_those_who_wait(house: House, ann: Asker) -> None:
+    made = [submit(house, ann, f"e{number}") for number in range(4)]
+    for one in made:
+        house.generations.place(one, str(one.id))
+    assert house.generations.claim(made[3].id)
+    assert [one.id for one in house.generations.stale(["web"], limit=1)] == [made[3].id]
+
+
+def test_a_job_of_somebody_elses_stops_no_sweep(house: House) -> None:
+    house.queue.redis.rpush(house.queue.rq.key, "generation-foo", "generation-99999999999-1")
+    house.generations.sweep()

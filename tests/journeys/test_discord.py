@@ -84,6 +84,8 @@ def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
     discord.door.post("/control/clock", json={"advance": 16 * 60})
     done = discord.card("a late one", "done in", seconds=60)
     assert done["versions"][-1]["route"] == "channel"
+    picture = done["versions"][-1]["attachments"][0]
+    assert Image.open(io.BytesIO(httpx.get(picture["url"]).content)).size == (256, 256)
 
 
 def test_buttons_work_after_the_bot_was_killed(discord: Discord) -> None:

@@ -137,6 +137,19 @@ def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
     assert "letmein" not in house.log.read_text()
 
 
+def test_parameters_and_events_are_only_that(house: Running) -> None:
+    for name in ("request", "event", "given"):
+        answer = house.client.post("/api/jobs", json={"prompt": "x", "parameters": {name: "1"}})
+        assert answer.status_code == 400 and f"no option “{name}”" in answer.json()["error"]
+    made = []
+    for _ in range(2):
+        with httpx.Client(base_url=house.address) as visitor:
+            visitor.get("/", params={"key": "letmein"})
+            answer = visitor.post("/api/chat", json={"text": "a fox", "event": "1"})
+            made.append(answer.json()["job"]["id"])
+    assert made[0] != made[1]
+
+
 def test_jobs_come_in_pages(house: Running) -> None:
     made = [ask(house, f"page {index}") for index in range(5)]
     seen: list[int] = []

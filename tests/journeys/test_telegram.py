@@ -114,9 +114,12 @@ def test_bad_input_is_one_clear_answer(
 
 
 def test_html_is_harmless(telegram: Telegram) -> None:
-    nasty = "<b>bold</b> & <a href='x'> @everyone \u202egnp " + "x" * 3500
+    nasty = "<b>bold</b> & <a href='x'> @everyone @bobby123 \u202egnp " + "x" * 3500
     telegram.say(nasty)
-    telegram.card("<b>bold</b> &", "done in")
+    done = telegram.card("<b>bold</b> &", "done in")
+    for version in done["versions"]:
+        found = version.get("entities", []) + version.get("caption_entities", [])
+        assert "mention" not in [entity["type"] for entity in found]
 
 
 def test_a_hush_is_obeyed_and_the_picture_arrives(telegram: Telegram) -> None:

@@ -105,35 +105,6 @@ def train_vae(assets: Path, home: Path, steps: int) -> AutoencoderKL:
     return vae
 
 
-def train_decoder(vae: AutoencoderKL, assets: Path, home: Path, steps: int) -> None:
-    """Train the decoder alone, on latents with a little noise, as drawn latents have it."""
-    if restored("decoder", home, vae, steps):
-        return
-    pool = pictures(assets, POOL, seed=3)
-    unseen = pictures(assets, 32, seed=2)
-    for part in (vae.decoder, vae.post_quant_conv):
-        part.requires_grad_(True)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        latents = torch.cat(
-            [vae.encode(some.float() / 127.5 - 1).latent_dist.mode() for some in pool.split(50)]
-        ).float().clone()  # fmt: skip
-
-    def loss_at(step: int) -> torch.Tensor:
-        draw = torch.Generator().manual_seed(step)
-        rows = torch.randint(POOL, (8,), generator=draw)
-        noisy = latents[rows] + 0.06 * torch.randn((8, *latents.shape[1:]), generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = vae.decode(noisy).sample
-        return difference(seen.float(), pool[rows].float() / 127.5 - 1)
-
-    def look(step: int) -> None:
-        print(f"decoder after {step} steps: {psnr(vae, unseen):.2f} dB")
-        show(vae, unseen[:12], home / f"decoder-{step}.png")
-
-    train("decoder", home, vae, loss_at, steps, rate=8e-4, look=look, flat=0.3)
-    vae.requires_grad_(False)
-
-
 def _round_trip(vae: AutoencoderKL, wanted: torch.Tensor) -> tuple[torch.Tensor, object]:
     spread = vae.encode(wanted).latent_dist
     return vae.decode(spread.sample()).sample, spread

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from worker.training.autoencoder import SIZE
-from worker.training.loop import train
+from worker.training.autoencoder import SIZE, difference, psnr, show
+from worker.training.loop import restored, train
 from worker.training.scenes import caption, paint, plan
 
 LENGTH = 48
@@ -319,6 +319,12 @@ def train_drawer(
         ids[dropped] = empty
         noise = torch.randn(latents.shape, generator=draw)
         when = moments(len(latents), draw)
+        if step > steps * 0.93:
+            # At the end, with little noise, other pictures' captions: what is seen already is to
+            # weigh more than what is said, as image to image at low strength expects.
+            astray = (when < 320) & (torch.rand(len(ids), generator=draw) < 0.5)
+            ids[astray] = ids.roll(1, 0)[astray]
+            dropped |= astray  # They tell nothing of these pictures.
         signal = kept[when].sqrt()[:, None, None, None]
         hiss = (1 - kept[when]).sqrt()[:, None, None, None]
         wanted = signal * noise - hiss * latents
@@ -336,6 +342,52 @@ def train_drawer(
 
     train("drawer", home, drawer, loss_at, steps, rate=1.2e-3, ema=average, look=look)
     return average
+
+
+def train_decoder(
+    assets: Path, home: Path, vae: AutoencoderKL, drawer: Drawer, share: Share, steps: int
+) -> None:
+    """Train the decoder alone, on latents as the UNet leaves them.
+
+    Half of each batch has a little noise; the other half is what the UNet guesses from a noisy
+    latent in one step, so that the decoder learns to draw its soft shapes crisply.
+    """
+    number = 6_000
+    painted = _Painted(assets, "full")
+    if restored("decoder", home, vae, steps):
+        return
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.Subset(painted, range(number)), batch_size=50, num_workers=2,
+        collate_fn=_collate,
+    )  # fmt: skip
+    pool = torch.cat([pixels for pixels, _ in track(loader, "pictures for the decoder")])
+    kept = make_scheduler().alphas_cumprod
+
+    def loss_at(step: int) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(step)
+        rows = torch.randint(number, (8,), generator=draw)
+        clean = share.latents[rows].float()
+        noise = torch.randn(clean.shape, generator=draw)
+        when = torch.randint(40, 320, (4,), generator=draw)
+        signal = kept[when].sqrt()[:, None, None, None]
+        hiss = (1 - kept[when]).sqrt()[:, None, None, None]
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            noisy = signal * clean[:4] + hiss * noise[:4]
+            words = drawer.text(share.captions[rows[:4], 0].long()).last_hidden_state
+            guess = signal * noisy - hiss * drawer.unet(noisy, when, words).sample.float()
+        latents = torch.cat([guess, clean[4:] + 0.06 * noise[4:]])
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = vae.decode(latents).sample
+        return difference(seen.float(), pool[rows].float() / 127.5 - 1)
+
+    def look(step: int) -> None:
+        print(f"decoder after {step} steps: {psnr(vae, pool[-32:]):.2f} dB")
+        show(vae, pool[-12:], home / f"decoder-{step}.png")
+
+    train("decoder", home, vae, loss_at, steps, rate=8e-4, look=look, flat=0.3)
+    vae.requires_grad_(False)
 
 
 def pipeline(

@@ -16,6 +16,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch.nn.functional import cross_entropy, interpolate
 
+from core.catalog import models
 from worker.training import sprites
 from worker.training.autoencoder import SIZE
 from worker.training.loop import train
@@ -100,7 +101,12 @@ def prompts(number: int, unseen: bool, seed: int = 0) -> list[tuple[str, str, st
 
 
 def measure(
-    pipe: StableDiffusionPipeline, judge: Classifier, unseen: bool, number: int, steps: int
+    pipe: StableDiffusionPipeline,
+    judge: Classifier,
+    unseen: bool,
+    number: int,
+    steps: int,
+    guidance: float,
 ) -> dict[str, float]:
     """Shares right: background, noun (first guess), noun (five guesses); seconds a picture."""
     right = np.zeros(3)
@@ -108,7 +114,7 @@ def measure(
     for index, (prompt, code, colour) in enumerate(prompts(number, unseen)):
         picture = pipe(
             prompt, num_inference_steps=steps, generator=torch.Generator().manual_seed(index),
-            guidance_scale=5.0,
+            guidance_scale=guidance,
         ).images[0]  # fmt: skip
         pixels = np.asarray(picture)
         with torch.inference_mode():
@@ -130,6 +136,7 @@ def main() -> None:
     asked.add_argument("--home", type=Path, default=HOME)
     asked.add_argument("--number", type=int, default=100)
     asked.add_argument("--threads", type=int, default=2)
+    asked.add_argument("--guidance", type=float, default=models()["starter"].guidance)
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
     assets = sprites.fetch(given.home)
@@ -139,11 +146,12 @@ def main() -> None:
         own = float((judge(pictures).argmax(1) == nouns).float().mean())
     pipe = StableDiffusionPipeline.from_pretrained(given.model)
     pipe.set_progress_bar_config(disable=True)
+    parts = pipe, judge
     figures = {
         "judge on painted pictures": round(own, 3),
-        "pairs never seen, 20 steps": measure(pipe, judge, True, given.number, 20),
-        "pairs seen, 20 steps": measure(pipe, judge, False, given.number, 20),
-        "pairs never seen, 4 steps": measure(pipe, judge, True, given.number, 4),
+        "pairs never seen, 20 steps": measure(*parts, True, given.number, 20, given.guidance),
+        "pairs seen, 20 steps": measure(*parts, False, given.number, 20, given.guidance),
+        "pairs never seen, 4 steps": measure(*parts, True, given.number, 4, given.guidance),
     }
     print(json.dumps(figures, indent=2))
 

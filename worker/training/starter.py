@@ -9,15 +9,17 @@ import argparse
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from worker.training import sprites
-from worker.training.autoencoder import train_decoder, train_vae
+from worker.training.autoencoder import train_vae
 from worker.training.drawer import (
     grid,
     make_latents,
     make_tokenizer,
     normalise,
     pipeline,
+    train_decoder,
     train_drawer,
 )
 
@@ -32,7 +34,7 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=MODEL, help="the model's folder")
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--vae-steps", type=int, default=2000)
-    asked.add_argument("--drawer-steps", type=int, default=7_200)
+    asked.add_argument("--drawer-steps", type=int, default=7_700)
     asked.add_argument("--decoder-steps", type=int, default=1200)
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
@@ -43,7 +45,7 @@ def main() -> None:
     raw = make_latents(assets, given.home, vae, tokenizer)
     shares = normalise(vae, raw)
     drawer = train_drawer(given.home, shares, tokenizer, vae, given.drawer_steps)
-    train_decoder(vae, assets, given.home, given.decoder_steps)
+    train_decoder(assets, given.home, vae, drawer, shares["full"], given.decoder_steps)
 
     made = pipeline(vae, drawer, tokenizer)
     grid(made, given.home / "grid.png")
@@ -52,7 +54,8 @@ def main() -> None:
     made.unet.half()
     made.vae.half()
     made.save_pretrained(given.out)
-    print(f"The model lies in {given.out}; its 24 pictures in {given.home / 'grid.png'}.")
+    Image.open(given.home / "grid.png").save(given.out / "samples.webp", quality=88)
+    print(f"The model lies in {given.out}, its 24 pictures in samples.webp there.")
 
 
 if __name__ == "__main__":
