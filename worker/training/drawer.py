@@ -412,7 +412,7 @@ def grid(pipe: StableDiffusionPipeline, path: Path, steps: int = 20) -> None:
     """Write the 24 fixed prompts' pictures, six a row."""
     pictures = [
         pipe(
-            prompt, num_inference_steps=steps, guidance_scale=5.0, width=SIZE, height=SIZE,
+            prompt, num_inference_steps=steps, guidance_scale=3.0, width=SIZE, height=SIZE,
             generator=torch.Generator().manual_seed(7),
         ).images[0]
         for prompt in PROMPTS

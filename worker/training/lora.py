@@ -10,7 +10,6 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch.nn.functional import mse_loss
@@ -38,7 +37,7 @@ def main() -> None:
     asked.add_argument("--model", type=Path, default=MODEL)
     asked.add_argument("--home", type=Path, default=HOME)
     asked.add_argument("--threads", type=int, default=2)
-    asked.add_argument("--steps", type=int, default=900)
+    asked.add_argument("--steps", type=int, default=600)
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
@@ -85,7 +84,7 @@ def main() -> None:
     pipe.unet.half()
     StableDiffusionPipeline.save_lora_weights(
         given.model / "loras",
-        convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)),
+        get_peft_model_state_dict(pipe.unet),
         weight_name="blueprint.safetensors",
     )
 
