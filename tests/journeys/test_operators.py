@@ -140,7 +140,7 @@ def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
 def test_parameters_and_events_are_only_that(house: Running) -> None:
     for name in ("request", "event", "given"):
         answer = house.client.post("/api/jobs", json={"prompt": "x", "parameters": {name: "1"}})
-        assert answer.status_code == 400 and f"no option “{name}”" in answer.json()["error"]
+        assert answer.status_code == 422 and f"no option “{name}”" in answer.json()["error"]
     made = []
     for _ in range(2):
         with httpx.Client(base_url=house.address) as visitor:
