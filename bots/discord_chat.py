@@ -22,9 +22,10 @@ from core import catalog, commands
 from core.cards import Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import UserError, report
-from core.generations import FIRST_EDITOR, Asker, Generation
+from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.options import OPTIONS, Option
+from core.people import Asker
 from core.settings import Discord, read
 
 log = logging.getLogger("drawqueue")
@@ -176,7 +177,7 @@ async def _send(
 
 async def _run(interaction: Interaction, command: Command, given: dict[str, Any]) -> None:
     bot = interaction.client
-    if command.takes == "options":
+    if command.takes is OPTIONS:
         try:
             # Faults are found from memory, so that they are told to the asker alone.
             catalog.settle(catalog.requested(given), 0)
@@ -247,43 +248,27 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
             "interaction", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=discord.Interaction
         )
     ]
-    about: dict[str, str] = {}
-    if command.takes == "options":
-        for option in OPTIONS:
-            missing = inspect.Parameter.empty if option.required else None
-            kind = _annotation(option)
-            parameters.append(
-                inspect.Parameter(
-                    option.name,
-                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=missing,
-                    annotation=kind
-                    if option.required
-                    else kind | None
-                    if isinstance(kind, type)
-                    else _optional(kind),
-                )
-            )
-            about[option.name] = cut(option.help, HELP)
-    if command.takes == "id":
+    for option in command.takes:
+        kind = _annotation(option)
+        if not option.required:
+            kind = kind | None if isinstance(kind, type) else _optional(kind)
+        missing = inspect.Parameter.empty if option.required else None
         parameters.append(
             inspect.Parameter(
-                "id", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None
+                option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=missing, annotation=kind,
             )
-        )
-        about["id"] = "The picture's number."
+        )  # fmt: skip
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     made: app_commands.Command[Any, Any, Any] = app_commands.Command(
         name=name,
         description=cut(command.summary, HELP),
         callback=callback,  # type: ignore[arg-type]
     )
-    for word, text in about.items():
-        made._params[word].description = text
-    if command.takes == "options":
-        made.autocomplete("model")(_complete(lambda: list(catalog.models())))
-        sampler = next(option for option in OPTIONS if option.name == "sampler")
-        made.autocomplete("sampler")(_complete(lambda: list(sampler.choices)))
+    for option in command.takes:
+        made._params[option.name].description = cut(option.help, HELP)
+        if commands.suggestions(option.name):
+            made.autocomplete(option.name)(_complete(option.name))
     return made
 
 
@@ -294,10 +279,10 @@ def _optional(kind: Any) -> Any:
 
 
 def _complete(
-    names: Callable[[], list[str]],
+    option: str,
 ) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
     async def complete(_interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        found = [name for name in names() if typed.lower() in name.lower()]
+        found = [name for name in commands.suggestions(option) if typed.lower() in name.lower()]
         return [app_commands.Choice(name=name[:100], value=name[:100]) for name in found[:CHOICES]]
 
     return complete

@@ -178,7 +178,7 @@ class Poster:
             and generation.ended
             and not generation.mentioned
             and (generation.ended - generation.created).total_seconds() > after
-            and not self.house.people.quiet(generation.platform, generation.asker)
+            and not self.house.people.get(generation.platform, generation.asker).quiet
         )
 
     def _may_edit(self, drawer: Drawer, chat: str, card: Card, final: bool, stale: bool) -> bool:

@@ -44,9 +44,9 @@ from core import catalog, commands
 from core.cards import pressed
 from core.commands import COMMANDS, Ask, Reply
 from core.errors import UserError, report
-from core.generations import Asker
 from core.house import House, open_house
 from core.inbox import Inbox
+from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")

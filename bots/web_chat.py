@@ -28,10 +28,11 @@ from core import catalog, commands, events, options
 from core.cards import as_json
 from core.commands import Ask, Reply
 from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, report
-from core.generations import Asker, Generation
+from core.generations import Generation
 from core.house import House, open_house
 from core.inbox import Inbox
 from core.lifecycle import PENDING, State
+from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")

@@ -24,6 +24,7 @@ PREFIX = "drawqueue:fair:"
 # the nearest ones; the rest is settled when those are served.
 MOVED = 50
 LEAST_COST = 0.01
+NORMAL = 1
 COMPARE_SECONDS = 30.0
 
 _SCRIPT = """
@@ -31,6 +32,7 @@ local list, order, finish, jobs, clock, counter = unpack(KEYS)
 local command, id = ARGV[1], ARGV[2]
 local prefix = ARGV[3]
 local moved = tonumber(ARGV[4])
+local did = 0
 
 local function exact(number) return string.format('%.17g', number) end
 local function now() return tonumber(redis.call('GET', clock) or '0') end
@@ -107,20 +109,38 @@ local function shift(user, after, seconds)
   for _, one in ipairs(going) do stand(unpack(one)) end
 end
 
+-- The tag of the first of a user's last jobs that matter less to them than this one.
+local function before_lesser(told)
+  local found = redis.call('ZREVRANGE', mine(told.user), 0, moved - 1, 'WITHSCORES')
+  local tag
+  for i = 1, #found, 2 do
+    if redis.call('ZSCORE', order, found[i]) then
+      local other = record(name(found[i]))
+      if (other and other.priority or 1) >= (told.priority or 1) then break end
+      tag = tonumber(found[i + 1])
+    end
+  end
+  return tag
+end
+
 trim()
 -- A stranger that is listed no more was taken by a worker meanwhile.
 if command == 'stranger' and redis.call('LREM', list, 1, id) == 1 then command = 'place' end
+if command == 'move' and redis.call('LPOS', list, id) then command, did = 'place', 1 end
 if command == 'place' then
   local before = record(id)
-  if leave(id, before) then
-    local ends = tonumber(redis.call('HGET', finish, before.user) or '0')
-    redis.call('HSET', finish, before.user, exact(ends - before.cost / before.weight))
-  end
+  local stood = leave(id, before)
+  if stood then shift(before.user, stood, -before.cost / before.weight) end
   local told = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or before
   told = told or {user = '?', cost = 1, weight = 1}
   local ends = tonumber(redis.call('HGET', finish, told.user) or '0')
-  local tag = math.max(now(), ends)
-  redis.call('HSET', finish, told.user, exact(tag + told.cost / told.weight))
+  local tag = before_lesser(told)
+  if tag then
+    shift(told.user, tag - 1e-9, told.cost / told.weight)
+  else
+    tag = math.max(now(), ends)
+    redis.call('HSET', finish, told.user, exact(tag + told.cost / told.weight))
+  end
   if ARGV[5] == 'front' then
     local first = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
     tag = (first and tonumber(first) or tag) - 1
@@ -130,7 +150,8 @@ elseif command == 'leave' or (command == 'gone' and not redis.call('LPOS', list,
   local told = record(id)
   local tag = leave(id, told)
   redis.call('LREM', list, 1, id)
-  if tag then shift(told.user, tag, -told.cost / told.weight) end
+  -- One without a tag was taken by a worker that was lost: its cost comes back as well.
+  if told then shift(told.user, tag or -math.huge, -told.cost / told.weight) end
   redis.call('HDEL', jobs, id)
 elseif command == 'settle' then
   local told = record(id)
@@ -139,24 +160,29 @@ elseif command == 'settle' then
     redis.call('HDEL', jobs, id)
   end
 end
-return {redis.call('LLEN', list), redis.call('ZCARD', order)}
+return {redis.call('LLEN', list), redis.call('ZCARD', order), did}
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a job asks of the line: whose it is, its expected seconds, and its class's weight."""
+    """What a job asks of the line: whose it is, its expected seconds, and its class's weight.
+
+    `priority` counts among the user's own jobs: higher ones stand before lower ones.
+    """
 
     user: str
     cost: float
     weight: float = 1.0
+    priority: int = NORMAL
 
     def as_json(self) -> str:
         """As the line keeps it. Raises ValueError where cost or weight is no positive number."""
         if not (0 < self.cost < 1e9 and 0 < self.weight < 1e6):
             raise ValueError(f"cost {self.cost} and weight {self.weight} must be positive")
         return json.dumps({
-            "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight
+            "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight,
+            "priority": self.priority,
         })  # fmt: skip
 
 
@@ -179,6 +205,10 @@ class FairQueue(Queue):
         told = self._announced.pop(job_id, "")
         self._say("place", job_id, "front" if at_front else "", told, pipeline)
 
+    def move(self, job_id: str, claim: Claim, *, first: bool = False) -> bool:
+        """Give a job in line another place; False when a worker has it, or nobody."""
+        return bool(self._say("move", job_id, "front" if first else "", claim.as_json())[2])
+
     def leave(self, job_id: str) -> None:
         """Take a job out of the line and give its user the cost back."""
         self._say("leave", job_id)
@@ -193,7 +223,7 @@ class FairQueue(Queue):
         Answers how many were moved; what others deleted gives its cost back. As long as the
         numbers agree the whole line is compared now and then only.
         """
-        listed, ordered = self._say("", "")
+        listed, ordered, _ = self._say("", "")
         if listed == ordered and time.monotonic() - self._compared < COMPARE_SECONDS:
             return 0
         self._compared = time.monotonic()
@@ -208,13 +238,16 @@ class FairQueue(Queue):
             self._say("stranger", name, told=claim.as_json() if claim else "")
         return len(strangers)
 
-    def costs(self, job_ids: Iterable[str]) -> list[float]:
-        """The expected seconds of jobs, 1 where nothing is known."""
+    def claims(self, job_ids: Iterable[str]) -> list[Claim]:
+        """What jobs ask of the line; a second of nobody's where nothing is known."""
         names = list(job_ids)
         if not names:
             return []
         found: list[Any] = self.connection.hmget(PREFIX + "jobs", names)
-        return [float(json.loads(one)["cost"]) if one else 1.0 for one in found]
+        kept: list[dict[str, Any]] = [
+            json.loads(one) if one else {"user": "?", "cost": 1.0} for one in found
+        ]
+        return [Claim(one["user"], float(one["cost"]), one.get("weight", 1.0)) for one in kept]
 
     def _say(
         self, command: str, job_id: str, more: str = "", told: str = "",

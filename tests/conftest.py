@@ -18,12 +18,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from core import catalog, settings
+from core import catalog, policy, settings
 from core.catalog import STARTER
 from core.database import Database
-from core.generations import Asker
 from core.house import House
 from core.media import Media
+from core.people import Asker
 from core.queue import WorkQueue
 from migrations import migrate
 
@@ -38,11 +38,12 @@ def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for field_ in section.model_fields.values():
             monkeypatch.delenv(str(field_.alias), raising=False)
     monkeypatch.setenv("DRAWQUEUE_MODEL", "pattern")
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+    kept = settings._read, catalog.models, policy.policy
+    for one in kept:
+        one.cache_clear()
     yield
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+    for one in kept:
+        one.cache_clear()
 
 
 @pytest.fixture(scope="session")
