@@ -1,5 +1,6 @@
 """What a person sees of a generation, as data; each chat draws it in its own way."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,8 @@ class Card:
     media: tuple[str, ...]
     alt: str
     notice: str = ""
+    # When it is expected to be there, as a Unix time, where that is known well enough.
+    ready: int | None = None
 
     @property
     def live(self) -> bool:
@@ -154,7 +157,15 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         media=tuple(keys),
         alt=alt_text(request.prompt),
         notice=notice,
+        ready=_ready(standing),
     )
+
+
+def _ready(standing: Standing | None) -> int | None:
+    """The expected moment, in steps of a minute, so that a steady queue leaves it as it is."""
+    if standing is None or not standing.workers or not standing.sure or standing.seconds < 60:
+        return None
+    return round((time.time() + standing.seconds) / 60) * 60
 
 
 def alt_text(prompt: str, limit: int = 1000) -> str:

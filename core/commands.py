@@ -42,12 +42,14 @@ class Reply:
     """The answer: words for the asker alone, or a generation whose card is shown.
 
     `fresh` says that the card is a new one here; otherwise it stands in the chat already.
-    `buttons` are what the words ask about.
+    `others` came of the same message, and a poster draws their cards. `buttons` are what the
+    words ask about.
     """
 
     text: str = ""
     generation: Generation | None = None
     fresh: bool = False
+    others: tuple[int, ...] = ()
     buttons: tuple[Button, ...] = ()
 
 
@@ -72,9 +74,11 @@ def _imagine(house: House, ask: Ask) -> Reply:
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
         message=ask.message, posted=ask.agreed,
     )  # fmt: skip
+    others = tuple(one.id for one in made[1:])
     if ask.agreed:
-        return Reply(f"{len(made)} pictures are in line, #{made[0].id} to #{made[-1].id}.")
-    return Reply(generation=made[0], fresh=True)
+        words = f"{len(made)} pictures are in line, #{made[0].id} to #{made[-1].id}."
+        return Reply(words, made[0], others=others)
+    return Reply(generation=made[0], fresh=True, others=others)
 
 
 def _propose(house: House, ask: Ask, requests: Sequence[Request]) -> Reply:

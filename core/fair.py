@@ -6,6 +6,10 @@ last; the list stands in the order of tags (Goyal, Vin, Cheng: "Start-time Fair 
 So a newcomer stands before the second job of somebody who has fifty in line, and a job of weight
 2 moves its user's time half as far. RQ's list stays the only truth: workers, LPOS and rq-dashboard
 all see this order. When the line is empty everybody starts anew.
+
+Nobody starves: whatever the weights, a user's first job in line is overtaken by at most one job of
+each other user, and the next ones wait no longer than their user's share of the drawing takes,
+plus one job of each (theorem 4 of the paper).
 """
 
 import json
@@ -68,19 +72,21 @@ local function leave(which, told)
   return tag and tonumber(tag)
 end
 
-local function stand(which, told, tag)
+local function stand(which, told, tag, number)
   -- The number of arrival keeps equal tags in the order they came.
-  local member = string.format('%012d:', redis.call('INCR', counter)) .. which
-  told.member = member
+  number = number or told.number or redis.call('INCR', counter)
+  told.number = number
+  told.member = string.format('%012d:', number) .. which
+  redis.call('ZADD', order, exact(tag), told.member)
   local behind
   repeat
     -- One that is listed no more was deleted by an operator: the next one, then.
     if behind then redis.call('ZREM', order, behind) end
-    behind = redis.call('ZRANGEBYSCORE', order, '(' .. exact(tag), '+inf', 'LIMIT', 0, 1)[1]
+    local after = redis.call('ZRANK', order, told.member) + 1
+    behind = redis.call('ZRANGE', order, after, after)[1]
   until not behind or redis.call('LINSERT', list, 'BEFORE', name(behind), which) > 0
   if not behind then redis.call('RPUSH', list, which) end
-  redis.call('ZADD', order, exact(tag), member)
-  redis.call('ZADD', mine(told.user), exact(tag), member)
+  redis.call('ZADD', mine(told.user), exact(tag), told.member)
   redis.call('EXPIRE', mine(told.user), 172800)
   redis.call('HSET', jobs, which, cjson.encode(told))
 end
@@ -96,31 +102,32 @@ local function shift(user, after, seconds)
   if #found > 2 * moved then most = tonumber(found[#found]) - 1e-6 end
   local going = {}
   for i = 1, math.min(#found, 2 * moved), 2 do
-    if redis.call('ZSCORE', order, found[i]) then
+    local tag = tonumber(found[i + 1])
+    if not redis.call('ZSCORE', order, found[i]) then
+      redis.call('ZREM', mine(user), found[i])
+    -- One before the clock was put first, and stays so.
+    elseif tag >= now() then
       local which = name(found[i])
       local told = record(which)
       leave(which, told)
-      local tag = math.min(most, math.max(now(), tonumber(found[i + 1]) + seconds))
-      going[#going + 1] = {which, told, tag}
-    else
-      redis.call('ZREM', mine(user), found[i])
+      going[#going + 1] = {which, told, math.min(most, math.max(now(), tag + seconds))}
     end
   end
   for _, one in ipairs(going) do stand(unpack(one)) end
 end
 
--- The tag of the first of a user's last jobs that matter less to them than this one.
+-- Tag and number of the first of a user's last jobs that matter less to them than this one.
 local function before_lesser(told)
   local found = redis.call('ZREVRANGE', mine(told.user), 0, moved - 1, 'WITHSCORES')
-  local tag
+  local tag, number
   for i = 1, #found, 2 do
     if redis.call('ZSCORE', order, found[i]) then
       local other = record(name(found[i]))
       if (other and other.priority or 1) >= (told.priority or 1) then break end
-      tag = tonumber(found[i + 1])
+      tag, number = tonumber(found[i + 1]), other and other.number
     end
   end
-  return tag
+  return tag, number
 end
 
 trim()
@@ -134,18 +141,22 @@ if command == 'place' then
   local told = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or before
   told = told or {user = '?', cost = 1, weight = 1}
   local ends = tonumber(redis.call('HGET', finish, told.user) or '0')
-  local tag = before_lesser(told)
-  if tag then
+  local tag, number
+  if ARGV[5] == 'front' then
+    -- Before the clock itself, where the next newcomer will stand.
+    local first = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
+    tag = math.min(first and tonumber(first) or now(), now()) - 1
+  else
+    tag, number = before_lesser(told)
+  end
+  if number then
     shift(told.user, tag - 1e-9, told.cost / told.weight)
   else
-    tag = math.max(now(), ends)
-    redis.call('HSET', finish, told.user, exact(tag + told.cost / told.weight))
+    local start = math.max(now(), ends)
+    redis.call('HSET', finish, told.user, exact(start + told.cost / told.weight))
+    tag = tag or start
   end
-  if ARGV[5] == 'front' then
-    local first = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
-    tag = (first and tonumber(first) or tag) - 1
-  end
-  stand(id, told, tag)
+  stand(id, told, tag, number)
 elseif command == 'leave' or (command == 'gone' and not redis.call('LPOS', list, id)) then
   local told = record(id)
   local tag = leave(id, told)

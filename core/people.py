@@ -238,9 +238,10 @@ def _join(connection: Connection, asker: Asker, person: str) -> None:
     _keep(connection, asker.platform, asker.id, person=person)
     _rename(connection, asker.platform, asker.id, person)
     _copy_usage(connection, mine.id, person)
+    connection.execute(delete(usage).where(usage.c.who == mine.id))
 
 
 def _copy_usage(connection: Connection, source: str, target: str) -> None:
-    """Count what one has used so far for the other as well."""
+    """Count what one has used for the other as well."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         spend(connection, target, row.day, row.jobs, row.seconds, row.last)
