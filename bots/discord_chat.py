@@ -8,18 +8,19 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import discord
 from discord import app_commands
 
 from bots import discord_cards
-from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized
+from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized, view
 from bots.poster import Poster, picture_of
 from core import catalog, commands
-from core.cards import Card, pressed
+from core.cards import QUESTIONS, Button, Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import UserError, report
 from core.generations import FIRST_EDITOR, Generation
@@ -116,7 +117,9 @@ class CardButton(
             fault = report(f"button {action} failed", error)
             await interaction.followup.send(_sorry(fault), ephemeral=True)
             return
-        if reply.text:
+        if action in QUESTIONS:
+            await interaction.edit_original_response(content=plain(reply.text), view=None)
+        elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
 
@@ -128,12 +131,20 @@ class CardButton(
 
 
 def _asker(interaction: Interaction) -> Asker:
-    user = interaction.user
-    bare = Asker("discord", str(user.id), user.display_name)
+    user, channel = interaction.user, interaction.channel
+    above = getattr(channel, "parent_id", None) if isinstance(channel, discord.Thread) else None
+    roles = user.roles if isinstance(user, discord.Member) else []
+    bare = Asker(
+        "discord", str(user.id), user.display_name,
+        chat=f"discord:channel:{interaction.channel_id}",
+        places=(
+            *([f"discord:guild:{interaction.guild_id}"] if interaction.guild_id else []),
+            *([f"discord:channel:{above}"] if above else []),
+            *(f"discord:role:{role.id}" for role in roles),
+        ),
+    )  # fmt: skip
     moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
-    if moderator or interaction.client.house.moderates(bare):
-        return Asker("discord", str(user.id), user.display_name, moderator=True)
-    return bare
+    return replace(bare, moderator=moderator or interaction.client.house.moderates(bare))
 
 
 def _reachable(interaction: Interaction) -> bool:
@@ -199,7 +210,9 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
         await _alone(interaction, _sorry(report(f"/{command.name} failed", error)), public)
         return
     made = reply.generation
-    if made is None:
+    if reply.buttons:
+        await _alone(interaction, reply.text, public, reply.buttons)
+    elif made is None:
         await interaction.edit_original_response(content=plain(reply.text))
     elif not reply.fresh:
         await _alone(interaction, f"#{made.id} is {made.state}.", public)
@@ -221,11 +234,13 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
             await interaction.followup.send(UNREACHABLE, ephemeral=True)
 
 
-async def _alone(interaction: Interaction, words: str, public: bool) -> None:
+async def _alone(
+    interaction: Interaction, words: str, public: bool, buttons: Sequence[Button] = ()
+) -> None:
     """Tell the asker alone, also where a public answer was already promised."""
     if public:
         await interaction.delete_original_response()
-    await interaction.followup.send(plain(words), ephemeral=True)
+    await interaction.followup.send(plain(words), ephemeral=True, view=view(buttons))
 
 
 def _annotation(option: Option) -> Any:

@@ -17,6 +17,8 @@ ACTIONS = {
     "agree": "Queue them all",
     "refuse": "No, none",
 }
+# What stands under a question, which is no card.
+QUESTIONS = ("agree", "refuse")
 # Which buttons a card carries in which state.
 BUTTONS: dict[State, tuple[str, ...]] = {
     State.QUEUED: ("cancel", "why"),

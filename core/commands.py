@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core import catalog, options
-from core.cards import ACTIONS, Button, status_line, waiting_line
+from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.errors import NotAllowed, UserError
 from core.generations import FIRST, Generation
 from core.house import House
@@ -85,7 +85,7 @@ def _propose(house: House, ask: Ask, requests: Sequence[Request]) -> Reply:
     number = house.proposals.keep(ask.asker, ask.event, ask.given, ask.address)
     return Reply(
         house.proposals.words(requests),
-        buttons=tuple(Button(action, number, ACTIONS[action]) for action in ("agree", "refuse")),
+        buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
     )
 
 
@@ -317,7 +317,7 @@ def suggestions(option: str) -> list[str]:
 
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
-    if action in ("agree", "refuse"):
+    if action in QUESTIONS:
         return _answered(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)
     if action == "why":

@@ -538,10 +538,18 @@ class Generations:
     # Showing
 
     def stale(self, platforms: Iterable[str], limit: int = 200) -> list[Generation]:
-        """Cards that show less than their row, finals first; moving ones come along."""
+        """Cards that show less than their row, finals first; moving ones come along.
+
+        One that no message shows yet is a poster's when nobody else holds its lease.
+        """
+        moment = now()
         behind = and_(
             generations.c.platform.in_(list(platforms)),
-            generations.c.message.is_not(None),
+            or_(
+                generations.c.message.is_not(None),
+                generations.c.editor_until.is_(None),
+                generations.c.editor_until < moment,
+            ),
             generations.c.undeliverable.is_(None),
             or_(
                 generations.c.shown_version < generations.c.version,
