@@ -194,6 +194,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "error": generation.error,
         "seconds": generation.seconds,
         "created": generation.created.isoformat(),
+        "ended": generation.ended.isoformat() if generation.ended else None,
         "results": [
             {"url": f"/media/{generation.id}/{index}", "alt": card.alt, **_public(result)}
             for index, result in enumerate(generation.results)
