@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,20 @@ def house(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[House]:
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
     yield made
     made.database.close()
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the house live by this policy."""
+
+    def live_by(text: str) -> None:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+        monkeypatch.setenv("DRAWQUEUE_POLICY", str(path))
+        settings._read.cache_clear()
+        policy.policy.cache_clear()
+
+    return live_by
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from core.errors import NotAllowed, NotFound, TooMuch, UserError
 from core.house import House
 from core.lifecycle import State
 from core.people import MOST_GUESSES, Asker
-from tests.core.test_policy import rules as rules
 from tests.core.test_policy import say, spent, submit
 
 DISCORD, TELEGRAM = Asker("discord", "1", "Ann"), Asker("telegram", "2", "Ann")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -35,20 +34,6 @@ members = ["everyone"]
 [classes.relax]
 members = ["everyone"]
 """
-
-
-@pytest.fixture
-def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let the house live by this policy."""
-
-    def live_by(text: str) -> None:
-        path = tmp_path / "policy.toml"
-        path.write_text(text)
-        monkeypatch.setenv("DRAWQUEUE_POLICY", str(path))
-        settings._read.cache_clear()
-        policy.cache_clear()
-
-    return live_by
 
 
 def submit(house: House, asker: Asker, event: str, **options: object) -> Generation:
