@@ -13,7 +13,7 @@ import discord
 import yarl
 
 from bots.pictures import fitted
-from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved
+from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -147,14 +147,10 @@ class DiscordDrawer:
         self.client = discord.Client(intents=discord.Intents(guilds=True))
         try:
             await self.client.login(read(Discord).token.get_secret_value())
-        except discord.LoginFailure:
-            raise Later(300) from None
-        except (discord.HTTPException, OSError):
-            raise Later(5) from None
-
-    async def close(self) -> None:
-        if self.client:
+        except (discord.HTTPException, OSError, discord.LoginFailure) as error:
             await self.client.close()
+            refused = isinstance(error, discord.LoginFailure)
+            raise Later(REFUSED_SECONDS if refused else 5) from None
 
     def chat(self, generation: Generation) -> str:
         return str(generation.address.get("channel", ""))

@@ -18,7 +18,8 @@ from discord import app_commands
 
 from bots import discord_cards
 from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized, view
-from bots.poster import Poster, picture_of
+from bots.pictures import picture_of
+from bots.poster import Poster
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
@@ -28,6 +29,7 @@ from core.house import House, open_house
 from core.options import OPTIONS, Option
 from core.people import Asker
 from core.settings import Discord, read
+from core.supervisor import LEFT_OUT
 
 log = logging.getLogger("drawqueue")
 
@@ -338,7 +340,7 @@ def main() -> int:
         Bot(open_house()).run(token, log_handler=None)
     except discord.LoginFailure:
         log.error(REFUSED)
-        return 1
+        return LEFT_OUT
     return 0
 
 

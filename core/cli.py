@@ -20,7 +20,7 @@ from core import policy
 from core import settings as declared
 from core.catalog import missing_starter
 from core.settings import Dashboard, Discord, Drawing, Storage, Telegram, Web, read
-from core.supervisor import HomeInUse, Supervisor, python
+from core.supervisor import LEFT_OUT, HomeInUse, Supervisor, python
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -156,7 +156,7 @@ def _wait_for(address: str, supervisor: Supervisor) -> None:
                 return
         except OSError:
             for child in supervisor.children:
-                if child.process and child.process.poll() not in (None, 0):
+                if child.process and child.process.poll() not in (None, 0, LEFT_OUT):
                     out.print(f"{child.name} could not start; see the lines above.", style="red")
                     raise typer.Exit(1) from None
             time.sleep(0.1)
