@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,16 @@ ANN, BOB, GROUP, FORUM = 501, 502, -700, -800
 
 
 @pytest.fixture(scope="module")
-def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
-    with on_telegram(tmp_path_factory.mktemp("telegram")) as made:
+def telegram(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Telegram]:
+    with on_telegram(tmp_path_factory.mktemp("telegram"), DATABASE_URL=new_database()) as made:
         made.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[BOB])
         made.post("chat", chat_id=FORUM, type="supergroup", title="F", topics=[77], is_forum=True)
         yield made
 
 
+@pytest.mark.both_databases
 def test_a_prompt_becomes_a_photo_in_one_message(telegram: Telegram) -> None:
     before = len(telegram.messages())
     telegram.say("/imagine a fox's den sleep:0.4 —steps 25 --seed 7 --no people")
@@ -54,6 +57,7 @@ def test_plain_words_in_private_and_a_welcome(telegram: Telegram) -> None:
     assert "imagine" in str(menu)
 
 
+@pytest.mark.both_databases
 def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) -> None:
     telegram.say("/imagine a long one sleep:0.5 --steps 100", chat=GROUP)
     going = telegram.card("a long one", "generating", chat=GROUP)
@@ -70,6 +74,7 @@ def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) ->
     telegram.press(again, "Cancel", chat=GROUP)
 
 
+@pytest.mark.both_databases
 def test_retry_and_a_new_seed_make_new_cards(telegram: Telegram) -> None:
     telegram.say("/imagine a twin --seed 9")
     first = telegram.card("a twin", "done in")
@@ -80,6 +85,7 @@ def test_retry_and_a_new_seed_make_new_cards(telegram: Telegram) -> None:
     telegram.until(lambda: len(telegram.messages()) == before + 2)
 
 
+@pytest.mark.both_databases
 def test_an_update_that_comes_twice_is_handled_once(telegram: Telegram) -> None:
     told = telegram.say("/imagine a double")
     telegram.card("a double", "done in")
@@ -134,6 +140,7 @@ def test_a_platform_that_is_down_gets_the_picture_later(telegram: Telegram) -> N
     telegram.card("a delayed one", "done in")
 
 
+@pytest.mark.both_databases
 def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
     telegram.say("a survivor sleep:0.3 --steps 10")
     telegram.card("a survivor")
@@ -186,8 +193,11 @@ def test_what_is_no_photo_to_telegram_comes_as_a_document(telegram: Telegram) ->
     assert telegram.messages()[-1]["versions"][-1]["kind"] == "document"
 
 
-def test_updates_by_webhook(tmp_path: Path) -> None:
-    with on_telegram(tmp_path, TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4") as telegram:
+@pytest.mark.both_databases
+def test_updates_by_webhook(new_database: Callable[[], str], tmp_path: Path) -> None:
+    with on_telegram(
+        tmp_path, DATABASE_URL=new_database(), TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4"
+    ) as telegram:
         telegram.say("a hooked one")
         telegram.card("a hooked one", "done in")
         methods = str(telegram.door.get("/control/calls").json())

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -24,9 +24,11 @@ def real(starter_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def quick(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("quick") / "home"
-    with running(home, DRAWQUEUE_MODEL="pattern") as drawqueue:
+    with running(home, DATABASE_URL=new_database(), DRAWQUEUE_MODEL="pattern") as drawqueue:
         yield drawqueue
 
 
@@ -53,6 +55,7 @@ def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
     assert blue > red
 
 
+@pytest.mark.both_databases
 def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     job = say(quick, "/imagine sleep:0.3 a long one --steps 60").json()["job"]
     quick.until(job["id"], "generating")
@@ -72,6 +75,8 @@ def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     retried = quick.client.post(f"/api/jobs/{job['id']}/retry").json()
     assert retried["id"] == job["id"] and retried["status"] == "queued"
     quick.client.delete(f"/api/jobs/{job['id']}")
+    rows = quick.rows()
+    assert rows[job["id"]] == "cancelled" and rows[other["id"]] == rows[again["id"]] == "done"
 
 
 def test_four_pictures(quick: Running) -> None:
@@ -106,6 +111,7 @@ def test_bad_input_is_one_clear_answer(quick: Running, text: str, words: list[st
     assert len(quick.client.get("/api/jobs").json()) == len(before)
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [("fail:ask", "Ask for another"), ("fail:bug", "fault"), ("fail:oom", "memory")],
@@ -118,6 +124,7 @@ def test_a_failure_is_told_and_the_worker_lives(quick: Running, prompt: str, wor
     quick.until(say(quick, "a fox").json()["job"]["id"], "done")
 
 
+@pytest.mark.both_databases
 def test_a_prompt_that_crashes_the_engine_fails_after_its_tries(quick: Running) -> None:
     job = say(quick, "crash:segv").json()["job"]
     failed = quick.until(job["id"], "failed")
@@ -152,9 +159,11 @@ def children(drawqueue: Running) -> dict[str, int]:
     return found
 
 
-def test_pull_the_plugs_and_stop(tmp_path: Path) -> None:
+@pytest.mark.both_databases
+def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path) -> None:
     """kill -9 of the web process and the worker mid-drawing; then Ctrl-C leaves nothing."""
-    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as drawqueue:
+    house = {"DATABASE_URL": new_database(), "DRAWQUEUE_MODEL": "pattern"}
+    with running(tmp_path / "home", **house) as drawqueue:
         job = say(drawqueue, "sleep:0.2 a fox --steps 10").json()["job"]
         drawqueue.until(job["id"], "generating")
         first = children(drawqueue)
@@ -173,7 +182,7 @@ def test_pull_the_plugs_and_stop(tmp_path: Path) -> None:
         for pid in second.values():
             assert not Path(f"/proc/{pid}").exists()
     # What was there is there after a restart.
-    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as again:
+    with running(tmp_path / "home", **house) as again:
         assert again.client.get(f"/api/jobs/{job['id']}").json()["status"] == "done"
 
 
