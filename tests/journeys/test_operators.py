@@ -147,6 +147,8 @@ def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
     def visitor() -> httpx.Client:
         return httpx.Client(base_url=house.address)
 
+    theirs = ask(house, "a fox")
+    house.until(theirs, "done")
     with visitor() as stranger, visitor() as ann, visitor() as bob:
         assert stranger.get("/api/jobs").status_code == 401
         assert stranger.get("/", params={"key": "guess"}).status_code == 401
@@ -157,9 +159,21 @@ def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
         assert [one["id"] for one in ann.get("/api/jobs").json()] == [job]
         assert bob.get("/api/jobs").json() == []
         assert bob.get(f"/api/jobs/{job}").status_code == 404
-        assert bob.delete(f"/api/jobs/{job}").status_code == 404
-        assert ann.get("/media/1/0").status_code == 404
-        stranger.cookies.set("drawqueue", ann.cookies["drawqueue"][:-1] + "0")
+        rows = house.rows()
+        for answer in (
+            bob.delete(f"/api/jobs/{job}"),
+            bob.post(f"/api/jobs/{job}/retry"),
+            bob.post(f"/api/jobs/{job}/reseed"),
+            bob.get(f"/api/jobs/{job}/why"),
+            bob.post("/api/chat", json={"text": f"/cancel {job}"}),
+            bob.post("/api/chat", json={"text": f"/retry {job}"}),
+        ):
+            assert answer.status_code in (404, 409) and answer.json()["error"]
+        assert house.rows().keys() == rows.keys() and house.rows()[job] != "cancelled"
+        assert ann.get(f"/media/{theirs}/0").status_code == 404
+        assert house.client.get(f"/media/{theirs}/0").status_code == 200
+        user, proof = ann.cookies["drawqueue"].split(".")
+        stranger.cookies.set("drawqueue", f"{user}.{proof[::-1]}")
         assert stranger.get("/api/jobs").status_code == 401
     assert "letmein" not in house.log.read_text()
 
