@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -40,6 +41,7 @@ UNREACHABLE = (
     "I cannot edit messages here later than 15 minutes after you asked. "
     "If it takes longer, fetch the picture with /show."
 )
+OUTDATED = "I do not know that command (any more). Reload Discord, then see /help."
 REFUSED = "Discord refuses DISCORD_TOKEN. Make a new one and put it into .env."
 
 Interaction = discord.Interaction[Any]
@@ -52,7 +54,7 @@ class Bot(discord.Client):
         # Slash commands need no privileged intent.
         super().__init__(intents=discord.Intents(guilds=True), allowed_mentions=NOBODY)
         self.house = house
-        self.tree = app_commands.CommandTree(
+        self.tree = Tree(
             self,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
             allowed_contexts=app_commands.AppCommandContext(
@@ -80,6 +82,23 @@ class Bot(discord.Client):
         if self._poster:
             self._poster.cancel()
         await super().close()
+
+
+class Tree(app_commands.CommandTree[Any]):
+    """The commands; what the library refuses before one of ours runs is answered in words too."""
+
+    async def on_error(
+        self, interaction: Interaction, error: app_commands.AppCommandError, /
+    ) -> None:
+        if isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
+            words = OUTDATED
+        else:
+            words = _sorry(report("a command failed", error))
+        if interaction.type is discord.InteractionType.autocomplete:
+            return
+        # Too late or answered already: then there is nobody to tell.
+        with contextlib.suppress(discord.DiscordException):
+            await interaction.response.send_message(words, ephemeral=True)
 
 
 class CardButton(
@@ -258,7 +277,8 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     """A slash command derived from the table, its typed options from theirs."""
 
     async def callback(interaction: Interaction, **given: Any) -> None:
-        await _run(interaction, command, given)
+        # What we did not declare is told as a fault; the library would drop it in silence.
+        await _run(interaction, command, {**vars(interaction.namespace), **given})
 
     parameters = [
         inspect.Parameter(

@@ -21,7 +21,8 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -49,13 +50,22 @@ SHOWN = 50
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
 
 
+def _whole(value: Any) -> Any:
+    """JSON may carry halves of a character (`\\ud800`), which nothing could write down again."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("half", "holds half a character; send whole text") from None
+    return value
+
+
 class Job(BaseModel):
     """What `POST /api/jobs` takes."""
 
     model_config = ConfigDict(extra="forbid")
     prompt: str = Field(description="What to draw; {red, green} bird is two pictures.")
     confirm: bool = Field(False, description="Queue them though they are many.")
-    parameters: dict[str, Any] = Field(
+    parameters: Annotated[dict[str, Any], AfterValidator(_whole)] = Field(
         default_factory=dict, description="Options by name: " + ", ".join(
             option.name for option in options.OPTIONS if not option.required
         ),

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,10 +18,11 @@ import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import create_engine, make_url, select, text
 
 from core import catalog, policy, settings
 from core.catalog import STARTER
-from core.database import Database
+from core.database import Database, generations
 from core.house import House
 from core.media import Media
 from core.people import Asker
@@ -28,6 +30,7 @@ from core.queue import WorkQueue
 from migrations import migrate
 
 ROOT = Path(__file__).parent.parent
+PSYCOPG = "postgresql+psycopg"
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +89,16 @@ def postgres_url() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def new_postgres(url: str) -> str:
+    """A database of its own on a running PostgreSQL, as a host would write it in DATABASE_URL."""
+    name = f"house_{secrets.token_hex(4)}"
+    server = create_engine(make_url(url).set(drivername=PSYCOPG), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    server.dispose()
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.fixture
 def redis_url(valkey_url: str) -> str:
     Redis.from_url(valkey_url).flushall()
@@ -96,11 +109,8 @@ def redis_url(valkey_url: str) -> str:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
-    from sqlalchemy import create_engine, text
-
-    url = str(request.getfixturevalue("postgres_url")).replace(
-        "postgresql://", "postgresql+psycopg://"
-    )
+    found = make_url(request.getfixturevalue("postgres_url")).set(drivername=PSYCOPG)
+    url = found.render_as_string(hide_password=False)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
@@ -144,6 +154,8 @@ class Running:
     address: str
     home: Path
     log: Path
+    # As the settings have it: empty for the file in the home.
+    database_url: str = ""
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +170,19 @@ class Running:
                 return found
             time.sleep(0.05)
         raise AssertionError(f"job {job} is {found['status']}\n{self.log.read_text()[-3000:]}")
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Database]:
+        """Its rows, as a process beside it finds them."""
+        kept = settings.Storage(DRAWQUEUE_HOME=self.home, DATABASE_URL=self.database_url)
+        with contextlib.closing(Database(kept.database)) as rows:
+            yield rows
+
+    def rows(self) -> dict[int, str]:
+        """Every generation there is, with its state."""
+        with self.database() as database, database.read() as connection:
+            found = connection.execute(select(generations.c.id, generations.c.state)).all()
+        return {row.id: row.state for row in found}
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -188,7 +213,8 @@ def running(home: Path, **environment: str) -> Iterator[Running]:
             stderr=written,
             text=True,
         )
-    drawqueue = Running(process, f"http://127.0.0.1:{port}", home, log)
+    database = environment.get("DATABASE_URL", "")
+    drawqueue = Running(process, f"http://127.0.0.1:{port}", home, log, database)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with contextlib.suppress(httpx.HTTPError):

@@ -16,6 +16,8 @@ from tests.conftest import ROOT, Running, running
 CHANNEL = "200"
 ANN, BOB = "501", "502"
 TELEGRAM_TOKEN = "123:TEST"
+# A wrong second answer would come this soon after the first.
+SECOND_THOUGHT = 0.3
 
 
 @contextlib.contextmanager
@@ -41,25 +43,41 @@ class Discord:
     drawqueue: Running
 
     def command(
-        self, name: str, user: str = ANN, place: dict[str, Any] | None = None, **options: Any
-    ) -> str:
+        self, name: str, user: str = ANN, place: dict[str, Any] | None = None,
+        unchecked: bool = False, **options: Any,
+    ) -> str:  # fmt: skip
         answer = self.door.post("/control/command", json={
-            "name": name, "options": options, "user_id": user,
+            "name": name, "options": options, "user_id": user, "unchecked": unchecked,
             **(place or {"channel_id": CHANNEL}),
         })  # fmt: skip
         assert answer.status_code == 200, answer.text
         return str(answer.json()["interaction_id"])
 
-    def press(self, message: str, label: str, user: str = ANN, permissions: int = 0) -> str:
+    def press(
+        self, message: str, label: str, user: str = ANN, permissions: int = 0, stale: bool = False
+    ) -> str:
         answer = self.door.post("/control/press", json={
             "message_id": message, "channel_id": CHANNEL, "label": label, "user_id": user,
-            "permissions": str(permissions),
+            "permissions": str(permissions), "stale": stale,
         })  # fmt: skip
         assert answer.status_code == 200, answer.text
         return str(answer.json()["interaction_id"])
 
     def interaction(self, id_: str) -> dict[str, Any]:
         return dict(self.door.get(f"/control/interaction/{id_}").json())
+
+    def answers(self, asked: str) -> list[dict[str, Any]]:
+        """The messages an interaction was answered with that stand there and say something."""
+        told = self.interaction(asked)
+        new = [] if told["type"] == 3 else [told["original"]]
+        return [one for one in (*new, *told["followups"]) if one and not one["deleted"]]
+
+    def only_answer(self, asked: str) -> dict[str, Any]:
+        """The one message that came of an interaction, after time for a second one."""
+        self.until(lambda: self.answers(asked))
+        time.sleep(SECOND_THOUGHT)
+        (told,) = self.answers(asked)
+        return told
 
     def messages(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
         found = self.door.get("/control/messages", params={"channel_id": channel}).json()
@@ -150,10 +168,22 @@ class Telegram:
 
         return dict(self.until(find, seconds))
 
-    def press(self, message: dict[str, Any], button: str, chat: int = 501, user: int = 501) -> str:
+    def only_answer(self, text: str, chat: int = 501, user: int = 501) -> dict[str, Any]:
+        """The newest version of the one message that came of some words."""
+        before = len(self.messages(chat))
+        self.say(text, chat, user)
+        self.until(lambda: len(self.messages(chat)) > before)
+        time.sleep(SECOND_THOUGHT)
+        (told,) = self.messages(chat)[before:]
+        return dict(told["versions"][-1])
+
+    def press(
+        self, message: dict[str, Any], button: str, chat: int = 501, user: int = 501, **more: Any
+    ) -> str:
         told = self.post(
-            "press", chat_id=chat, user_id=user, message_id=message["message_id"], button=button
-        )
+            "press", chat_id=chat, user_id=user, message_id=message["message_id"], button=button,
+            **more,
+        )  # fmt: skip
         query = told["callback_query_id"]
         answer = self.until(
             lambda: self.door.get("/control/callback_answer", params={"id": query}).json()["answer"]

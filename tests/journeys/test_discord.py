@@ -1,30 +1,36 @@
 """Discord, end to end: the real bot and worker against a wire-level Discord on loopback."""
 
-import contextlib
 import io
 import os
+import re
 import signal
-import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
 from tests.journeys.test_web import children
 
 MANAGE_MESSAGES = 1 << 13
+# As long as Discord's ids are.
+SOMEBODY = "123456789012345678"
 
 
 @pytest.fixture(scope="module")
-def discord(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Discord]:
-    with on_discord(tmp_path_factory.mktemp("discord"), DRAWQUEUE_MENTION_AFTER="12") as made:
+def discord(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Discord]:
+    folder = tmp_path_factory.mktemp("discord")
+    with on_discord(folder, DATABASE_URL=new_database(), DRAWQUEUE_MENTION_AFTER="12") as made:
         yield made
 
 
+@pytest.mark.both_databases
 def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
     asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=25, seed=7)
     done = discord.card("a lighthouse", "done in")
@@ -41,6 +47,7 @@ def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
     assert not discord.door.get("/control/calls", params={"unknown": 1}).json()
 
 
+@pytest.mark.both_databases
 def test_buttons(discord: Discord) -> None:
     discord.command("draw", prompt="a long one sleep:0.5", steps=100)
     going = discord.card("a long one", "generating")
@@ -63,19 +70,83 @@ def test_buttons(discord: Discord) -> None:
     discord.until(lambda: len(discord.messages()) == before + 1)
 
 
-def test_faults_are_told_to_the_asker_alone(discord: Discord) -> None:
-    asked = discord.command("imagine", prompt="a fox", model="nope", sampler="magic")
-    answer = discord.until(lambda: discord.interaction(asked).get("ack_data"))
-    assert "“sampler”" in answer["content"] and answer["flags"] & 64
-    asked = discord.command("show", id="99999")
-    discord.until(lambda: "no #99999" in str(discord.interaction(asked)["followups"]))
+@pytest.mark.parametrize(
+    ("command", "given", "words"),
+    [
+        ("imagine", {"wings": 2}, ["no option “wings”", "Known: prompt"]),
+        ("imagine", {"steps": 999}, ["“steps”", "1 to 150"]),
+        ("imagine", {"width": 1600}, ["at most 1024 pixels"]),
+        ("imagine", {"seed": 2**63}, ["“seed”", "4294967295"]),
+        ("imagine", {"model": "nope"}, ["no model “nope”", "On offer: pattern"]),
+        ("imagine", {"model": "nope", "sampler": "magic"}, ["“nope”", "“sampler”", "Euler a"]),
+        ("imagine", {"prompt": "  "}, ["Write what to draw"]),
+        ("imagine", {"prompt": "x" * 4001}, ["4001 characters", "4000 is the most"]),
+        ("show", {"id": "99999"}, ["no #99999"]),
+        ("show", {"id": "a fox"}, ["by its number"]),
+        ("cancel", {}, ["nothing to cancel"]),
+        ("dance", {}, ["do not know that command", "/help"]),
+    ],
+)
+def test_bad_input_is_one_answer_to_the_asker_alone(
+    discord: Discord, command: str, given: dict[str, Any], words: list[str]
+) -> None:
+    before = discord.drawqueue.rows()
+    given = {"prompt": "a fox", **given} if command == "imagine" else given
+    # Clients check bounds and know the commands; an old one or a strange one does not.
+    asked = discord.command(command, BOB, unchecked=True, **given)
+    told = discord.only_answer(asked)
+    assert told["ephemeral"] and all(word in told["content"] for word in words), told["content"]
+    assert discord.drawqueue.rows().keys() == before.keys()
 
 
-def test_a_nasty_prompt_pings_nobody(discord: Discord) -> None:
-    discord.command("imagine", prompt=f"@everyone <@{BOB}> **bold** [x](http://a.example) quiet")
+def number_of(card: dict[str, Any]) -> int:
+    return int(card["versions"][-1]["embeds"][0]["footer"]["text"].split()[0].strip("#"))
+
+
+@pytest.mark.both_databases
+def test_a_button_of_anothers_or_of_another_moment_is_one_answer(discord: Discord) -> None:
+    discord.command("imagine", prompt="a busy one sleep:0.5", steps=100)
+    busy = discord.card("a busy one", "generating")
+    discord.command("imagine", prompt="a wrongly pressed one")
+    card = discord.card("a wrongly pressed one", "queued")
+    number, rows = number_of(card), discord.drawqueue.rows()
+
+    def refused(label: str, words: str, state: str, user: str = ANN) -> None:
+        told = discord.only_answer(discord.press(card["id"], label, user, stale=True))
+        assert told["ephemeral"] and words in told["content"]
+        now = discord.drawqueue.rows()
+        assert now.keys() == rows.keys() and now[number] == state
+
+    refused("Cancel", "Only the person who asked", "queued", BOB)
+    discord.press(card["id"], "Cancel")
+    discord.card("a wrongly pressed one", "cancelled")
+    refused("Cancel", f"#{number} is already cancelled", "cancelled")
+    refused("Retry", "Only the person who asked", "cancelled", BOB)
+    discord.press(card["id"], "Retry")
+    discord.card("a wrongly pressed one", "queued")
+    refused("Retry", f"#{number} is still queued; it can be retried when it is over", "queued")
+    discord.press(busy["id"], "Cancel")
+    discord.card("a wrongly pressed one", "done in")
+    refused("Cancel", f"#{number} is already done", "done")
+    refused("🎲 New seed", "Only the person who asked", "done", BOB)
+
+
+def test_a_nasty_prompt_is_plain_words_and_pings_nobody(discord: Discord) -> None:
+    nasty = (
+        f"@everyone @here <@{SOMEBODY}> <@&{SOMEBODY}> **bold** ||hidden|| `code` "
+        "[x](http://a.example) <b>html</b> \u202egnp\u2067 quiet"
+    )
+    discord.command("imagine", prompt=nasty)
     done = discord.card("quiet", "done in")
     for version in done["versions"]:
-        assert not any(version["pings"].values()) if version["pings"] else True
+        assert not any(version["pings"].values())
+        if not version["embeds"]:
+            continue
+        written = version["embeds"][0]["description"]
+        assert not re.search(r"@everyone|@here|<@[!&]?\d|(?<!\\)[*|`]|(?<!\\)\[", written), written
+        assert re.sub("[\\\\\u200b]", "", written) == nasty, "nothing is lost"
+        ours = version["content"] + version["embeds"][0]["footer"]["text"]
+        assert not re.search("[\u202e\u2067]", ours)
 
 
 def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
@@ -88,6 +159,7 @@ def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
     assert Image.open(io.BytesIO(httpx.get(picture["url"]).content)).size == (256, 256)
 
 
+@pytest.mark.both_databases
 def test_buttons_work_after_the_bot_was_killed(discord: Discord) -> None:
     discord.command("imagine", prompt="a survivor")
     done = discord.card("a survivor", "done in")
@@ -118,6 +190,7 @@ def answer(discord: Discord, asked: str) -> str:
     return str(discord.until(words))
 
 
+@pytest.mark.both_databases
 def test_the_other_commands(discord: Discord) -> None:
     assert "You have nothing in the queue" in answer(discord, discord.command("queue", BOB))
     assert "/imagine" in answer(discord, discord.command("help"))
@@ -182,12 +255,14 @@ def test_a_picture_over_the_guilds_limit_is_made_smaller(discord: Discord) -> No
     assert picture["size"] <= 5_000 and not picture["filename"].endswith(".png")
 
 
+@pytest.mark.both_databases
 def test_it_acknowledges_while_the_database_is_locked(discord: Discord) -> None:
-    with contextlib.closing(sqlite3.connect(discord.drawqueue.home / "drawqueue.sqlite3")) as rows:
-        rows.execute("BEGIN IMMEDIATE")
+    with discord.drawqueue.database() as database, database.write() as rows:
+        if discord.drawqueue.database_url:
+            # A write of SQLite's locks all there is; here it is said.
+            rows.execute(text("LOCK TABLE generations"))
         asked = discord.command("imagine", prompt="a locked out one")
         acked = discord.until(lambda: discord.interaction(asked)["acked"])
         time.sleep(4)
-        rows.rollback()
     assert acked < 3
     discord.card("a locked out one", "done in")

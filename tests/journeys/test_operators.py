@@ -2,12 +2,13 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 from redis import Redis
 from rq.command import send_stop_job_command
+from sqlalchemy import text
 
 from core.queue import job_id
 from tests.conftest import Running, running
@@ -16,13 +17,16 @@ SOON = 5.0
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def house(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("operators")
     broken = folder / "broken"
     broken.mkdir()
     (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with running(
         folder / "home",
+        DATABASE_URL=new_database(),
         DRAWQUEUE_MODEL=f"pattern,{broken}",
         DRAWQUEUE_JOB_TIMEOUT="8",
         DRAWQUEUE_WEB_KEY="letmein",
@@ -56,6 +60,7 @@ def redis(house: Running) -> "Redis":
     return Redis.from_url(f"unix://{house.home / 'valkey.sock'}?db=0")
 
 
+@pytest.mark.both_databases
 def test_a_stopped_job_says_so(house: Running) -> None:
     job = ask(house, "sleep:0.3 stopped", steps=100)
     house.until(job, "generating")
@@ -86,6 +91,7 @@ def test_a_model_that_cannot_be_loaded_is_told(house: Running) -> None:
     house.until(ask(house, "a fox"), "done")
 
 
+@pytest.mark.both_databases
 def test_delete_and_requeue_in_the_dashboard(house: Running, dashboard: httpx.Client) -> None:
     failed = ask(house, "fail:ask sleep:0.2", steps=10)
     house.until(failed, "failed")
@@ -106,6 +112,7 @@ def test_delete_and_requeue_in_the_dashboard(house: Running, dashboard: httpx.Cl
         house.until(job, "cancelled", "done", seconds=SOON + 2)
 
 
+@pytest.mark.both_databases
 def test_an_emptied_redis_is_rebuilt_from_the_rows(house: Running) -> None:
     busy = ask(house, "sleep:0.2 busy", steps=20)
     house.until(busy, "generating")
@@ -116,10 +123,32 @@ def test_an_emptied_redis_is_rebuilt_from_the_rows(house: Running) -> None:
     house.until(busy, "done", seconds=40)
 
 
+@pytest.mark.on_postgresql
+def test_a_database_that_drops_everybody_costs_no_picture(house: Running) -> None:
+    job = ask(house, "sleep:0.2 a lasting one", steps=15)
+    house.until(job, "generating")
+    for _ in range(3):
+        with house.database() as database, database.write() as connection:
+            dropped = connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ).all()
+        assert dropped, "nobody was connected"
+        house.until(job, "generating", "done")
+        time.sleep(0.5)
+    house.until(job, "done")
+    house.until(ask(house, "a fox"), "done")
+    assert house.rows()[job] == "done"
+
+
 def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
     def visitor() -> httpx.Client:
         return httpx.Client(base_url=house.address)
 
+    theirs = ask(house, "a fox")
+    house.until(theirs, "done")
     with visitor() as stranger, visitor() as ann, visitor() as bob:
         assert stranger.get("/api/jobs").status_code == 401
         assert stranger.get("/", params={"key": "guess"}).status_code == 401
@@ -130,13 +159,26 @@ def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
         assert [one["id"] for one in ann.get("/api/jobs").json()] == [job]
         assert bob.get("/api/jobs").json() == []
         assert bob.get(f"/api/jobs/{job}").status_code == 404
-        assert bob.delete(f"/api/jobs/{job}").status_code == 404
-        assert ann.get("/media/1/0").status_code == 404
-        stranger.cookies.set("drawqueue", ann.cookies["drawqueue"][:-1] + "0")
+        rows = house.rows()
+        for answer in (
+            bob.delete(f"/api/jobs/{job}"),
+            bob.post(f"/api/jobs/{job}/retry"),
+            bob.post(f"/api/jobs/{job}/reseed"),
+            bob.get(f"/api/jobs/{job}/why"),
+            bob.post("/api/chat", json={"text": f"/cancel {job}"}),
+            bob.post("/api/chat", json={"text": f"/retry {job}"}),
+        ):
+            assert answer.status_code in (404, 409) and answer.json()["error"]
+        assert house.rows().keys() == rows.keys() and house.rows()[job] != "cancelled"
+        assert ann.get(f"/media/{theirs}/0").status_code == 404
+        assert house.client.get(f"/media/{theirs}/0").status_code == 200
+        user, proof = ann.cookies["drawqueue"].split(".")
+        stranger.cookies.set("drawqueue", f"{user}.{proof[::-1]}")
         assert stranger.get("/api/jobs").status_code == 401
     assert "letmein" not in house.log.read_text()
 
 
+@pytest.mark.both_databases
 def test_parameters_and_events_are_only_that(house: Running) -> None:
     for name in ("request", "event", "given"):
         answer = house.client.post("/api/jobs", json={"prompt": "x", "parameters": {name: "1"}})
@@ -150,6 +192,7 @@ def test_parameters_and_events_are_only_that(house: Running) -> None:
     assert made[0] != made[1]
 
 
+@pytest.mark.both_databases
 def test_jobs_come_in_pages(house: Running) -> None:
     made = [ask(house, f"page {index}") for index in range(5)]
     seen: list[int] = []

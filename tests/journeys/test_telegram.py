@@ -3,10 +3,12 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,21 +17,24 @@ from telegram import Bot
 from bots import telegram_cards
 from core.cards import Card
 from core.lifecycle import State
+from tests.journeys.chats import SECOND_THOUGHT, Telegram, on_telegram, shown
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
-from tests.journeys.chats import Telegram, on_telegram, shown
 from tests.journeys.test_web import children
 
 ANN, BOB, GROUP, FORUM = 501, 502, -700, -800
 
 
 @pytest.fixture(scope="module")
-def telegram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telegram]:
-    with on_telegram(tmp_path_factory.mktemp("telegram")) as made:
+def telegram(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Telegram]:
+    with on_telegram(tmp_path_factory.mktemp("telegram"), DATABASE_URL=new_database()) as made:
         made.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[BOB])
         made.post("chat", chat_id=FORUM, type="supergroup", title="F", topics=[77], is_forum=True)
         yield made
 
 
+@pytest.mark.both_databases
 def test_a_prompt_becomes_a_photo_in_one_message(telegram: Telegram) -> None:
     before = len(telegram.messages())
     telegram.say("/imagine a fox's den sleep:0.4 —steps 25 --seed 7 --no people")
@@ -54,6 +59,7 @@ def test_plain_words_in_private_and_a_welcome(telegram: Telegram) -> None:
     assert "imagine" in str(menu)
 
 
+@pytest.mark.both_databases
 def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) -> None:
     telegram.say("/imagine a long one sleep:0.5 --steps 100", chat=GROUP)
     going = telegram.card("a long one", "generating", chat=GROUP)
@@ -70,6 +76,7 @@ def test_buttons_are_for_the_asker_and_for_administrators(telegram: Telegram) ->
     telegram.press(again, "Cancel", chat=GROUP)
 
 
+@pytest.mark.both_databases
 def test_retry_and_a_new_seed_make_new_cards(telegram: Telegram) -> None:
     telegram.say("/imagine a twin --seed 9")
     first = telegram.card("a twin", "done in")
@@ -80,6 +87,7 @@ def test_retry_and_a_new_seed_make_new_cards(telegram: Telegram) -> None:
     telegram.until(lambda: len(telegram.messages()) == before + 2)
 
 
+@pytest.mark.both_databases
 def test_an_update_that_comes_twice_is_handled_once(telegram: Telegram) -> None:
     told = telegram.say("/imagine a double")
     telegram.card("a double", "done in")
@@ -98,28 +106,93 @@ def test_answers_stay_in_their_topic(telegram: Telegram) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("/imagine a fox --wings 2", ("no --wings", "Known: --no --ar")),
+        ("/imagine a fox --steps 999", ("“steps”", "1 to 150")),
         ("/imagine a fox --wings 2 --steps 999", ("--wings", "1 to 150")),
+        ("/imagine a fox --seed 9223372036854775808", ("“seed”", "4294967295")),
+        ("/imagine a fox --model nope", ("no model “nope”", "On offer: pattern")),
+        ("/imagine a fox --steps", ("--steps needs a value",)),
         ("/imagine", ("Write what to draw",)),
+        ("/imagine --seed 7", ("Write what to draw",)),
+        ("x" * 4001, ("4001 characters", "4000 is the most")),
         ("/show 99999", ("no #99999",)),
+        ("/show a fox", ("by its number",)),
         ("/dance", ("/help",)),
     ],
 )
 def test_bad_input_is_one_clear_answer(
     telegram: Telegram, text: str, words: tuple[str, ...]
 ) -> None:
-    before = len(telegram.messages())
-    telegram.say(text)
-    telegram.card(*words)
-    assert len(telegram.messages()) == before + 1
+    before = telegram.drawqueue.rows()
+    told = telegram.only_answer(text)
+    assert all(word in shown(told) for word in words), shown(told)
+    assert telegram.drawqueue.rows().keys() == before.keys()
 
 
-def test_html_is_harmless(telegram: Telegram) -> None:
-    nasty = "<b>bold</b> & <a href='x'> @everyone @bobby123 \u202egnp " + "x" * 3500
-    telegram.say(nasty)
-    done = telegram.card("<b>bold</b> &", "done in")
+def number_of(card: dict[str, Any]) -> int:
+    found = re.search(r"#(\d+) · ", shown(card["versions"][-1]))
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.both_databases
+def test_a_button_of_anothers_or_of_another_moment_is_one_answer(telegram: Telegram) -> None:
+    telegram.say("/imagine a busy one sleep:0.5 --steps 100", chat=GROUP)
+    busy = telegram.card("a busy one", "generating", chat=GROUP)
+    telegram.say("/imagine a wrongly pressed one", chat=GROUP)
+    card = telegram.card("a wrongly pressed one", "queued", chat=GROUP)
+    number, rows = number_of(card), telegram.drawqueue.rows()
+    messages = len(telegram.messages(GROUP))
+
+    def refused(button: str, words: str, state: str, user: int = ANN) -> None:
+        assert words in telegram.press(card, button, GROUP, user, stale=True)
+        time.sleep(SECOND_THOUGHT)
+        assert len(telegram.messages(GROUP)) == messages, "the words above it are the answer"
+        now = telegram.drawqueue.rows()
+        assert now.keys() == rows.keys() and now[number] == state
+
+    refused("Cancel", "Only the person who asked", "queued", 503)
+    assert telegram.press(card, "Cancel", GROUP) == ""
+    telegram.card("a wrongly pressed one", "cancelled", chat=GROUP)
+    refused("Cancel", f"#{number} is already cancelled", "cancelled")
+    refused("Retry", "Only the person who asked", "cancelled", 503)
+    assert telegram.press(card, "Retry", GROUP) == ""
+    telegram.card("a wrongly pressed one", "queued", chat=GROUP)
+    refused("Retry", f"#{number} is still queued; it can be retried when it is over", "queued")
+    telegram.press(busy, "Cancel", GROUP)
+    telegram.card("a wrongly pressed one", "done in", chat=GROUP)
+    refused("Cancel", f"#{number} is already done", "done")
+    refused("🎲 New seed", "Only the person who asked", "done", 503)
+
+
+NASTY = (
+    "<b>bold</b> & <a href='tg://user?id=502'>B</a> @everyone @bobby123 *x* _y_ "
+    "[z](tg://user?id=5) #tag \u202egnp\u2067 "
+)
+# What Telegram would tell somebody about, or draw in another way.
+LIVE = {"mention", "text_mention", "text_link", "bold", "italic", "code", "pre", "spoiler"}
+
+
+def entities(version: dict[str, Any]) -> list[str]:
+    """What a person's words became, below our own bold line and above our own last one."""
+    found = version.get("entities", []) + version.get("caption_entities", [])
+    text = shown(version).encode("utf-16-le")
+    first = text.find("\n".encode("utf-16-le")) // 2
+    last = text.rfind("\n".encode("utf-16-le")) // 2
+    return [one["type"] for one in found if first < one["offset"] < last]
+
+
+def test_a_nasty_prompt_is_plain_words_and_mentions_nobody(telegram: Telegram) -> None:
+    telegram.say(f"/imagine {NASTY}" + "x" * 3500, chat=GROUP)
+    done = telegram.card("<b>bold</b> &", "done in", chat=GROUP)
     for version in done["versions"]:
-        found = version.get("entities", []) + version.get("caption_entities", [])
-        assert "mention" not in [entity["type"] for entity in found]
+        assert not LIVE & set(entities(version)), entities(version)
+        first, prompt, *ours = shown(version).split("\n")
+        assert NASTY.strip() in prompt.replace("\u2060", "")
+        # A mark reaches to the end of its line.
+        assert not re.search("[\u202e\u2067]", first + "".join(ours))
+    told = telegram.only_answer("/imagine a fox --model @bobby123", chat=GROUP)
+    assert "no model" in shown(told) and not told.get("entities")
 
 
 def test_a_hush_is_obeyed_and_the_picture_arrives(telegram: Telegram) -> None:
@@ -134,6 +207,7 @@ def test_a_platform_that_is_down_gets_the_picture_later(telegram: Telegram) -> N
     telegram.card("a delayed one", "done in")
 
 
+@pytest.mark.both_databases
 def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
     telegram.say("a survivor sleep:0.3 --steps 10")
     telegram.card("a survivor")
@@ -186,8 +260,11 @@ def test_what_is_no_photo_to_telegram_comes_as_a_document(telegram: Telegram) ->
     assert telegram.messages()[-1]["versions"][-1]["kind"] == "document"
 
 
-def test_updates_by_webhook(tmp_path: Path) -> None:
-    with on_telegram(tmp_path, TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4") as telegram:
+@pytest.mark.both_databases
+def test_updates_by_webhook(new_database: Callable[[], str], tmp_path: Path) -> None:
+    with on_telegram(
+        tmp_path, DATABASE_URL=new_database(), TELEGRAM_WEBHOOK="1", DRAWQUEUE_MENTION_AFTER="4"
+    ) as telegram:
         telegram.say("a hooked one")
         telegram.card("a hooked one", "done in")
         methods = str(telegram.door.get("/control/calls").json())

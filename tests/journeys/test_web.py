@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -24,9 +24,11 @@ def real(starter_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def quick(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("quick") / "home"
-    with running(home, DRAWQUEUE_MODEL="pattern") as drawqueue:
+    with running(home, DATABASE_URL=new_database(), DRAWQUEUE_MODEL="pattern") as drawqueue:
         yield drawqueue
 
 
@@ -53,6 +55,7 @@ def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
     assert blue > red
 
 
+@pytest.mark.both_databases
 def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     job = say(quick, "/imagine sleep:0.3 a long one --steps 60").json()["job"]
     quick.until(job["id"], "generating")
@@ -72,6 +75,8 @@ def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     retried = quick.client.post(f"/api/jobs/{job['id']}/retry").json()
     assert retried["id"] == job["id"] and retried["status"] == "queued"
     quick.client.delete(f"/api/jobs/{job['id']}")
+    rows = quick.rows()
+    assert rows[job["id"]] == "cancelled" and rows[other["id"]] == rows[again["id"]] == "done"
 
 
 def test_four_pictures(quick: Running) -> None:
@@ -85,8 +90,11 @@ def test_four_pictures(quick: Running) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("/imagine a fox --wings 2", ["no --wings", "Known: --no --ar"]),
+        ("/imagine a fox --steps 999", ["“steps”", "1 to 150"]),
         ("/imagine a fox --wings 2 --steps 999", ["--wings", "1 to 150"]),
         ("/imagine", ["Write what to draw"]),
+        ("x" * 4001, ["4001 characters", "4000 is the most"]),
         ("/imagine a fox --seed 9223372036854775808", ["4294967295"]),
         ("/imagine a fox --model nope", ["On offer"]),
         ("/show 99999", ["no #99999"]),
@@ -98,14 +106,64 @@ def test_four_pictures(quick: Running) -> None:
     ],
 )
 def test_bad_input_is_one_clear_answer(quick: Running, text: str, words: list[str]) -> None:
-    before = quick.client.get("/api/jobs").json()
+    before = quick.rows()
     answer = say(quick, text)
     assert 400 <= answer.status_code < 500
     for word in words:
         assert word in answer.json()["error"]
-    assert len(quick.client.get("/api/jobs").json()) == len(before)
+    assert quick.rows().keys() == before.keys()
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"prompt": "a fox", "parameters": {"wings": 2}}', "no option “wings”"),
+        ('{"prompt": "a fox", "parameters": {"seed": 9223372036854775808}}', "4294967295"),
+        ('{"prompt": "a fox", "parameters": {"guidance": NaN}}', "0 to 30"),
+        ('{"prompt": "a fox", "parameters": {"model": "nope"}}', "On offer: pattern"),
+        ('{"prompt": "a fox", "parameters": {"model": "\\ud800"}}', "half a character"),
+        ('{"prompt": "a fox", "parameters": {"negative_prompt": "\\ud800"}}', "half a character"),
+        ('{"prompt": "a fox", "parameters": {"\\ud800": 1}}', "half a character"),
+        ('{"parameters": {}}', "prompt: Field required"),
+        ("a fox", "JSON"),
+    ],
+)
+def test_a_bad_body_is_one_clear_answer(quick: Running, body: str, words: str) -> None:
+    before = quick.rows()
+    kind = {"Content-Type": "application/json"}
+    answer = quick.client.post("/api/jobs", content=body, headers=kind)
+    assert answer.status_code == 422 and words in answer.json()["error"]
+    assert quick.rows().keys() == before.keys()
+    assert quick.client.get("/api/jobs").status_code == 200
+
+
+@pytest.mark.both_databases
+def test_a_button_at_the_wrong_moment_is_one_clear_answer(quick: Running) -> None:
+    busy = say(quick, "sleep:0.3 a busy one --steps 100").json()["job"]["id"]
+    quick.until(busy, "generating")
+    job = say(quick, "a waiting one").json()["job"]["id"]
+    rows = quick.rows()
+
+    def refused(answer: httpx.Response, words: str, state: str) -> None:
+        assert answer.status_code == 409 and words in answer.json()["error"]
+        now = quick.rows()
+        assert now.keys() == rows.keys() and now[job] == state
+
+    one = f"/api/jobs/{job}"
+    refused(
+        quick.client.post(f"{one}/retry"),
+        f"#{job} is still queued; it can be retried when it is over", "queued",
+    )  # fmt: skip
+    quick.client.delete(f"/api/jobs/{busy}")
+    quick.until(job, "done")
+    refused(quick.client.delete(one), f"#{job} is already done", "done")
+    refused(quick.client.delete(f"/api/jobs/{busy}"), f"#{busy} is already cancelled", "done")
+    gone = quick.client.post("/api/jobs/99999/retry")
+    assert gone.status_code == 404 and "no #99999" in gone.json()["error"]
+    assert quick.rows().keys() == rows.keys()
+
+
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [("fail:ask", "Ask for another"), ("fail:bug", "fault"), ("fail:oom", "memory")],
@@ -118,6 +176,7 @@ def test_a_failure_is_told_and_the_worker_lives(quick: Running, prompt: str, wor
     quick.until(say(quick, "a fox").json()["job"]["id"], "done")
 
 
+@pytest.mark.both_databases
 def test_a_prompt_that_crashes_the_engine_fails_after_its_tries(quick: Running) -> None:
     job = say(quick, "crash:segv").json()["job"]
     failed = quick.until(job["id"], "failed")
@@ -152,9 +211,11 @@ def children(drawqueue: Running) -> dict[str, int]:
     return found
 
 
-def test_pull_the_plugs_and_stop(tmp_path: Path) -> None:
+@pytest.mark.both_databases
+def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path) -> None:
     """kill -9 of the web process and the worker mid-drawing; then Ctrl-C leaves nothing."""
-    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as drawqueue:
+    house = {"DATABASE_URL": new_database(), "DRAWQUEUE_MODEL": "pattern"}
+    with running(tmp_path / "home", **house) as drawqueue:
         job = say(drawqueue, "sleep:0.2 a fox --steps 10").json()["job"]
         drawqueue.until(job["id"], "generating")
         first = children(drawqueue)
@@ -173,7 +234,7 @@ def test_pull_the_plugs_and_stop(tmp_path: Path) -> None:
         for pid in second.values():
             assert not Path(f"/proc/{pid}").exists()
     # What was there is there after a restart.
-    with running(tmp_path / "home", DRAWQUEUE_MODEL="pattern") as again:
+    with running(tmp_path / "home", **house) as again:
         assert again.client.get(f"/api/jobs/{job['id']}").json()["status"] == "done"
 
 
@@ -200,11 +261,17 @@ def test_the_page(real: Running, width: int, scheme: str, tmp_path: Path) -> Non
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
         page.goto(real.address)
-        nasty = f"<img src=x onerror=alert({width})> a red crown on a blue background"
+        nasty = (
+            f"<img src=x onerror=alert({width})> @everyone **b** [x](http://a.example) \u202egnp "
+            "a red crown on a blue background"
+        )
         page.get_by_role("textbox").fill(f"/imagine {nasty} --seed 7")
         page.get_by_role("button", name="Send").click()
         card = page.locator(".card").filter(has_text=f"alert({width})")
-        expect(card.locator(".prompt")).to_contain_text("<img src=x")
+        expect(card.locator(".prompt")).to_contain_text(nasty)
+        expect(card.locator(".prompt *")).to_have_count(0)
+        # A mark reaches to the end of its block: the words beside the prompt stand in their own.
+        assert card.locator(".prompt").evaluate("e => getComputedStyle(e).display") == "block"
         expect(card.locator("img")).to_be_visible(timeout=30_000)
         expect(card.locator(".status")).to_contain_text("done in")
         box = card.locator("img").bounding_box()

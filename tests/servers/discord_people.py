@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -252,10 +253,24 @@ class People:
                 resolved["messages"] = {target: shown}
         return data | ({"resolved": resolved} if resolved else {})
 
+    def _unchecked_data(self, body: Json) -> Json:
+        kinds: dict[type, int] = {str: 3, int: 4, bool: 5, float: 10}
+        known = [c for c in self.state.commands[""].values() if c["name"] == body["name"]]
+        return {
+            "id": known[0]["id"] if known else self.state.snowflake(),
+            "name": str(body["name"]),
+            "type": 1,
+            "options": [
+                {"name": name, "type": kinds[type(value)], "value": value}
+                for name, value in body["options"].items()
+            ],
+        }
+
     async def command(self, request: web.Request) -> web.Response:
-        """A user sends a command."""
+        """A user sends a command; unchecked, from a client that has older commands or no bounds."""
         body = await request.json()
-        return await self._go(await self._interact(2, self._command_data(body), body))
+        data = self._unchecked_data(body) if body.get("unchecked") else self._command_data(body)
+        return await self._go(await self._interact(2, data, body))
 
     async def autocomplete(self, request: web.Request) -> web.Response:
         """A user types into an option; answers what the bot offers within 3 s."""
@@ -274,7 +289,7 @@ class People:
     # --- presses, modals, messages ----------------------------------------------------------
 
     async def press(self, request: web.Request) -> web.Response:
-        """A user presses a button or picks from a select."""
+        """A user presses a button or picks from a select; stale, of any version they saw."""
         body = await request.json()
         message = self.state.messages.get(str(body["message_id"]))
         if message is None or message.deleted:
@@ -285,7 +300,9 @@ class People:
         if message.ephemeral_for and message.ephemeral_for != str(body["user_id"]):
             raise ValueError("that user cannot see the message")
         wanted, label = body.get("custom_id"), body.get("label")
-        for part in walk(message.components):
+        versions = message.versions if body.get("stale") else message.versions[-1:]
+        shown = [v["components"] for v in reversed(versions)]
+        for components, part in ((parts, part) for parts in shown for part in walk(parts)):
             named = part.get("custom_id") == wanted if wanted else part.get("label") == label
             if not named or "custom_id" not in part:
                 continue
@@ -301,7 +318,9 @@ class People:
                 data["values"] = values
             channel = self.state.channels[message.channel_id]
             body["dm"] = channel.type == 1
-            return await self._go(await self._interact(3, data, body, message))
+            # The message goes along as the person saw it.
+            seen = replace(message, components=components)
+            return await self._go(await self._interact(3, data, body, seen))
         raise ValueError("there is no such component")
 
     async def modal(self, request: web.Request) -> web.Response:
