@@ -264,7 +264,7 @@ class Poster:
 
         Finals are always granted.
         """
-        if not self._has_news(generation, card):
+        if generation.undeliverable or not self._has_news(generation, card):
             return False
         redis = self.house.queue.redis
         window = _window(drawer, place)

@@ -71,6 +71,7 @@ class Generation:
     shown_version: int
     shown_media: int
     mentioned: int
+    undeliverable: str | None
     person: str
     chat: str
     class_name: str
