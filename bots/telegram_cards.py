@@ -4,7 +4,8 @@ import asyncio
 import html
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from PIL import Image
@@ -31,7 +32,7 @@ from telegram.request import HTTPXRequest
 
 from bots.pictures import fitted
 from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
-from core.cards import Card
+from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
 from core.settings import Telegram, read
@@ -73,16 +74,19 @@ def _cut(text: str, room: int) -> str:
 
 def status(card: Card) -> str:
     """The status line, with a bar of ten while generating."""
+    if card.ready and card.state == State.QUEUED:
+        moment = datetime.fromtimestamp(card.ready, UTC)
+        return f"{card.status} · about {moment:%H:%M} UTC"
     if card.state != State.GENERATING:
         return card.status
     full = round(card.progress * 10)
     return f"{card.status} {'▰' * full}{'▱' * (10 - full)}"
 
 
-def keyboard(card: Card) -> InlineKeyboardMarkup:
-    """The card's buttons."""
-    row = [InlineKeyboardButton(one.label, callback_data=one.id) for one in card.buttons]
-    return InlineKeyboardMarkup([row])
+def keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
+    """The buttons of a card or a question."""
+    row = [InlineKeyboardButton(one.label, callback_data=one.id) for one in buttons]
+    return InlineKeyboardMarkup([row] if row else [])
 
 
 def text(card: Card) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def text(card: Card) -> dict[str, Any]:
     return {
         "text": body(card, MessageLimit.MAX_TEXT_LENGTH),
         "parse_mode": "HTML",
-        "reply_markup": keyboard(card),
+        "reply_markup": keyboard(card.buttons),
         "link_preview_options": NO_PREVIEW,
     }
 
@@ -188,6 +192,10 @@ class TelegramDrawer:
         file = await sized(picture)
         try:
             # Shorter than an editor's lease: nobody else may begin before this one ended.
+            if generation.message is None:
+                sending = send(self.bot, generation.address, card, picture, 0)
+                sent = await asyncio.wait_for(sending, EDIT_SECONDS)
+                return Moved(generation.address, str(sent.message_id))
             await asyncio.wait_for(self._edit(chat, generation, card, file), EDIT_SECONDS)
         except TimeoutError as error:
             raise Later(3) from error
@@ -212,13 +220,13 @@ class TelegramDrawer:
         try:
             if file:
                 await self.bot.edit_message_media(
-                    media(card, file), reply_markup=keyboard(card), **where
+                    media(card, file), reply_markup=keyboard(card.buttons), **where
                 )
             elif generation.shown_media:
                 # A photo stays a photo: its caption tells the new state.
                 await self.bot.edit_message_caption(
                     caption=body(card, MessageLimit.CAPTION_LENGTH), parse_mode="HTML",
-                    reply_markup=keyboard(card), **where,
+                    reply_markup=keyboard(card.buttons), **where,
                 )  # fmt: skip
             else:
                 await self.bot.edit_message_text(**text(card), **where)
@@ -259,7 +267,7 @@ async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_
     made = media(card, file)
     name, data = file
     given: dict[str, Any] = {
-        "caption": made.caption, "parse_mode": "HTML", "reply_markup": keyboard(card),
+        "caption": made.caption, "parse_mode": "HTML", "reply_markup": keyboard(card.buttons),
         "filename": name,
     }  # fmt: skip
     if isinstance(made, InputMediaPhoto):

@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -49,10 +49,10 @@ from bots.pictures import picture_of
 from bots.poster import Poster
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
-from core.cards import pressed
+from core.cards import QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Ask, Reply
 from core.errors import UserError, report
-from core.generations import Generation
+from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.inbox import Inbox
 from core.people import Asker
@@ -77,13 +77,16 @@ WELCOME = (
 class Answer:
     """What one update is answered with: words, and perhaps a generation's card.
 
-    `own` says that the card which is sent is the generation's from then on.
+    `own` says that the card which is sent is the generation's from then on; `answers`, that the
+    words take the place of the question whose button was pressed.
     """
 
     words: str = ""
     generation: Generation | None = None
     picture: bytes | None = None
     own: bool = True
+    buttons: tuple[Button, ...] = ()
+    answers: bool = False
 
 
 class TelegramChat:
@@ -249,6 +252,10 @@ class TelegramChat:
             answer = Answer(waiting.words)
         if query:
             await self._confirm(event, query, answer.words)
+        if query and answer.answers:
+            # The question makes way for what was answered to it.
+            with contextlib.suppress(BadRequest):
+                await self._insist(event, query.edit_message_text, answer.words)
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -272,6 +279,8 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             if name == "start":
                 return Answer(WELCOME)
+            if not private and commands.BY_NAME[name].private:
+                return Answer(f"Write /{name} to me alone, where nobody reads along.")
             reply = commands.run(self.house, name, ask)
             made = reply.generation
             if made and not reply.fresh:
@@ -286,6 +295,8 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             action, number = pressed(query.data or "")
             reply = commands.press(self.house, action, number, ask)
+            if action in QUESTIONS:
+                return Answer(reply.text, answers=True)
             return self._shown(reply) if reply.fresh else Answer(reply.text)
 
         return functools.partial(self._act, "button", act, event, message, query.from_user)
@@ -300,7 +311,7 @@ class TelegramChat:
 
         def work() -> Answer:
             answer = act(ask)
-            if answer.generation is None:
+            if answer.generation is None and not answer.buttons:
                 # What makes a card is known by its event and may be asked for twice. Not so
                 # "cancel my newest": a crash between that and this note would do it again.
                 with contextlib.suppress(SQLAlchemyError):
@@ -318,7 +329,9 @@ class TelegramChat:
     def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
         made = reply.generation
         if made is None or (own and made.message):
-            return Answer(reply.text)  # With a card: an update that came twice, and it stands.
+            return Answer(
+                reply.text, buttons=reply.buttons
+            )  # With a card: an update that came twice, and it stands.
         return Answer("", made, picture_of(self.house, self.house.card(made)), own)
 
     async def _confirm(self, event: str, query: CallbackQuery, words: str) -> None:
@@ -336,13 +349,19 @@ class TelegramChat:
             address = moved(address, error)
             sent = await self._insist(event, self._say, answer, address, 0)
         made = answer.generation
-        if made and answer.own:
+        if made and answer.own and sent:
             note = self.house.generations.place
             await self._insist(event, asyncio.to_thread, note, made, str(sent.message_id), address)
 
-    async def _say(self, answer: Answer, address: Mapping[str, Any], reply_to: int) -> Message:
-        if answer.generation:
-            card = await asyncio.to_thread(self.house.card, answer.generation)
+    async def _say(
+        self, answer: Answer, address: Mapping[str, Any], reply_to: int
+    ) -> Message | None:
+        """Send an answer; None where a poster has sent the card meanwhile."""
+        made = answer.generation
+        if made:
+            if answer.own and not await asyncio.to_thread(self._first, made):
+                return None
+            card = await asyncio.to_thread(self.house.card, made)
             return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
         if answer.words == WELCOME:
             example = html.escape("/imagine " + EXAMPLE)
@@ -359,10 +378,16 @@ class TelegramChat:
             telegram_cards.unmentioned(answer.words)[: MessageLimit.MAX_TEXT_LENGTH],
             message_thread_id=address["topic"],
             reply_parameters=telegram_cards.replying(reply_to),
+            reply_markup=telegram_cards.keyboard(answer.buttons) if answer.buttons else None,
         )
 
+    def _first(self, made: Generation) -> bool:
+        generations = self.house.generations
+        mine = generations.lease(made.id, FIRST_EDITOR)
+        return mine and generations.get(made.id).message is None
+
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
-        bare = Asker("telegram", str(user.id), user.full_name)
+        bare = Asker("telegram", str(user.id), user.full_name, chat=f"telegram:chat:{chat}")
         moderator = self.house.moderates(bare)
         if not moderator and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
             with contextlib.suppress(TelegramError):
@@ -370,7 +395,7 @@ class TelegramChat:
                 moderator = member.status in (
                     ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
                 )  # fmt: skip
-        return Asker(bare.platform, bare.id, bare.name, moderator)
+        return replace(bare, moderator=moderator)
 
 
 def _address(message: Message) -> dict[str, Any]:

@@ -7,7 +7,6 @@ won. Two workers, double clicks and a cancel racing a finish settle themselves t
 import contextlib
 import json
 import logging
-import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ from core.options import PRIORITIES, SEED_LIMIT, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People
 from core.policy import Policy, Spent, policy, told
-from core.queue import Standing, WorkQueue, job_id
+from core.queue import JOB, Standing, WorkQueue, job_id
 
 log = logging.getLogger("drawqueue")
 
@@ -41,7 +40,6 @@ NOTED, LOST, HELD = 1, -1, 2
 # The priority that a moderator gives: before everybody's.
 FIRST = len(PRIORITIES)
 LOST_SECONDS = 10.0
-_JOB = re.compile(r"generation-(\d{1,9})-(\d{1,9})")
 FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
 
@@ -180,7 +178,7 @@ class Generations:
                 known = self._known(connection, asker.platform, events_)
                 if known:
                     return known
-                rules.open_to(asker.names)
+                rules.open_to(person.names(asker))
                 rules.suits(class_name, requests)
                 if full:
                     raise full
@@ -278,7 +276,7 @@ class Generations:
         rules, moment = policy(), now()
         if old.state in REDOABLE_IN_PLACE and not new_seed:
             self._may_touch(old, asker)
-            rules.open_to(asker.names)
+            rules.open_to(self.people.get(asker.platform, asker.id).names(asker))
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
             cost = self._expect(old.request)
@@ -544,6 +542,9 @@ class Generations:
         One that no message shows yet is a poster's when nobody else holds its lease.
         """
         moment = now()
+        nearest: list[int] = []
+        with contextlib.suppress(RedisError):
+            nearest = self.queue.moving()
         behind = and_(
             generations.c.platform.in_(list(platforms)),
             or_(
@@ -554,7 +555,8 @@ class Generations:
             generations.c.undeliverable.is_(None),
             or_(
                 generations.c.shown_version < generations.c.version,
-                generations.c.state.in_(list(PENDING)),
+                generations.c.state.in_(list(RUNNING)),
+                generations.c.id.in_(nearest),
             ),
         )
         with self.database.read() as connection:
@@ -569,7 +571,17 @@ class Generations:
                 )
                 .limit(limit)
             ).all()
-        return [_generation(row) for row in rows]
+        places = {one: place for place, one in enumerate(nearest)}
+        found = [_generation(row) for row in rows]
+        # The database has put finals, news and drawings in front; a stable sort keeps that.
+        return sorted(
+            found,
+            key=lambda one: (
+                places.get(one.id, -1)
+                if one.state == State.QUEUED and one.shown_version == one.version
+                else -1
+            ),
+        )
 
     def place(
         self, generation: Generation, message: str, address: Mapping[str, Any] | None = None
@@ -741,7 +753,7 @@ class Generations:
 
     def _requeued_by_operator(self) -> int:
         waiting = set(self.queue.rq.get_job_ids())
-        ids = {int(found[1]) for name in waiting if (found := _JOB.fullmatch(name))}
+        ids = {int(found[1]) for name in waiting if (found := JOB.fullmatch(name))}
         if not ids:
             return 0
         with self.database.read() as connection:
@@ -763,7 +775,7 @@ class Generations:
 
     def _claim_of(self, job: str) -> Claim | None:
         """What a job asks of the line that somebody else pushed."""
-        found = _JOB.fullmatch(job)
+        found = JOB.fullmatch(job)
         if not found:
             return None
         try:

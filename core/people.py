@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from redis import Redis
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from core.database import Database, generations, links, now, people, spend, usage
 from core.errors import NotAllowed, TooMuch, UserError, duration
@@ -54,16 +54,24 @@ class Asker:
 
 @dataclass(frozen=True)
 class Person:
-    """What is remembered: whom an account belongs to, and the class chosen and granted."""
+    """What is remembered: whom an account belongs to, and the class chosen and granted.
+
+    `accounts` are those that were linked to it.
+    """
 
     id: str
     quiet: bool = False
     chosen: str = ""
     granted: str = ""
+    accounts: tuple[str, ...] = ()
+
+    def names(self, asker: Asker) -> tuple[str, ...]:
+        """Everything the policy may know them by, whichever account they ask with."""
+        return (*asker.names, *(one.replace(":", ":user:", 1) for one in (self.id, *self.accounts)))
 
     def classes(self, policy: Policy, asker: Asker) -> list[str]:
-        """The classes they may be in, the one they are in first."""
-        found = policy.entitled(asker.names, self.granted)
+        """The classes they may be in, the one they are in first. Raises NotAllowed."""
+        found = policy.entitled(self.names(asker), self.granted)
         if not found:
             raise NotAllowed("The host of this bot has no class for you here.")
         return sorted(found, key=lambda name: name != self.chosen)
@@ -155,32 +163,14 @@ class People:
         """
         with self.database.write() as connection:
             mine = _get(connection, asker.platform, asker.id)
-            others = connection.execute(
-                select(people.c.platform, people.c.id).where(
-                    people.c.person == mine.id,
-                    (people.c.platform != asker.platform) | (people.c.id != asker.id),
-                )
-            ).all()
-            if mine.id != asker.account:
-                leaving = [(asker.platform, asker.id)]
-            else:
-                # The one whose name the person bears stays; the others leave.
-                leaving = [(other.platform, other.id) for other in others]
-            for platform, id_ in leaving:
-                account = f"{platform}:{id_}"
+            # Where the person bears this account's name, it stays and the others leave.
+            leaving = (asker.account,) if mine.id != asker.account else mine.accounts
+            for account in leaving:
+                platform, _, id_ = account.partition(":")
                 _keep(connection, platform, id_, person=None)
                 _rename(connection, platform, id_, account)
                 _copy_usage(connection, mine.id, account)
         return bool(leaving)
-
-    def accounts(self, person: str) -> list[str]:
-        """The accounts of a person, the one it is named after first."""
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(people.c.platform, people.c.id).where(people.c.person == person)
-            ).all()
-        return sorted({person, *(f"{row.platform}:{row.id}" for row in rows)},
-                      key=lambda account: account != person)  # fmt: skip
 
 
 def _hash(code: str) -> str:
@@ -188,25 +178,24 @@ def _hash(code: str) -> str:
 
 
 def _get(connection: Connection, platform: str, id_: str) -> Person:
+    row = _row(connection, platform, id_)
     account = f"{platform}:{id_}"
-    row = connection.execute(
+    person = (row and row.person) or account
+    # The class is the person's, wherever they ask.
+    owner = row if person == account else _row(connection, *person.split(":", 1))
+    accounts = connection.execute(
+        select(people.c.platform, people.c.id).where(people.c.person == person)
+    ).all()
+    return Person(
+        person, bool(row and row.quiet), (owner and owner.chosen) or "",
+        (owner and owner.granted) or "", tuple(f"{one.platform}:{one.id}" for one in accounts),
+    )  # fmt: skip
+
+
+def _row(connection: Connection, platform: str, id_: str) -> Row[Any] | None:
+    return connection.execute(
         select(people).where(people.c.platform == platform, people.c.id == id_)
     ).one_or_none()
-    if row is None:
-        return Person(account)
-    if row.person and row.person != account:
-        # The class is the person's, wherever they ask.
-        owner = connection.execute(
-            select(people).where(
-                people.c.platform == row.person.split(":", 1)[0],
-                people.c.id == row.person.split(":", 1)[1],
-            )
-        ).one_or_none()
-        return Person(
-            row.person, row.quiet, (owner and owner.chosen) or "",
-            (owner and owner.granted) or row.granted or "",
-        )  # fmt: skip
-    return Person(account, row.quiet, row.chosen or "", row.granted or "")
 
 
 def _keep(connection: Connection, platform: str, id_: str, **values: Any) -> None:
@@ -230,10 +219,7 @@ def _join(connection: Connection, asker: Asker, person: str) -> None:
     mine = _get(connection, asker.platform, asker.id)
     if mine.id == person:
         raise UserError("These two are one person already.")
-    others = connection.execute(
-        select(people.c.id).where(people.c.person == mine.id).limit(1)
-    ).one_or_none()
-    if mine.id != asker.account or others is not None:
+    if mine.id != asker.account or mine.accounts:
         raise UserError("This account is linked already; /unlink it first.")
     _keep(connection, asker.platform, asker.id, person=person)
     _rename(connection, asker.platform, asker.id, person)

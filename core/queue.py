@@ -5,6 +5,8 @@ changes a generation's state.
 """
 
 import math
+import random
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +35,9 @@ RUNNING = "drawqueue:running"
 # How deep the line is looked at exactly, and how long that look is good for.
 DEPTH = 2000
 FRESH_SECONDS = 0.3
+# How many cards' places are shown anew at one look: those in front, and some of the rest.
+NEAREST, OTHERS = 40, 20
+JOB = re.compile(r"generation-(\d{1,9})-(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,16 @@ class WorkQueue:
         weight = look.weights.get(user, 1.0)
         share = weight / (sum(look.weights.values()) or weight)
         return Standing(index + 1, seconds, look.workers, own.known, ahead, share)
+
+    def moving(self) -> list[int]:
+        """The generations in line whose place is worth showing now, the nearest first.
+
+        Those about to be drawn always, and a few of the others in turn: their places change as
+        often and matter less.
+        """
+        names = list(self._look().places)
+        chosen = names[:NEAREST] + random.sample(names[NEAREST:], min(OTHERS, len(names[NEAREST:])))
+        return [int(found[1]) for name in chosen if (found := JOB.fullmatch(name))]
 
     def room_in(self, jobs: int) -> float:
         """Seconds until so many have left the line, as far as one can tell."""

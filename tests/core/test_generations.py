@@ -254,3 +254,19 @@ def test_what_is_drawn_is_shown_before_those_who_wait(house: House, ann: Asker) 
 def test_a_job_of_somebody_elses_stops_no_sweep(house: House) -> None:
     house.queue.redis.rpush(house.queue.rq.key, "generation-foo", "generation-99999999999-1")
     house.generations.sweep()
+
+
+def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -> None:
+    made = [submit(house, Asker("web", str(index)), f"e{index}") for index in range(120)]
+    for one in made:
+        house.generations.place(one, str(one.id))
+    house.queue._looked = float("-inf")
+    line = [int(name.split("-")[1]) for name in house.queue.rq.get_job_ids()]
+    seen: set[int] = set()
+    for _ in range(30):
+        found = [one.id for one in house.generations.stale(["web"])]
+        assert found[:40] == line[:40] and len(found) == 60
+        seen |= set(found)
+    assert seen == set(line), "every place is shown anew now and then"
+    final = house.generations.cancel(made[100].id, Asker("web", "100"))
+    assert house.generations.stale(["web"])[0].id == final.id
