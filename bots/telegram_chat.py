@@ -4,15 +4,22 @@ Polling is our own loop over `getUpdates`, because python-telegram-bot confirms 
 fetches the next ones, whether or not it was stored: here the offset moves only past updates whose
 rows are committed, and a row is handled once though it comes twice. With a webhook the web process
 stores what Telegram sends it, and this one works it off.
+
+An update is acted upon once; what is said to it is said again until Telegram took it.
 """
 
 import argparse
 import asyncio
 import contextlib
+import functools
 import html
 import logging
 import sys
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -23,31 +30,34 @@ from telegram import (
     CallbackQuery,
     Message,
     ReplyKeyboardMarkup,
-    ReplyParameters,
     Update,
+    User,
 )
 from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
 from telegram.error import (
     BadRequest,
     ChatMigrated,
     Conflict,
-    Forbidden,
+    EndPointNotFound,
     InvalidToken,
     RetryAfter,
     TelegramError,
 )
 
 from bots import telegram_cards
-from bots.poster import Poster, picture_of
-from bots.telegram_cards import TelegramDrawer, connect, later
+from bots.pictures import picture_of
+from bots.poster import Poster
+from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import pressed
 from core.commands import COMMANDS, Ask, Reply
 from core.errors import UserError, report
-from core.generations import Asker
+from core.generations import Generation
 from core.house import House, open_house
 from core.inbox import Inbox
+from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
+from core.supervisor import LEFT_OUT
 
 log = logging.getLogger("drawqueue")
 
@@ -63,6 +73,19 @@ WELCOME = (
 )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What one update is answered with: words, and perhaps a generation's card.
+
+    `own` says that the card which is sent is the generation's from then on.
+    """
+
+    words: str = ""
+    generation: Generation | None = None
+    picture: bytes | None = None
+    own: bool = True
+
+
 class TelegramChat:
     """One bot: a fetcher that stores updates, and handlers that work them off."""
 
@@ -72,7 +95,7 @@ class TelegramChat:
         self._gate = asyncio.Semaphore(AT_ONCE)
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._busy: set[int] = set()
+        self._busy: set[str] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -95,9 +118,10 @@ class TelegramChat:
         try:
             if read(Telegram).webhook:
                 await self._work_off()
-            for body in await asyncio.to_thread(self.inbox.unhandled):
-                self._start(Update.de_json(body, self.bot))
-            await self._poll()
+            else:
+                for event in await asyncio.to_thread(self.inbox.unhandled):
+                    self._start(event)
+                await self._poll()
         finally:
             poster.cancel()
 
@@ -112,13 +136,15 @@ class TelegramChat:
         )  # fmt: skip
 
     async def _poll(self) -> None:
+        # As Telegram sent them: an update that the library cannot read would hold up the others.
+        warnings.filterwarnings("ignore", "Please use 'Bot.getUpdates'")
         offset, pause = 0, 1.0
         while True:
+            asked = {"offset": offset, "timeout": POLL_SECONDS, "allowed_updates": KINDS}
             try:
-                found = await self.bot.get_updates(
-                    offset=offset, timeout=POLL_SECONDS, allowed_updates=KINDS,
-                    read_timeout=POLL_SECONDS + 10,
-                )  # fmt: skip
+                found: Any = await self.bot.do_api_request(
+                    "getUpdates", asked, read_timeout=POLL_SECONDS + 10
+                )
                 pause = 1.0
             except Conflict:
                 log.warning(
@@ -131,8 +157,8 @@ class TelegramChat:
             except RetryAfter as error:
                 await asyncio.sleep(later(error).seconds)
                 continue
-            except InvalidToken:
-                raise
+            except (InvalidToken, EndPointNotFound) as error:
+                raise InvalidToken from error
             except TelegramError as error:
                 log.warning("Telegram is out of reach (%s)", type(error).__name__)
                 await asyncio.sleep(pause)
@@ -140,7 +166,7 @@ class TelegramChat:
                 continue
             if not found:
                 continue
-            bodies = {str(one.update_id): one.to_dict() for one in found}
+            bodies = {str(body["update_id"]): body for body in found}
             try:
                 fresh = await asyncio.to_thread(self.inbox.record, bodies)
             except SQLAlchemyError as error:
@@ -148,142 +174,192 @@ class TelegramChat:
                 log.warning("database away (%s); fetching again", type(error).__name__)
                 await asyncio.sleep(1)
                 continue
-            for one in found:
-                if str(one.update_id) in fresh:
-                    self._start(one)
-            offset = found[-1].update_id + 1
+            for event in fresh:
+                self._start(event)
+            offset = found[-1]["update_id"] + 1
 
     async def _work_off(self) -> None:
         """Handle what the web process stored."""
         while True:
             try:
-                for body in await asyncio.to_thread(self.inbox.unhandled):
-                    self._start(Update.de_json(body, self.bot))
+                for event in await asyncio.to_thread(self.inbox.unhandled):
+                    self._start(event)
                 await asyncio.to_thread(self.inbox.wait, LOOK_SECONDS)
             except (RedisError, SQLAlchemyError) as error:
                 log.warning("updates wait: %s", type(error).__name__)
                 await asyncio.sleep(1)
 
-    def _start(self, one: Update) -> None:
-        if one.update_id in self._busy:
+    def _start(self, event: str) -> None:
+        if event in self._busy:
             return
-        self._busy.add(one.update_id)
-        task = asyncio.create_task(self._handle(one))
+        self._busy.add(event)
+        task = asyncio.create_task(self._handle(event))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle(self, one: Update) -> None:
-        """Work an update off; what the network or Telegram delays is done again until it is."""
+    async def _handle(self, event: str) -> None:
+        """Work an update off; one that cannot be read or answered holds up no other."""
+        try:
+            await self._work(event)
+        except TelegramError as error:
+            log.warning("update %s: %s", event, error)
+        except Exception as error:
+            report(f"update {event} failed", error)
+        await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
+        self._busy.discard(event)
+
+    async def _insist(self, event: str, step: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+        """Take a step, again after whatever Telegram, the network or the database delays.
+
+        Raises TelegramError when that would not help.
+        """
         pause = 1.0
         while True:
             try:
                 async with self._gate:
-                    if one.message:
-                        await self._message(one, one.message)
-                    elif one.callback_query:
-                        await self._pressed(one, one.callback_query)
-                    await asyncio.to_thread(self.inbox.handled, str(one.update_id))
-                break
+                    return await step(*given)
             except RetryAfter as error:
                 await asyncio.sleep(later(error).seconds)
-            except (BadRequest, Forbidden, ChatMigrated) as error:
-                log.warning("update %d: %s", one.update_id, error)
-                await asyncio.to_thread(self.inbox.handled, str(one.update_id))
-                break
             except (TelegramError, SQLAlchemyError) as error:
-                log.warning("update %d waits: %s", one.update_id, type(error).__name__)
+                if isinstance(error, TelegramError) and hopeless(error):
+                    raise
+                log.warning("update %s waits: %s", event, type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(30.0, pause * 2)
-            except Exception as error:
-                report(f"update {one.update_id} failed", error)
-                await asyncio.to_thread(self.inbox.handled, str(one.update_id))
-                break
-        self._busy.discard(one.update_id)
 
-    async def _message(self, one: Update, message: Message) -> None:
-        text = message.text or ""
-        private = message.chat.type == ChatType.PRIVATE
-        if not message.from_user or not text or message.via_bot:
+    async def _work(self, event: str) -> None:
+        # Read only now: whoever listed it may have looked just before it was handled.
+        waiting = await self._insist(event, asyncio.to_thread, self.inbox.open, event)
+        if waiting is None:
             return
-        command = text.startswith("/")
-        if command:
+        one = Update.de_json(waiting.body, self.bot)
+        query = one.callback_query
+        message = query.message if query else one.message
+        if not isinstance(message, Message):
+            if query:
+                await self._insist(event, query.answer, "That message is too old; use /show.")
+            return
+        act = self._pressed(event, query, message) if query else self._said(event, message)
+        if act is None:
+            return
+        if waiting.words is None:
+            async with self._gate:
+                answer = await act()
+        else:
+            answer = Answer(waiting.words)
+        if query:
+            await self._confirm(event, query, answer.words)
+        if answer.generation or (answer.words and not query):
+            await self._send(event, message, answer)
+
+    def _said(self, event: str, message: Message) -> Callable[[], Awaitable[Answer]] | None:
+        """What a message asks for; None when it is not meant for this bot."""
+        text = message.text or ""
+        user = message.from_user
+        private = message.chat.type == ChatType.PRIVATE
+        if not user or not text or message.via_bot:
+            return None
+        if text.startswith("/"):
             addressed = text.split(maxsplit=1)[0].partition("@")[2]
             if addressed and addressed.lower() != (self.bot.username or "").lower():
-                return
+                return None
         elif not private:
-            return
+            return None
         name, given, faults = commands.from_text(text)
-        if name == "start":
-            await self._welcome(message)
-            return
         if name not in commands.BY_NAME and not private:
-            return
-        ask = Ask(
-            await self._asker(message.chat.id, message.chat.type, message.from_user),
-            f"update:{one.update_id}",
-            self._address(message),
-            given,
-            faults,
-        )
-        try:
-            reply = await asyncio.to_thread(commands.run, self.house, name, ask)
-        except UserError as error:
-            await self._say(message, str(error))
-            return
-        except Exception as error:
-            fault = report(f"/{name} failed", error)
-            await self._say(
-                message, f"Something went wrong here. Please try again. (fault {fault})"
-            )
-            return
-        if reply.generation is None:
-            await self._say(message, reply.text)
-        elif reply.fresh:
-            await self._card(reply, ask.address, message.message_id, note=name != "show")
-        else:
-            await self._say(message, f"#{reply.generation.id} is {reply.generation.state}.")
+            return None
 
-    async def _card(self, reply: Reply, address: Any, reply_to: int, *, note: bool = True) -> None:
-        made = reply.generation
-        assert made
-        if note and made.message:
-            return  # An update that came twice: its card stands already.
-        card = await asyncio.to_thread(self.house.card, made)
-        picture = await asyncio.to_thread(picture_of, self.house, card)
-        try:
-            sent = await telegram_cards.send(self.bot, address, card, picture, reply_to)
-        except ChatMigrated as moved:
-            address = {**address, "chat": moved.new_chat_id, "topic": None}
-            sent = await telegram_cards.send(self.bot, address, card, picture, 0)
-        if note:
-            await asyncio.to_thread(
-                self.house.generations.place, made, str(sent.message_id), address
-            )
+        def act(ask: Ask) -> Answer:
+            if name == "start":
+                return Answer(WELCOME)
+            reply = commands.run(self.house, name, ask)
+            made = reply.generation
+            if made and not reply.fresh:
+                return Answer(f"#{made.id} is {made.state}.")
+            return self._shown(reply, own=name != "show")
 
-    async def _pressed(self, one: Update, query: CallbackQuery) -> None:
-        message = query.message
-        if message is None or not isinstance(message, Message):
-            await query.answer("That message is too old; use /show.")
-            return
-        asker = await self._asker(message.chat.id, message.chat.type, query.from_user)
-        ask = Ask(asker, f"update:{one.update_id}", self._address(message), {})
-        try:
+        return functools.partial(self._act, f"/{name}", act, event, message, user, given, faults)
+
+    def _pressed(
+        self, event: str, query: CallbackQuery, message: Message
+    ) -> Callable[[], Awaitable[Answer]]:
+        def act(ask: Ask) -> Answer:
             action, number = pressed(query.data or "")
-            reply = await asyncio.to_thread(commands.press, self.house, action, number, ask)
+            reply = commands.press(self.house, action, number, ask)
+            return self._shown(reply) if reply.fresh else Answer(reply.text)
+
+        return functools.partial(self._act, "button", act, event, message, query.from_user)
+
+    async def _act(
+        self, what: str, act: Callable[[Ask], Answer], event: str, message: Message, user: User,
+        given: Mapping[str, Any] = MappingProxyType({}), faults: tuple[str, ...] = (),
+    ) -> Answer:  # fmt: skip
+        """Act once, and find the answer to it, whatever came of it."""
+        asker = await self._asker(message.chat.id, message.chat.type, user)
+        ask = Ask(asker, f"update:{event}", _address(message), given, faults)
+
+        def work() -> Answer:
+            answer = act(ask)
+            if answer.generation is None:
+                # What makes a card is known by its event and may be asked for twice. Not so
+                # "cancel my newest": a crash between that and this note would do it again.
+                with contextlib.suppress(SQLAlchemyError):
+                    self.inbox.acted(event, answer.words)
+            return answer
+
+        try:
+            return await asyncio.to_thread(work)
         except UserError as error:
-            words, reply = str(error), None
+            return Answer(str(error))
         except Exception as error:
-            words, reply = f"Something went wrong. (fault {report('button failed', error)})", None
-        else:
-            words = reply.text if reply else ""
+            fault = report(f"{what} failed", error)
+            return Answer(f"Something went wrong here. Please try again. (fault {fault})")
+
+    def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
+        made = reply.generation
+        if made is None or (own and made.message):
+            return Answer(reply.text)  # With a card: an update that came twice, and it stands.
+        return Answer("", made, picture_of(self.house, self.house.card(made)), own)
+
+    async def _confirm(self, event: str, query: CallbackQuery, words: str) -> None:
+        most = CallbackQueryLimit.ANSWER_CALLBACK_QUERY_TEXT_LENGTH
         # A stale query (older than Telegram keeps it) is no fault: the button did its work.
-        with contextlib.suppress(TelegramError):
-            await query.answer(
-                words[: CallbackQueryLimit.ANSWER_CALLBACK_QUERY_TEXT_LENGTH] or None,
-                show_alert=bool(words),
-            )
-        if reply and reply.generation and reply.fresh:
-            await self._card(reply, ask.address, message.message_id)
+        with contextlib.suppress(BadRequest):
+            await self._insist(event, query.answer, words[:most] or None, bool(words))
+
+    async def _send(self, event: str, message: Message, answer: Answer) -> None:
+        """Answer where it was asked, or where that group went since."""
+        address, reply_to = _address(message), message.message_id
+        try:
+            sent = await self._insist(event, self._say, answer, address, reply_to)
+        except ChatMigrated as error:
+            address = moved(address, error)
+            sent = await self._insist(event, self._say, answer, address, 0)
+        made = answer.generation
+        if made and answer.own:
+            note = self.house.generations.place
+            await self._insist(event, asyncio.to_thread, note, made, str(sent.message_id), address)
+
+    async def _say(self, answer: Answer, address: Mapping[str, Any], reply_to: int) -> Message:
+        if answer.generation:
+            card = await asyncio.to_thread(self.house.card, answer.generation)
+            return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
+        if answer.words == WELCOME:
+            example = html.escape("/imagine " + EXAMPLE)
+            return await self.bot.send_message(
+                address["chat"], f"{WELCOME}\n<code>{example}</code>", parse_mode="HTML",
+                message_thread_id=address["topic"],
+                # A tap on a reply keyboard's key sends its words.
+                reply_markup=ReplyKeyboardMarkup(
+                    [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
+                ),
+            )  # fmt: skip
+        return await self.bot.send_message(
+            address["chat"],
+            telegram_cards.unmentioned(answer.words)[: MessageLimit.MAX_TEXT_LENGTH],
+            message_thread_id=address["topic"],
+            reply_parameters=telegram_cards.replying(reply_to),
+        )
 
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
         bare = Asker("telegram", str(user.id), user.full_name)
@@ -296,31 +372,11 @@ class TelegramChat:
                 )  # fmt: skip
         return Asker(bare.platform, bare.id, bare.name, moderator)
 
-    @staticmethod
-    def _address(message: Message) -> dict[str, Any]:
-        # In a forum's General topic the thread id must not be sent.
-        topic = message.message_thread_id if message.is_topic_message else None
-        return {"chat": message.chat.id, "topic": topic}
 
-    async def _say(self, message: Message, words: str) -> None:
-        await self.bot.send_message(
-            message.chat.id,
-            telegram_cards.unmentioned(words)[: MessageLimit.MAX_TEXT_LENGTH],
-            message_thread_id=self._address(message)["topic"],
-            reply_parameters=ReplyParameters(message.message_id, allow_sending_without_reply=True),
-        )
-
-    async def _welcome(self, message: Message) -> None:
-        await self.bot.send_message(
-            message.chat.id,
-            f"{WELCOME}\n<code>{html.escape('/imagine ' + EXAMPLE)}</code>",
-            parse_mode="HTML",
-            message_thread_id=self._address(message)["topic"],
-            # A tap on a reply keyboard's key sends its words.
-            reply_markup=ReplyKeyboardMarkup(
-                [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
-            ),
-        )
+def _address(message: Message) -> dict[str, Any]:
+    # In a forum's General topic the thread id must not be sent.
+    topic = message.message_thread_id if message.is_topic_message else None
+    return {"chat": message.chat.id, "topic": topic}
 
 
 async def _check() -> int:
@@ -349,7 +405,7 @@ def main() -> int:
         return 1
     if read(Telegram).webhook and not read(Web).public_url:
         log.error("TELEGRAM_WEBHOOK needs DRAWQUEUE_PUBLIC_URL, the address Telegram can reach.")
-        return 1
+        return LEFT_OUT
     catalog.models()
     try:
         if checking:
@@ -357,7 +413,7 @@ def main() -> int:
         asyncio.run(TelegramChat(open_house(), connect()).run())
     except InvalidToken:
         log.error("Telegram refuses TELEGRAM_TOKEN. Ask @BotFather for it and put it into .env.")
-        return 1
+        return LEFT_OUT
     except KeyboardInterrupt:
         return 0
     return 0

@@ -6,12 +6,14 @@ import contextlib
 import hmac
 import json
 import logging
+import math
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from fastapi import Body, FastAPI, Query, Request, Response
@@ -28,11 +30,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from core import catalog, commands, events, options
 from core.cards import as_json
 from core.commands import Ask, Reply
-from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, report
-from core.generations import Asker, Generation
+from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
+from core.generations import Generation
 from core.house import House, open_house
 from core.inbox import Inbox
 from core.lifecycle import PENDING, State
+from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")
@@ -60,7 +63,8 @@ class Job(BaseModel):
     """What `POST /api/jobs` takes."""
 
     model_config = ConfigDict(extra="forbid")
-    prompt: str = Field(description="What to draw.")
+    prompt: str = Field(description="What to draw; {red, green} bird is two pictures.")
+    confirm: bool = Field(False, description="Queue them though they are many.")
     parameters: Annotated[dict[str, Any], AfterValidator(_whole)] = Field(
         default_factory=dict, description="Options by name: " + ", ".join(
             option.name for option in options.OPTIONS if not option.required
@@ -106,17 +110,18 @@ class Presence:
 
 
 def _asker(request: Request) -> Asker:
-    return Asker("web", request.state.user, "web")
+    bare = Asker("web", request.state.user, "web")
+    return replace(bare, moderator=request.app.state.house.moderates(bare))
 
 
 def _ask(
     request: Request, given: dict[str, Any] | None = None, event: str = "",
-    faults: tuple[str, ...] = (),
+    faults: tuple[str, ...] = (), *, agreed: bool = False,
 ) -> Ask:  # fmt: skip
     asker = _asker(request)
     # An event is unique within its user: nobody meets another's by choosing the same.
     name = f"{asker.id}:{event}" if event else secrets.token_hex(8)
-    return Ask(asker, name, {"chat": "web"}, given or {}, faults)
+    return Ask(asker, name, {"chat": "web"}, given or {}, faults, agreed=agreed)
 
 
 def create_app(house: House) -> FastAPI:
@@ -135,6 +140,7 @@ def create_app(house: House) -> FastAPI:
     app = FastAPI(
         title="Drawqueue", lifespan=lifespan, docs_url="/api/docs", openapi_url="/api/openapi.json"
     )
+    app.state.house = house
     key = settings.key.get_secret_value()
     if settings.host in LOOPBACK:
         # A page elsewhere on the web must not reach this one through a name of its own.
@@ -182,7 +188,10 @@ def create_app(house: House) -> FastAPI:
     @app.exception_handler(UserError)
     async def user_error(_request: Request, error: Exception) -> JSONResponse:
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
-        return _sorry(status, str(error), getattr(error, "faults", [str(error)]))
+        answer = _sorry(status, str(error), getattr(error, "faults", [str(error)]))
+        if wait := getattr(error, "wait", None):
+            answer.headers["Retry-After"] = str(math.ceil(wait))
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
@@ -205,8 +214,9 @@ def create_app(house: House) -> FastAPI:
         return as_json(house.card(generation), generation, standing)
 
     def answer(reply: Reply) -> dict[str, Any]:
-        if reply.generation is None:
-            return {"text": reply.text}
+        if reply.text or reply.generation is None:
+            buttons = [{"id": one.id, "label": one.label} for one in reply.buttons]
+            return {"text": reply.text, "buttons": buttons}
         return {"job": shown(reply.generation), "fresh": reply.fresh}
 
     async def in_thread(work: Callable[[], Any]) -> Any:
@@ -240,13 +250,20 @@ def create_app(house: House) -> FastAPI:
 
     @app.post("/api/jobs", status_code=202)
     async def submit(request: Request, job: Annotated[Job, Body()]) -> dict[str, Any]:
-        """Queue a picture; answers at once."""
+        """Queue a picture, or several (`also` names the others); answers at once.
+
+        More than the host's threshold need `confirm`; without it the answer is 409.
+        """
         given = {**job.parameters, "prompt": job.prompt}
-        return dict(
-            await in_thread(
-                lambda: shown(commands.run(house, "imagine", _ask(request, given)).generation)  # type: ignore[arg-type]
-            )
-        )
+
+        def work() -> dict[str, Any]:
+            ask = _ask(request, given, agreed=job.confirm)
+            reply = commands.run(house, "imagine", ask)
+            if reply.generation is None:
+                raise NotAllowed(f"{reply.text} Then send the same with confirm: true.")
+            return {**shown(reply.generation), "also": list(reply.others)}
+
+        return dict(await in_thread(work))
 
     @app.get("/api/jobs")
     async def jobs(
@@ -324,6 +341,14 @@ def create_app(house: House) -> FastAPI:
             return shown(reply.generation)
 
         return dict(await in_thread(work))
+
+    @app.post("/api/proposals/{id}/{answer}")
+    async def proposal(
+        request: Request, id: JobId, answer: Literal["agree", "refuse"]
+    ) -> dict[str, str]:
+        """Say whether the many pictures that were asked about shall be queued."""
+        said = await in_thread(lambda: commands.press(house, answer, id, _ask(request)))
+        return {"text": said.text}
 
     @app.post("/api/chat")
     async def chat(request: Request, line: Line) -> dict[str, Any]:
@@ -422,6 +447,7 @@ _STATUS: dict[type[Exception], int] = {
     InvalidOptions: 422,
     NotFound: 404,
     NotAllowed: 409,
+    TooMuch: 429,
     TryAgain: 503,
 }
 

@@ -1,10 +1,11 @@
 """What a person sees of a generation, as data; each chat draws it in its own way."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import UserError
-from core.generations import Generation
+from core.errors import UserError, duration
+from core.generations import HELD, Generation
 from core.lifecycle import PENDING, State
 from core.queue import Standing
 
@@ -13,7 +14,11 @@ ACTIONS = {
     "retry": "Retry",
     "reseed": "🎲 New seed",
     "why": "Why am I waiting?",
+    "agree": "Queue them all",
+    "refuse": "No, none",
 }
+# What stands under a question, which is no card.
+QUESTIONS = ("agree", "refuse")
 # Which buttons a card carries in which state.
 BUTTONS: dict[State, tuple[str, ...]] = {
     State.QUEUED: ("cancel", "why"),
@@ -70,6 +75,8 @@ class Card:
     media: tuple[str, ...]
     alt: str
     notice: str = ""
+    # When it is expected to be there, as a Unix time, where that is known well enough.
+    ready: int | None = None
 
     @property
     def live(self) -> bool:
@@ -77,18 +84,11 @@ class Card:
         return self.state in PENDING
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 8 s, 4 min, 2 h."""
-    if seconds < 10:
-        return f"{seconds:.1f}".rstrip("0").rstrip(".") + " s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
-
-
 def status_line(generation: Generation, standing: Standing | None, progress: float) -> str:
     """The one line that tells the story."""
     match generation.state:
+        case State.QUEUED if generation.enqueued == HELD:
+            return "queued (until another picture of yours is drawn)"
         case State.QUEUED if standing and not standing.workers:
             return f"queued (place {standing.place}, no worker is on line)"
         case State.QUEUED if standing:
@@ -108,8 +108,13 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
             return str(generation.state)
 
 
-def waiting_line(standing: Standing | None) -> str:
-    """Why a queued picture waits: what is ahead, and the rule; nobody is named."""
+def waiting_line(generation: Generation, standing: Standing | None) -> str:
+    """Why a queued picture waits: what is ahead, the class and its share; nobody is named."""
+    if generation.enqueued == HELD:
+        return (
+            "As many pictures of yours (or of this chat) are being drawn as may be at once. "
+            "This one gets its place in line when one of them is done."
+        )
     if standing is None:
         return "This picture is not in line any more."
     ahead = standing.place - 1
@@ -117,9 +122,11 @@ def waiting_line(standing: Standing | None) -> str:
     if not standing.workers:
         return f"No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile."
     workers = "1 worker" if standing.workers == 1 else f"{standing.workers} workers"
+    share = f"{standing.share:.0%}".replace("%", " %")
     return (
         f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
-        f"drawing, on {workers}. People are served in turn, by the seconds their pictures take."
+        f"drawing, on {workers}. People are served in turn, by the seconds their pictures take: "
+        f"your class {generation.class_name} has {share} of the drawing while all of them wait."
     )
 
 
@@ -152,7 +159,15 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         media=tuple(keys),
         alt=alt_text(request.prompt),
         notice=notice,
+        ready=_ready(standing),
     )
+
+
+def _ready(standing: Standing | None) -> int | None:
+    """The expected moment, in steps of a minute, so that a steady queue leaves it as it is."""
+    if standing is None or not standing.workers or not standing.sure or standing.seconds < 60:
+        return None
+    return round((time.time() + standing.seconds) / 60) * 60
 
 
 def alt_text(prompt: str, limit: int = 1000) -> str:
@@ -179,6 +194,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "error": generation.error,
         "seconds": generation.seconds,
         "created": generation.created.isoformat(),
+        "ended": generation.ended.isoformat() if generation.ended else None,
         "results": [
             {"url": f"/media/{generation.id}/{index}", "alt": card.alt, **_public(result)}
             for index, result in enumerate(generation.results)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidOptions
-from core.options import Options, validate
+from core.options import Options, Request, validate
 from core.settings import Drawing, read
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
@@ -76,27 +76,6 @@ def missing_starter() -> bool:
     return not read(Drawing).model and not (STARTER / "model_index.json").is_file()
 
 
-@dataclass(frozen=True)
-class Request:
-    """Everything that shapes the pictures, settled: what engines draw and Retry repeats."""
-
-    prompt: str
-    negative_prompt: str
-    width: int
-    height: int
-    steps: int
-    guidance: float
-    seed: int
-    sampler: str
-    model: str
-    count: int
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """One seed a picture: seed, seed + 1, … wrapping at 2^32."""
-        return tuple((self.seed + index) % 2**32 for index in range(self.count))
-
-
 def _rounded(pixels: float) -> int:
     return max(64, round(pixels / MULTIPLE) * MULTIPLE)
 
@@ -144,15 +123,13 @@ def settle(options: Options, random_seed: int) -> Request:
                 f"asked: {size[0]}×{size[1]}."
             ]
         )
-    return Request(
-        prompt=options.prompt,
-        negative_prompt=options.negative_prompt,
-        width=size[0],
-        height=size[1],
-        steps=options.steps or model.steps,
-        guidance=model.guidance if options.guidance is None else options.guidance,
-        seed=random_seed if options.seed == -1 else options.seed,
-        sampler=options.sampler or model.sampler,
-        model=model.name,
-        count=options.count,
-    )
+    own: dict[str, Any] = {
+        "model": model.name,
+        "width": size[0],
+        "height": size[1],
+        "seed": random_seed if options.seed == -1 else options.seed,
+    }
+    for name in Request.__dataclass_fields__.keys() - own.keys():
+        asked = getattr(options, name)
+        own[name] = getattr(model, name) if asked is None else asked
+    return Request(**own)

@@ -16,10 +16,11 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from core import policy
 from core import settings as declared
 from core.catalog import missing_starter
 from core.settings import Dashboard, Discord, Drawing, Storage, Telegram, Web, read
-from core.supervisor import HomeInUse, Supervisor, python
+from core.supervisor import LEFT_OUT, HomeInUse, Supervisor, python
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -48,6 +49,7 @@ def _installed(part: str) -> bool:
 
 
 def _become(part: str) -> None:
+    _checked()
     # Replaced, not wrapped: signals and exit codes are the part's own.
     os.execv(sys.executable, list(python(MODULES[part])))
 
@@ -154,7 +156,7 @@ def _wait_for(address: str, supervisor: Supervisor) -> None:
                 return
         except OSError:
             for child in supervisor.children:
-                if child.process and child.process.poll() not in (None, 0):
+                if child.process and child.process.poll() not in (None, 0, LEFT_OUT):
                     out.print(f"{child.name} could not start; see the lines above.", style="red")
                     raise typer.Exit(1) from None
             time.sleep(0.1)
@@ -193,7 +195,6 @@ def dashboard() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database up to date."""
-    _checked()
     _become("migrate")
 
 
@@ -257,6 +258,12 @@ def settings() -> None:
     sys.stdout.write(example())
 
 
+@app.command("policy")
+def policy_file() -> None:
+    """Print a file of classes, limits and lists with every setting, as policy.example.toml is."""
+    sys.stdout.write(policy.example())
+
+
 @app.command()
 def options() -> None:
     """Print the table of options that stands in the README."""
@@ -280,15 +287,20 @@ def example() -> str:
 
 
 def _checked() -> None:
-    """Read every section, and word what is wrong with any."""
+    """Read every setting and the policy, and word what is wrong with any."""
     faults = []
     for section in declared.SECTIONS:
         try:
             read(section)
         except ValidationError as error:
             faults += [f"{line['loc'][0]}: {line['msg']}" for line in error.errors()]
+    if not faults:
+        try:
+            policy.policy()
+        except policy.PolicyFault as error:
+            faults = error.faults
     if faults:
-        out.print("These settings (environment or .env) need mending:", style="red")
+        out.print("These settings (environment, .env or policy file) need mending:", style="red")
         for fault in faults:
             out.print(f"  {fault}", markup=False)
         raise typer.Exit(2)

@@ -4,20 +4,22 @@ Chats register, parse and describe their commands from this table.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from core import catalog, options
-from core.cards import status_line, waiting_line
+from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.errors import NotAllowed, UserError
-from core.generations import Asker, Generation
+from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
+from core.options import OPTIONS, Option, Request
+from core.people import Asker
+from core.policy import policy
 
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
-Takes = Literal["options", "id", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Ask:
     faults: tuple[str, ...] = ()
     # The message that stands in the chat already and will be the card.
     message: str | None = None
+    # Whether the number and cost of many pictures were agreed to.
+    agreed: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,28 +42,51 @@ class Reply:
     """The answer: words for the asker alone, or a generation whose card is shown.
 
     `fresh` says that the card is a new one here; otherwise it stands in the chat already.
+    `others` came of the same message, and a poster draws their cards. `buttons` are what the
+    words ask about.
     """
 
     text: str = ""
     generation: Generation | None = None
     fresh: bool = False
+    others: tuple[int, ...] = ()
+    buttons: tuple[Button, ...] = ()
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command of every chat."""
+    """One command of every chat; `private` ones are answered where nobody else reads along."""
 
     name: str
     summary: str
-    takes: Takes
+    takes: tuple[Option, ...]
     run: Callable[[House, Ask], Reply]
     aliases: tuple[str, ...] = ()
+    private: bool = False
 
 
 def _imagine(house: House, ask: Ask) -> Reply:
     wanted = catalog.requested(ask.given, ask.faults)
-    made = house.generations.submit(wanted, ask.asker, ask.event, ask.address, message=ask.message)
-    return Reply(generation=made, fresh=True)
+    requests = house.proposals.requests(wanted)
+    if len(requests) > policy().line.ask_above and not ask.agreed:
+        return _propose(house, ask, requests)
+    made = house.generations.accept(
+        requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
+        message=ask.message, posted=ask.agreed,
+    )  # fmt: skip
+    others = tuple(one.id for one in made[1:])
+    if ask.agreed:
+        words = f"{len(made)} pictures are in line, #{made[0].id} to #{made[-1].id}."
+        return Reply(words, made[0], others=others)
+    return Reply(generation=made[0], fresh=True, others=others)
+
+
+def _propose(house: House, ask: Ask, requests: Sequence[Request]) -> Reply:
+    number = house.proposals.keep(ask.asker, ask.event, ask.given, ask.address)
+    return Reply(
+        house.proposals.words(requests),
+        buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
+    )
 
 
 def generation_id(value: Any) -> int:
@@ -139,6 +166,72 @@ def _quiet(house: House, ask: Ask) -> Reply:
     return Reply("I will mention you again when a picture took long.")
 
 
+def _quota(house: House, ask: Ask) -> Reply:
+    return Reply(house.generations.quota(ask.asker))
+
+
+def _priority(house: House, ask: Ask) -> Reply:
+    which = _which(house, ask, frozenset({State.QUEUED}), "move")
+    level = options.PRIORITIES.index(ask.given["level"])
+    moved = house.generations.move(which, ask.asker, level)
+    return Reply(_status(house, moved))
+
+
+def _first(house: House, ask: Ask) -> Reply:
+    if not ask.asker.moderator:
+        raise NotAllowed("Only a moderator can put a picture before everybody's.")
+    moved = house.generations.move(generation_id(ask.given["id"]), ask.asker, FIRST)
+    return Reply(_status(house, moved))
+
+
+def _class(house: House, ask: Ask) -> Reply:
+    person = house.people.get(ask.asker.platform, ask.asker.id)
+    choice = person.classes(policy(), ask.asker)
+    wanted = str(ask.given.get("choice") or "").strip().lower()
+    if not wanted:
+        others = f" Yours to choose: {', '.join(choice)}." if len(choice) > 1 else ""
+        return Reply(f"Your class is {choice[0]}.{others}")
+    if wanted not in choice:
+        raise NotAllowed(f"Class {wanted[:40]} is not yours here. Yours: {', '.join(choice)}.")
+    house.people.choose(ask.asker, wanted)
+    return Reply(f"Your class is {wanted} from now on; what is in line keeps the one it has.")
+
+
+def _grant(house: House, ask: Ask) -> Reply:
+    if not house.moderates(ask.asker):
+        raise NotAllowed("Only a moderator whom the host lists can give somebody a class.")
+    name = str(ask.given["choice"]).strip().lower()
+    if name not in policy().classes and name != "none":
+        raise UserError(f"There is no class {name[:40]}. Known: {', '.join(policy().classes)}.")
+    who = str(ask.given["who"]).strip()
+    mention = re.fullmatch(r"<@!?(\d+)>|@?(\d+)", who)
+    platform, id_ = ask.asker.platform, mention and (mention[1] or mention[2])
+    if account := re.fullmatch(r"(discord|telegram|web):([\w-]{1,64})", who):
+        platform, id_ = account[1], account[2]
+    if not id_:
+        raise UserError("Say to whom by their id, for example 123456789 or telegram:123456789.")
+    house.people.grant(platform, id_, "" if name == "none" else name)
+    return Reply(f"{platform}:{id_} is in class {name} now.")
+
+
+def _link(house: House, ask: Ask) -> Reply:
+    code = str(ask.given.get("code") or "").strip()
+    if not code:
+        return Reply(
+            f"Write /link {house.people.code(ask.asker)} to me on your other platform within ten "
+            "minutes. Pictures, quota and place in line are then one. Give the code to nobody: "
+            "whoever enters it shares all that."
+        )
+    first = house.people.link(ask.asker, code)
+    return Reply(f"Linked with your account {first}. /unlink undoes it.")
+
+
+def _unlink(house: House, ask: Ask) -> Reply:
+    if not house.people.unlink(ask.asker):
+        raise UserError("This account is linked to no other. /link does that.")
+    return Reply("Unlinked: this account is by itself again, with the pictures it asked for.")
+
+
 def _help(house: House, ask: Ask) -> Reply:
     lines = [f"/{command.name}: {command.summary}" for command in COMMANDS]
     lines += ["", "Flags of /imagine: " + options.flag_names()]
@@ -146,16 +239,47 @@ def _help(house: House, ask: Ask) -> Reply:
     return Reply("\n".join(lines))
 
 
+def _option(name: str, help_: str, *, required: bool = False,
+            choices: tuple[str, ...] = ()) -> Option:  # fmt: skip
+    return Option(name, help_, str, (), None, None, choices, None, required)
+
+
+ID = _option("id", "The picture's number.")
+LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
+
 COMMANDS: tuple[Command, ...] = (
-    Command("imagine", "Draw a picture from a prompt.", "options", _imagine, ("generate", "draw")),
-    Command("queue", "See your pictures in line, and how busy it is.", "nothing", _queue),
-    Command("show", "Show a picture again by its number.", "id", _show),
-    Command("cancel", "Cancel your newest picture, or one by its number.", "id", _cancel),
-    Command("retry", "Draw a picture again by its number.", "id", _retry),
-    Command("models", "List what can draw.", "nothing", _models),
-    Command("quiet", "Turn the mention after a long wait off, or on again.", "nothing", _quiet),
-    Command("help", "What I can do.", "nothing", _help, ("start",)),
-)
+    Command("imagine", "Draw a picture from a prompt.", OPTIONS, _imagine, ("generate", "draw")),
+    Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
+    Command("show", "Show a picture again by its number.", (ID,), _show),
+    Command("cancel", "Cancel your newest picture, or one by its number.", (ID,), _cancel),
+    Command("retry", "Draw a picture again by its number.", (ID,), _retry),
+    Command("models", "List what can draw.", (), _models),
+    Command("quota", "See what you may still ask for today.", (), _quota),
+    Command("priority", "Move a picture among your own in line.", (LEVEL, ID), _priority),
+    Command(
+        "class", "See your class, or choose another that is yours.",
+        (_option("choice", "The class to be in."),), _class,
+    ),
+    Command(
+        "link", "Be one person on several platforms, by a code.",
+        (_option("code", "The code from the other platform."),), _link, private=True,
+    ),
+    Command("unlink", "Let this account be by itself again.", (), _unlink),
+    Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
+    Command(
+        "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
+        _first,
+    ),
+    Command(
+        "grant", "Moderators: give somebody a class, or none.",
+        (
+            _option("who", "Their id, or platform:id.", required=True),
+            _option("choice", "The class, or none.", required=True),
+        ),
+        _grant,
+    ),
+    Command("help", "What I can do.", (), _help, ("start",)),
+)  # fmt: skip
 BY_NAME: Mapping[str, Command] = {
     name: command for command in COMMANDS for name in (command.name, *command.aliases)
 }
@@ -166,22 +290,57 @@ def run(house: House, name: str, ask: Ask) -> Reply:
     command = BY_NAME.get(name)
     if command is None:
         raise UserError(f"There is no /{name[:30]}. Try /help.")
-    return command.run(house, ask)
+    if command.takes is OPTIONS:
+        return command.run(house, ask)
+    given = dict(ask.given)
+    for option in command.takes:
+        value = str(given.get(option.name) or "").strip()
+        if option.required and not value:
+            raise UserError(f"/{name} needs its {option.name}: {option.help}")
+        if option.choices and value:
+            given[option.name] = value.lower()
+            if value.lower() not in option.choices:
+                raise UserError(
+                    f"“{option.name}” must be one of {', '.join(option.choices)}; got {value[:40]}."
+                )
+    return command.run(house, replace(ask, given=given))
+
+
+def suggestions(option: str) -> list[str]:
+    """What may be written for an option, where the house knows."""
+    if option == "model":
+        return list(catalog.models())
+    if option == "choice":
+        return list(policy().classes)
+    return next((list(o.choices) for o in (*OPTIONS, LEVEL) if o.name == option), [])
 
 
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
-    old = house.generations.get(generation)
-    own = (old.platform, old.asker) == (ask.asker.platform, ask.asker.id)
-    if not own and not ask.asker.moderator:
-        raise NotAllowed("Only the person who asked for this picture, or a moderator, can do that.")
+    if action in QUESTIONS:
+        return _answered(house, action, generation, ask)
+    old = house.generations.touchable(generation, ask.asker)
     if action == "why":
         if old.state != State.QUEUED:
             return Reply(_status(house, old))
-        return Reply(waiting_line(house.generations.standing(old)))
+        return Reply(waiting_line(old, house.generations.standing(old)))
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
     return _again(house, ask, old, new_seed=action == "reseed")
+
+
+def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
+    asked = house.proposals.get(number, ask.asker)
+    if asked.answer not in (None, action):
+        said = "agreed to" if asked.answer == "agree" else "declined"
+        raise NotAllowed(f"That was {said} already.")
+    if action == "refuse":
+        house.proposals.answer(number, action)
+        return Reply("Nothing was queued.")
+    agreed = Ask(ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True)
+    reply = _imagine(house, agreed)
+    house.proposals.answer(number, action)
+    return reply
 
 
 def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
@@ -192,9 +351,11 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     else:
         name, rest = match[1].lower(), text.strip()[match.end() :]
     command = BY_NAME.get(name)
-    if command is None or command.takes == "nothing":
+    if command is None or not command.takes:
         return name, {}, ()
-    if command.takes == "id":
-        return name, {"id": rest.strip()} if rest.strip() else {}, ()
-    given, faults = options.split_flags(rest)
-    return name, given, tuple(faults)
+    if command.takes is OPTIONS:
+        given, faults = options.split_flags(rest)
+        return name, given, tuple(faults)
+    words = rest.split(maxsplit=len(command.takes) - 1)
+    names = (option.name for option in command.takes)
+    return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()

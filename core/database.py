@@ -25,9 +25,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    case,
     create_engine,
     event,
+    func,
+    select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_MS = 10_000
@@ -66,6 +70,13 @@ generations = Table(
     Column("address", JSON, nullable=False),
     Column("request", JSON, nullable=False),
     Column("parent", Integer),
+    # Whose it is where accounts are linked, and what the policy counts it by.
+    Column("person", String(80), nullable=False, server_default=""),
+    Column("chat", String(96), nullable=False, server_default=""),
+    Column("class_name", String(32), nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="1"),
+    # Seconds of drawing that its person has been charged for it.
+    Column("charged", Float, nullable=False, server_default="0"),
     # What became of it.
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=1),
@@ -88,16 +99,59 @@ generations = Table(
     Column("undeliverable", Text),
     UniqueConstraint("platform", "event"),
     Index(None, "state", "id"),
-    Index(None, "platform", "asker", "id"),
+    Index(None, "person", "id"),
+    Index(None, "person", "state"),
+    Index(None, "chat", "state"),
 )
 
-# What a person said about themselves.
+# What a person said about themselves, or a moderator of them; `person` is the first account of
+# those that were linked.
 people = Table(
     "people",
     metadata,
     Column("platform", String(16), primary_key=True),
     Column("id", String(64), primary_key=True),
     Column("quiet", Boolean, nullable=False, default=False),
+    Column("person", String(80)),
+    Column("chosen", String(32)),
+    Column("granted", String(32)),
+    Index(None, "person"),
+)
+
+# Codes that link two accounts, as their hashes.
+links = Table(
+    "links",
+    metadata,
+    Column("code", String(64), primary_key=True),
+    Column("platform", String(16), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("until", Moment, nullable=False),
+)
+
+# What a person or a chat has asked for in a day, and the seconds of drawing it took.
+usage = Table(
+    "usage",
+    metadata,
+    Column("who", String(96), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("last", Moment),
+)
+
+# Requests of many pictures, shown with their cost and not yet agreed to.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("platform", String(16), nullable=False),
+    Column("event", String(128), nullable=False),
+    Column("asker", String(64), nullable=False),
+    Column("given", JSON, nullable=False),
+    Column("address", JSON, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("answer", String(8)),
+    UniqueConstraint("platform", "event"),
 )
 
 # Updates of a chat that were taken in and are not yet handled: a chat platform is told
@@ -111,6 +165,41 @@ updates = Table(
     Column("received", Moment, nullable=False),
     Column("handled", Moment),
 )
+
+
+def spend(
+    connection: Connection, who: str, day: str, jobs: int, seconds: float,
+    last: datetime | None = None,
+) -> None:  # fmt: skip
+    """Add to what a person or a chat has used in a day."""
+    new = _insert(connection)(usage).values(
+        who=who, day=day, jobs=jobs, seconds=max(0.0, seconds), last=last
+    )
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[usage.c.who, usage.c.day],
+            set_={
+                "jobs": usage.c.jobs + jobs,
+                "seconds": case(
+                    (usage.c.seconds + seconds > 0, usage.c.seconds + seconds), else_=0.0
+                ),
+                "last": func.coalesce(new.excluded.last, usage.c.last),
+            },
+        )
+    )
+
+
+def one_at_a_time(connection: Connection, who: str) -> None:
+    """Let this person's transactions wait for each other until they end.
+
+    SQLite has one writer as it is.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(who, 0))))
+
+
+def _insert(connection: Connection) -> Any:
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def now() -> datetime:

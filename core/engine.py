@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.catalog import Model, Request
+from core.catalog import Model
+from core.options import Request
 
 
 class EngineError(Exception):

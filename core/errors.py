@@ -1,4 +1,4 @@
-"""Errors whose message is written for the person who reads it."""
+"""Errors whose message is written for the person who reads it, and how one says a time."""
 
 import logging
 import secrets
@@ -28,8 +28,25 @@ class NotAllowed(UserError):
     """The asker may not do this to that generation."""
 
 
+class TooMuch(UserError):
+    """A limit is reached; `wait` is how many seconds until it is not, where that is known."""
+
+    def __init__(self, words: str, wait: float | None = None) -> None:
+        self.wait = wait
+        super().__init__(words)
+
+
 class TryAgain(UserError):
     """The house is unwell for a moment; nothing was done."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 4 min, 2 h."""
+    if seconds < 10:
+        return f"{seconds:.1f}".rstrip("0").rstrip(".") + " s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
 def report(what: str, error: BaseException) -> str:

@@ -6,6 +6,10 @@ last; the list stands in the order of tags (Goyal, Vin, Cheng: "Start-time Fair 
 So a newcomer stands before the second job of somebody who has fifty in line, and a job of weight
 2 moves its user's time half as far. RQ's list stays the only truth: workers, LPOS and rq-dashboard
 all see this order. When the line is empty everybody starts anew.
+
+Nobody starves: whatever the weights, a user's first job in line is overtaken by at most one job of
+each other user, and the next ones wait no longer than their user's share of the drawing takes,
+plus one job of each (theorem 4 of the paper).
 """
 
 import json
@@ -24,6 +28,7 @@ PREFIX = "drawqueue:fair:"
 # the nearest ones; the rest is settled when those are served.
 MOVED = 50
 LEAST_COST = 0.01
+NORMAL = 1
 COMPARE_SECONDS = 30.0
 
 _SCRIPT = """
@@ -31,6 +36,7 @@ local list, order, finish, jobs, clock, counter = unpack(KEYS)
 local command, id = ARGV[1], ARGV[2]
 local prefix = ARGV[3]
 local moved = tonumber(ARGV[4])
+local did = 0
 
 local function exact(number) return string.format('%.17g', number) end
 local function now() return tonumber(redis.call('GET', clock) or '0') end
@@ -66,19 +72,21 @@ local function leave(which, told)
   return tag and tonumber(tag)
 end
 
-local function stand(which, told, tag)
+local function stand(which, told, tag, number)
   -- The number of arrival keeps equal tags in the order they came.
-  local member = string.format('%012d:', redis.call('INCR', counter)) .. which
-  told.member = member
+  number = number or told.number or redis.call('INCR', counter)
+  told.number = number
+  told.member = string.format('%012d:', number) .. which
+  redis.call('ZADD', order, exact(tag), told.member)
   local behind
   repeat
     -- One that is listed no more was deleted by an operator: the next one, then.
     if behind then redis.call('ZREM', order, behind) end
-    behind = redis.call('ZRANGEBYSCORE', order, '(' .. exact(tag), '+inf', 'LIMIT', 0, 1)[1]
+    local after = redis.call('ZRANK', order, told.member) + 1
+    behind = redis.call('ZRANGE', order, after, after)[1]
   until not behind or redis.call('LINSERT', list, 'BEFORE', name(behind), which) > 0
   if not behind then redis.call('RPUSH', list, which) end
-  redis.call('ZADD', order, exact(tag), member)
-  redis.call('ZADD', mine(told.user), exact(tag), member)
+  redis.call('ZADD', mine(told.user), exact(tag), told.member)
   redis.call('EXPIRE', mine(told.user), 172800)
   redis.call('HSET', jobs, which, cjson.encode(told))
 end
@@ -94,43 +102,67 @@ local function shift(user, after, seconds)
   if #found > 2 * moved then most = tonumber(found[#found]) - 1e-6 end
   local going = {}
   for i = 1, math.min(#found, 2 * moved), 2 do
-    if redis.call('ZSCORE', order, found[i]) then
+    local tag = tonumber(found[i + 1])
+    if not redis.call('ZSCORE', order, found[i]) then
+      redis.call('ZREM', mine(user), found[i])
+    -- One before the clock was put first, and stays so.
+    elseif tag >= now() then
       local which = name(found[i])
       local told = record(which)
       leave(which, told)
-      local tag = math.min(most, math.max(now(), tonumber(found[i + 1]) + seconds))
-      going[#going + 1] = {which, told, tag}
-    else
-      redis.call('ZREM', mine(user), found[i])
+      going[#going + 1] = {which, told, math.min(most, math.max(now(), tag + seconds))}
     end
   end
   for _, one in ipairs(going) do stand(unpack(one)) end
 end
 
+-- Tag and number of the first of a user's last jobs that matter less to them than this one.
+local function before_lesser(told)
+  local found = redis.call('ZREVRANGE', mine(told.user), 0, moved - 1, 'WITHSCORES')
+  local tag, number
+  for i = 1, #found, 2 do
+    if redis.call('ZSCORE', order, found[i]) then
+      local other = record(name(found[i]))
+      if (other and other.priority or 1) >= (told.priority or 1) then break end
+      tag, number = tonumber(found[i + 1]), other and other.number
+    end
+  end
+  return tag, number
+end
+
 trim()
 -- A stranger that is listed no more was taken by a worker meanwhile.
 if command == 'stranger' and redis.call('LREM', list, 1, id) == 1 then command = 'place' end
+if command == 'move' and redis.call('LPOS', list, id) then command, did = 'place', 1 end
 if command == 'place' then
   local before = record(id)
-  if leave(id, before) then
-    local ends = tonumber(redis.call('HGET', finish, before.user) or '0')
-    redis.call('HSET', finish, before.user, exact(ends - before.cost / before.weight))
-  end
+  local stood = leave(id, before)
+  if stood then shift(before.user, stood, -before.cost / before.weight) end
   local told = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or before
   told = told or {user = '?', cost = 1, weight = 1}
   local ends = tonumber(redis.call('HGET', finish, told.user) or '0')
-  local tag = math.max(now(), ends)
-  redis.call('HSET', finish, told.user, exact(tag + told.cost / told.weight))
+  local tag, number
   if ARGV[5] == 'front' then
+    -- Before the clock itself, where the next newcomer will stand.
     local first = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
-    tag = (first and tonumber(first) or tag) - 1
+    tag = math.min(first and tonumber(first) or now(), now()) - 1
+  else
+    tag, number = before_lesser(told)
   end
-  stand(id, told, tag)
+  if number then
+    shift(told.user, tag - 1e-9, told.cost / told.weight)
+  else
+    local start = math.max(now(), ends)
+    redis.call('HSET', finish, told.user, exact(start + told.cost / told.weight))
+    tag = tag or start
+  end
+  stand(id, told, tag, number)
 elseif command == 'leave' or (command == 'gone' and not redis.call('LPOS', list, id)) then
   local told = record(id)
   local tag = leave(id, told)
   redis.call('LREM', list, 1, id)
-  if tag then shift(told.user, tag, -told.cost / told.weight) end
+  -- One without a tag was taken by a worker that was lost: its cost comes back as well.
+  if told then shift(told.user, tag or -math.huge, -told.cost / told.weight) end
   redis.call('HDEL', jobs, id)
 elseif command == 'settle' then
   local told = record(id)
@@ -139,24 +171,29 @@ elseif command == 'settle' then
     redis.call('HDEL', jobs, id)
   end
 end
-return {redis.call('LLEN', list), redis.call('ZCARD', order)}
+return {redis.call('LLEN', list), redis.call('ZCARD', order), did}
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a job asks of the line: whose it is, its expected seconds, and its class's weight."""
+    """What a job asks of the line: whose it is, its expected seconds, and its class's weight.
+
+    `priority` counts among the user's own jobs: higher ones stand before lower ones.
+    """
 
     user: str
     cost: float
     weight: float = 1.0
+    priority: int = NORMAL
 
     def as_json(self) -> str:
         """As the line keeps it. Raises ValueError where cost or weight is no positive number."""
         if not (0 < self.cost < 1e9 and 0 < self.weight < 1e6):
             raise ValueError(f"cost {self.cost} and weight {self.weight} must be positive")
         return json.dumps({
-            "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight
+            "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight,
+            "priority": self.priority,
         })  # fmt: skip
 
 
@@ -179,6 +216,10 @@ class FairQueue(Queue):
         told = self._announced.pop(job_id, "")
         self._say("place", job_id, "front" if at_front else "", told, pipeline)
 
+    def move(self, job_id: str, claim: Claim, *, first: bool = False) -> bool:
+        """Give a job in line another place; False when a worker has it, or nobody."""
+        return bool(self._say("move", job_id, "front" if first else "", claim.as_json())[2])
+
     def leave(self, job_id: str) -> None:
         """Take a job out of the line and give its user the cost back."""
         self._say("leave", job_id)
@@ -193,7 +234,7 @@ class FairQueue(Queue):
         Answers how many were moved; what others deleted gives its cost back. As long as the
         numbers agree the whole line is compared now and then only.
         """
-        listed, ordered = self._say("", "")
+        listed, ordered, _ = self._say("", "")
         if listed == ordered and time.monotonic() - self._compared < COMPARE_SECONDS:
             return 0
         self._compared = time.monotonic()
@@ -208,13 +249,16 @@ class FairQueue(Queue):
             self._say("stranger", name, told=claim.as_json() if claim else "")
         return len(strangers)
 
-    def costs(self, job_ids: Iterable[str]) -> list[float]:
-        """The expected seconds of jobs, 1 where nothing is known."""
+    def claims(self, job_ids: Iterable[str]) -> list[Claim]:
+        """What jobs ask of the line; a second of nobody's where nothing is known."""
         names = list(job_ids)
         if not names:
             return []
         found: list[Any] = self.connection.hmget(PREFIX + "jobs", names)
-        return [float(json.loads(one)["cost"]) if one else 1.0 for one in found]
+        kept: list[dict[str, Any]] = [
+            json.loads(one) if one else {"user": "?", "cost": 1.0} for one in found
+        ]
+        return [Claim(one["user"], float(one["cost"]), one.get("weight", 1.0)) for one in kept]
 
     def _say(
         self, command: str, job_id: str, more: str = "", told: str = "",

@@ -9,43 +9,41 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import Row, and_, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from core import events, lifecycle
-from core.catalog import Request, settle
-from core.database import Database, generations, now
-from core.errors import NotAllowed, NotFound, TryAgain
+from core.catalog import settle
+from core.database import Database, generations, now, one_at_a_time, spend, usage
+from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration
 from core.fair import Claim
-from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, State
-from core.options import SEED_LIMIT, Options
+from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
+from core.options import PRIORITIES, SEED_LIMIT, Options, Request
+from core.pace import FIRST_GUESS_SECONDS
+from core.people import Asker, People
+from core.policy import Policy, Spent, policy, told
 from core.queue import Standing, WorkQueue, job_id
 
 log = logging.getLogger("drawqueue")
 
 MOST_RESTARTS = 2
 ENQUEUE_GRACE = timedelta(seconds=2)
-# What a row knows of its place in line, besides 0 for none yet.
-NOTED, LOST = 1, -1
+# What a row knows of its place in line, besides 0 for none yet: HELD waits for its own person's
+# (or chat's) other drawings, and so stands in none.
+NOTED, LOST, HELD = 1, -1, 2
+# The priority that a moderator gives: before everybody's.
+FIRST = len(PRIORITIES)
+LOST_SECONDS = 10.0
 _JOB = re.compile(r"generation-(\d{1,9})-(\d{1,9})")
 FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
-
-
-@dataclass(frozen=True)
-class Asker:
-    """Who asks: an id that is theirs within a platform, and whether they moderate here."""
-
-    platform: str
-    id: str
-    name: str = ""
-    moderator: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,11 @@ class Generation:
     shown_version: int
     shown_media: int
     mentioned: int
+    person: str
+    chat: str
+    class_name: str
+    priority: int
+    charged: float
 
     @property
     def job(self) -> str:
@@ -80,13 +83,13 @@ class Generation:
 
     @property
     def user(self) -> str:
-        """Who is served fairly: one person on one platform."""
-        return f"{self.platform}:{self.asker}"
+        """Who is served fairly: one person, with all accounts they linked."""
+        return self.person or f"{self.platform}:{self.asker}"
 
 
 def _generation(row: Row[Any]) -> Generation:
     values = {name: row._mapping[name] for name in Generation.__dataclass_fields__}
-    values["request"] = Request(**values["request"])
+    values["request"] = Request.read(values["request"])
     values["state"] = State(values["state"])
     values["results"] = tuple(values["results"])
     return Generation(**values)
@@ -98,6 +101,8 @@ class Generations:
     def __init__(self, database: Database, queue: WorkQueue) -> None:
         self.database = database
         self.queue = queue
+        self.people = People(database, queue.redis)
+        self._missing: dict[str, float] = {}
 
     # Asking
 
@@ -110,50 +115,155 @@ class Generations:
         parent: int | None = None,
         message: str | None = None,
     ) -> Generation:
-        """Accept a request: commit its row, then put it in line.
+        """Accept one request; see `accept`."""
+        request, priority = options, PRIORITIES.index("normal")
+        if isinstance(options, Options):
+            request = settle(options, secrets.randbelow(SEED_LIMIT + 1))
+            priority = PRIORITIES.index(options.priority)
+        assert isinstance(request, Request)
+        return self.accept([request], asker, event, address, priority, parent, message)[0]
 
-        `message` is the chat's message that will be its card, where there is one already; who
-        asks has half a minute to draw it first (FIRST_EDITOR).
+    def accept(
+        self,
+        requests: Sequence[Request],
+        asker: Asker,
+        event: str,
+        address: Mapping[str, Any],
+        priority: int,
+        parent: int | None = None,
+        message: str | None = None,
+        *,
+        posted: bool = False,
+    ) -> list[Generation]:
+        """Accept requests, all of them or none: commit their rows, then put them in line.
 
-        An event seen before answers the generation it made. Raises UserError when the request
-        cannot be met, TryAgain when nothing could be stored.
+        `message` is the chat's message that will be the first one's card, where there is one
+        already; `posted` leaves that card to a poster, too, as all the others are.
+
+        An event seen before answers the generations it made. Raises UserError when a request
+        cannot be met or is more than the policy allows, TryAgain when nothing could be stored.
         """
-        request = (
-            options
-            if isinstance(options, Request)
-            else settle(options, secrets.randbelow(SEED_LIMIT + 1))
-        )
-        row = {
-            "platform": asker.platform,
-            "event": event,
-            "asker": asker.id,
-            "asker_name": asker.name[:128],
-            "address": dict(address),
-            "request": asdict(request),
-            "parent": parent,
-            "state": State.QUEUED,
-            "created": now(),
-        }
-        if message:
-            row |= {"message": message, "editor": FIRST_EDITOR,
-                    "editor_until": now() + EDITOR_LEASE}  # fmt: skip
+        rules, moment = policy(), now()
+        events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
+        costs = [self._expect(request) for request in requests]
+        full = self._full(rules, len(requests))
         try:
+            person = self.people.get(asker.platform, asker.id)
+            class_name = person.classes(rules, asker)[0]
+            shared = {
+                "platform": asker.platform,
+                "asker": asker.id,
+                "asker_name": asker.name[:128],
+                "address": dict(address),
+                "parent": parent,
+                "state": State.QUEUED,
+                "created": moment,
+                "person": person.id,
+                "chat": asker.chat,
+                "class_name": class_name,
+                "priority": priority,
+            }
+            # Whoever asks draws the first card, in half a minute; a poster draws the others.
+            first = {
+                "message": message, "editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE
+            }  # fmt: skip
+            rows = [
+                {**shared, "event": name, "request": asdict(request), "charged": cost,
+                 **(first if index == 0 and not posted else {})}
+                for index, (name, request, cost) in enumerate(
+                    zip(events_, requests, costs, strict=True)
+                )
+            ]  # fmt: skip
             with self.database.write() as connection:
-                made = connection.execute(insert(generations).values(row).returning(generations))
-                generation = _generation(made.one())
-        except IntegrityError:
-            with self.database.read() as connection:
-                known = connection.execute(
-                    select(generations).where(
-                        generations.c.platform == asker.platform, generations.c.event == event
+                one_at_a_time(connection, person.id)
+                known = self._known(connection, asker.platform, events_)
+                if known:
+                    return known
+                rules.open_to(asker.names)
+                rules.suits(class_name, requests)
+                if full:
+                    raise full
+                rules.room(
+                    class_name, len(requests), sum(costs),
+                    self._spent(connection, rules, generations.c.person, person.id, moment),
+                    self._spent(connection, rules, generations.c.chat, asker.chat, moment),
+                    moment,
+                )  # fmt: skip
+                made = [
+                    _generation(
+                        connection.execute(insert(generations).values(row).returning(generations))
+                        .one()
                     )
-                ).one()
-            return _generation(known)
+                    for row in rows
+                ]  # fmt: skip
+                for who in filter(None, (person.id, asker.chat)):
+                    spend(connection, who, rules.day(moment), len(made), sum(costs), moment)
+        except IntegrityError:
+            # Another process accepted the same event at the same moment.
+            with self.database.read() as connection:
+                return self._known(connection, asker.platform, events_)
         except OperationalError as error:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain("I could not take that in just now. Please try again.") from error
-        self._enqueue(generation)
-        return generation
+        for generation in made:
+            self._enqueue(generation)
+        return made
+
+    def _known(
+        self, connection: Connection, platform: str, names: Sequence[str]
+    ) -> list[Generation]:
+        rows = connection.execute(
+            select(generations)
+            .where(generations.c.platform == platform, generations.c.event.in_(names))
+            .order_by(generations.c.id)
+        ).all()
+        return [_generation(row) for row in rows]
+
+    def _expect(self, request: Request) -> float:
+        try:
+            return self.queue.pace.expect(request).seconds
+        except RedisError:
+            return FIRST_GUESS_SECONDS
+
+    def _full(self, rules: Policy, jobs: int) -> TooMuch | None:
+        """Why so many more do not fit into the line; None when they do."""
+        longest = rules.line.longest
+        with contextlib.suppress(RedisError):
+            if longest and (length := self.queue.length()) + jobs > longest:
+                wait = max(10.0, self.queue.room_in(length + jobs - longest))
+                return TooMuch(
+                    f"The queue is full: {length} pictures wait. "
+                    f"Please come back in about {duration(wait)}.", wait,
+                )  # fmt: skip
+        return None
+
+    def _spent(
+        self, connection: Connection, rules: Policy, column: ColumnElement[str], who: str,
+        moment: datetime,
+    ) -> Spent:  # fmt: skip
+        if not who:
+            return Spent()
+        day = connection.execute(
+            select(usage).where(usage.c.who == who, usage.c.day == rules.day(moment))
+        ).one_or_none()
+        queued = connection.execute(
+            select(func.count()).where(column == who, generations.c.state == State.QUEUED)
+        ).scalar_one()
+        return Spent(queued, day.jobs, day.seconds, day.last) if day else Spent(queued)
+
+    def quota(self, asker: Asker) -> str:
+        """What is left to the asker today, in words for them."""
+        rules, moment = policy(), now()
+        person = self.people.get(asker.platform, asker.id)
+        choice = person.classes(rules, asker)
+        with self.database.read() as connection:
+            spent = [
+                self._spent(connection, rules, column, who, moment)
+                for column, who in (
+                    (generations.c.person, person.id), (generations.c.chat, asker.chat)
+                )
+            ]  # fmt: skip
+        return told(rules, choice[0], choice, spent[0], spent[1], moment)
 
     def redo(
         self, generation_id: int, asker: Asker, event: str, *, new_seed: bool = False,
@@ -164,17 +274,32 @@ class Generations:
         Answers the generation that will run. Raises NotFound and NotAllowed.
         """
         old = self.get(generation_id)
+        rules, moment = policy(), now()
         if old.state in REDOABLE_IN_PLACE and not new_seed:
-            _may_touch(old, asker)
+            self._may_touch(old, asker)
+            rules.open_to(asker.names)
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
-            again = self._change(
-                old.id, old.attempt, REDOABLE_IN_PLACE, State.QUEUED,
-                next_attempt=old.attempt + 1, restarts=0, error=None, started=None, ended=None,
-                enqueued=0, seconds=None, created=now(), undeliverable=None,
-                address=dict(address if address and same else old.address),
-            )  # fmt: skip
+            cost = self._expect(old.request)
+            with self.database.write() as connection:
+                one_at_a_time(connection, old.user)
+                rules.room(
+                    old.class_name, 1, cost,
+                    self._spent(connection, rules, generations.c.person, old.user, moment),
+                    self._spent(connection, rules, generations.c.chat, old.chat, moment),
+                    moment, again=True,
+                )  # fmt: skip
+                again = self._set(
+                    connection, old, REDOABLE_IN_PLACE, State.QUEUED,
+                    attempt=old.attempt + 1, restarts=0, error=None, started=None, ended=None,
+                    enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
+                    address=dict(address if address and same else old.address),
+                )  # fmt: skip
+                if again:
+                    for who in filter(None, (old.user, old.chat)):
+                        spend(connection, who, rules.day(moment), 0, cost)
             if again:
+                self._publish(again.id)
                 self._enqueue(again)
             return again or self.get(generation_id)
         if old.state in PENDING and not new_seed:
@@ -189,10 +314,8 @@ class Generations:
     def cancel(self, generation_id: int, asker: Asker) -> Generation:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
         old = self.get(generation_id)
-        _may_touch(old, asker)
-        ended = self._change(
-            old.id, old.attempt, lifecycle.sources(State.CANCELLED), State.CANCELLED, ended=now()
-        )
+        self._may_touch(old, asker)
+        ended = self._change(old, lifecycle.sources(State.CANCELLED), State.CANCELLED, ended=now())
         if not ended:
             raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
         with contextlib.suppress(RedisError):
@@ -200,6 +323,20 @@ class Generations:
             if old.state == State.QUEUED:
                 self.queue.forget(old.id, old.attempt)
         return ended
+
+    def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
+        """Give a queued one another place: among its person's own, or FIRST of all.
+
+        Raises NotFound and NotAllowed.
+        """
+        old = self.touchable(generation_id, asker)
+        moved = self._change(old, {State.QUEUED}, State.QUEUED, priority=priority)
+        if moved is None:
+            raise NotAllowed(f"#{old.id} is {self.get(old.id).state}; only queued ones move.")
+        with contextlib.suppress(RedisError):
+            first = priority == FIRST
+            self.queue.move(moved.id, moved.attempt, self._claim(moved), first=first)
+        return moved
 
     # Drawing
 
@@ -219,18 +356,73 @@ class Generations:
             self._requeued(old)
         # The word "alive" comes before the row says so, or a sweep might think its worker dead.
         self.queue.beat(old.id, old.attempt, 0.0)
-        won = self._change(old.id, old.attempt, {State.QUEUED}, State.GENERATING, started=now())
-        if won:
-            self.queue.began(won.id, won.attempt, won.request)
+        rules = policy()
+        with self.database.write() as connection:
+            one_at_a_time(connection, old.user)
+            if self._may_run(connection, rules, old):
+                won = self._set(connection, old, {State.QUEUED}, State.GENERATING, started=now())
+            else:
+                # A new attempt, so that RQ's job of this one may end in peace.
+                won = self._set(connection, old, {State.QUEUED}, State.QUEUED,
+                                attempt=old.attempt + 1, enqueued=HELD)  # fmt: skip
+        if won is None:
+            return None
+        self._publish(won.id)
+        if won.enqueued == HELD:
+            self.queue.rq.settle(old.job, 0)
+            return None
+        self.queue.began(won.id, won.attempt, won.request)
         return won
+
+    def _may_run(self, connection: Connection, rules: Policy, one: Generation) -> bool:
+        """Whether the person's and the chat's limits of drawings at once leave room for one."""
+        if not (rules.of_class(one.class_name).running or rules.chat.running):
+            return True
+
+        def running(column: ColumnElement[str], who: str) -> int:
+            return connection.execute(
+                select(func.count()).where(
+                    column == who, column != "", generations.c.state.in_(list(RUNNING))
+                )
+            ).scalar_one()
+
+        return rules.running(
+            one.class_name,
+            running(generations.c.person, one.user),
+            running(generations.c.chat, one.chat),
+        )
+
+    def _let_go(self, over: Generation) -> None:
+        """Put in line what was held until a drawing of the same person or chat was over."""
+        rules = policy()
+        if not (rules.of_class(over.class_name).running or rules.chat.running):
+            return
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(
+                    generations.c.state == State.QUEUED,
+                    generations.c.enqueued == HELD,
+                    or_(
+                        generations.c.person == over.user,
+                        and_(generations.c.chat == over.chat, generations.c.chat != ""),
+                    ),
+                )
+                .order_by(generations.c.priority.desc(), generations.c.id)
+            ).all()
+            held = next((one for one in map(_generation, rows)
+                         if self._may_run(connection, rules, one)), None)  # fmt: skip
+        if held:
+            self._enqueue(held)
 
     def finish(
         self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float
     ) -> Generation | None:
         """Note the stored pictures; None when the attempt is no longer the row's."""
         won = self._change(
-            drawn.id, drawn.attempt, lifecycle.sources(State.DONE), State.DONE,
-            results=[dict(result) for result in results], seconds=seconds, ended=now(), error=None,
+            drawn, lifecycle.sources(State.DONE), State.DONE,
+            results=[dict(result) for result in results], seconds=seconds, ended=now(),
+            error=None, charged=seconds,
         )  # fmt: skip
         if won:
             with contextlib.suppress(RedisError):
@@ -240,9 +432,8 @@ class Generations:
     def fail(self, drawn: Generation, words: str) -> Generation | None:
         """End an attempt with words for its asker; None when it is no longer the row's."""
         return self._change(
-            drawn.id, drawn.attempt, lifecycle.sources(State.FAILED), State.FAILED,
-            error=words, ended=now(),
-        )  # fmt: skip
+            drawn, lifecycle.sources(State.FAILED), State.FAILED, error=words, ended=now()
+        )
 
     def restart(self, drawn: Generation, words: str) -> Generation | None:
         """Put an attempt that its worker lost back in line, or fail it after too many."""
@@ -253,13 +444,14 @@ class Generations:
         if restarts >= MOST_RESTARTS:
             return self.fail(drawn, f"{words} I tried {restarts + 1} times.")
         again = self._change(
-            drawn.id, drawn.attempt, lifecycle.RUNNING, State.QUEUED,
-            next_attempt=drawn.attempt + 1, restarts=restarts + 1,
+            drawn, lifecycle.RUNNING, State.QUEUED,
+            attempt=drawn.attempt + 1, restarts=restarts + 1,
             started=None, enqueued=0, error=words,
         )  # fmt: skip
         if again:
             self.queue.forget(drawn.id, drawn.attempt)
-            self._enqueue(again)
+            # It was its turn already.
+            self._enqueue(again, first=True)
         return again
 
     # Looking
@@ -279,21 +471,38 @@ class Generations:
     def visible(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
         found = self.get(generation_id)
-        if (found.platform, found.asker) != (asker.platform, asker.id) and not asker.moderator:
+        if not self._own(found, asker) and not asker.moderator:
             raise NotFound(f"There is no #{generation_id} of yours.")
         return found
+
+    def touchable(self, generation_id: int, asker: Asker) -> Generation:
+        """One generation that the asker may cancel or retry. Raises NotFound and NotAllowed."""
+        found = self.get(generation_id)
+        self._may_touch(found, asker)
+        return found
+
+    def _own(self, generation: Generation, asker: Asker) -> bool:
+        if (generation.platform, generation.asker) == (asker.platform, asker.id):
+            return True
+        return generation.user == self.people.get(asker.platform, asker.id).id
+
+    def _may_touch(self, generation: Generation, asker: Asker) -> None:
+        if not asker.moderator and not self._own(generation, asker):
+            raise NotAllowed(
+                "Only the person who asked for this picture, or a moderator, can do that."
+            )
 
     def of(
         self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
         before: int | None = None,
     ) -> list[Generation]:  # fmt: skip
         """The asker's generations in these states, newest first, older than `before`."""
+        person = self.people.get(asker.platform, asker.id).id
         with self.database.read() as connection:
             rows = connection.execute(
                 select(generations)
                 .where(
-                    generations.c.platform == asker.platform,
-                    generations.c.asker == asker.id,
+                    generations.c.person == person,
                     generations.c.state.in_(list(states)),
                     generations.c.id < before if before else true(),
                 )
@@ -315,7 +524,9 @@ class Generations:
     def standing(self, generation: Generation) -> Standing | None:
         """Place and estimate while queued; None when Redis does not answer."""
         with contextlib.suppress(RedisError):
-            return self.queue.standing(generation.id, generation.attempt, generation.request)
+            return self.queue.standing(
+                generation.id, generation.attempt, generation.request, generation.user
+            )
         return None
 
     def progress(self, generation: Generation) -> float:
@@ -327,10 +538,18 @@ class Generations:
     # Showing
 
     def stale(self, platforms: Iterable[str], limit: int = 200) -> list[Generation]:
-        """Cards that show less than their row, finals first; moving ones come along."""
+        """Cards that show less than their row, finals first; moving ones come along.
+
+        One that no message shows yet is a poster's when nobody else holds its lease.
+        """
+        moment = now()
         behind = and_(
             generations.c.platform.in_(list(platforms)),
-            generations.c.message.is_not(None),
+            or_(
+                generations.c.message.is_not(None),
+                generations.c.editor_until.is_(None),
+                generations.c.editor_until < moment,
+            ),
             generations.c.undeliverable.is_(None),
             or_(
                 generations.c.shown_version < generations.c.version,
@@ -361,7 +580,12 @@ class Generations:
                 update(generations)
                 .where(generations.c.id == generation.id)
                 .values(
-                    message=message, shown_version=generation.version, undeliverable=None, **values
+                    message=message,
+                    shown_version=generation.version,
+                    undeliverable=None,
+                    editor=None,
+                    editor_until=None,
+                    **values,
                 )
             )
         self._publish(generation.id)
@@ -417,19 +641,39 @@ class Generations:
         """
         self._rebuild_if_emptied()
         moved = 0
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations)
-                .where(generations.c.state.in_([State.QUEUED, State.GENERATING]))
-                .order_by(generations.c.id)
-            ).all()
-        for generation in map(_generation, rows):
-            moved += self._mend(generation)
+        for generation_id in self._odd():
+            moved += self._mend(self.get(generation_id))
         moved += self._requeued_by_operator()
         self.queue.rq.mend(self._claim_of)
         if moved:
             log.info("sweep moved %d generations", moved)
         return moved
+
+    def _odd(self) -> list[int]:
+        """The generations that wait and stand in no line, and those that are being drawn."""
+        columns = generations.c
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(columns.id, columns.attempt, columns.state)
+                .where(columns.state.in_([State.QUEUED, State.GENERATING]))
+                .order_by(columns.id)
+            ).all()
+        listed = self.queue.listed()
+        return [
+            row.id for row in rows
+            if row.state != State.QUEUED or job_id(row.id, row.attempt) not in listed
+        ]  # fmt: skip
+
+    def _lost(self, generation: Generation) -> bool:
+        """Whether RQ holds a job as waiting or begun that has stood in no line for a while.
+
+        A worker that was killed between taking a job and claiming it leaves one so.
+        """
+        moment = time.monotonic()
+        self._missing = {job: since for job, since in self._missing.items() if moment - since < 60}
+        since = self._missing.setdefault(generation.job, moment)
+        alive = self.queue.alive(generation.id, generation.attempt)
+        return not alive and moment - since > LOST_SECONDS
 
     def _rebuild_if_emptied(self) -> None:
         """Forget, for every row at once, that it stood in a line that is gone.
@@ -449,19 +693,22 @@ class Generations:
     def _mend(self, generation: Generation) -> bool:
         status = self.queue.status(generation.id, generation.attempt)
         if generation.state == State.QUEUED:
+            if generation.enqueued == HELD:
+                with self.database.read() as connection:
+                    if not self._may_run(connection, policy(), generation):
+                        return False
+                self._enqueue(generation)
+                return True
             if status in ("queued", "started", "deferred", "scheduled"):
-                return False
+                if not self._lost(generation):
+                    return False
+                return bool(self._taken_back(generation))
             if status is not None:
                 # RQ ended the job (a crash between its start and our claim): a new attempt.
-                self.queue.forget(generation.id, generation.attempt)
-            elif generation.enqueued == NOTED:
-                return bool(
-                    self._change(
-                        generation.id, generation.attempt, {State.QUEUED}, State.CANCELLED,
-                        error="An operator removed this from the queue.", ended=now(),
-                    )
-                )  # fmt: skip
-            elif generation.enqueued != LOST and now() - generation.created < ENQUEUE_GRACE:
+                return bool(self._taken_back(generation))
+            if generation.enqueued == NOTED:
+                return bool(self._removed(generation, State.QUEUED))
+            if generation.enqueued != LOST and now() - generation.created < ENQUEUE_GRACE:
                 return False
             self._enqueue(generation)
             return True
@@ -469,17 +716,27 @@ class Generations:
         if status is None and alive and generation.enqueued == NOTED:
             # An operator deleted a running job; its worker is told to stop.
             self.queue.stop(generation.id, generation.attempt)
-            return bool(
-                self._change(
-                    generation.id, generation.attempt, {State.GENERATING}, State.CANCELLED,
-                    error="An operator removed this from the queue.", ended=now(),
-                )
-            )  # fmt: skip
+            return bool(self._removed(generation, State.GENERATING))
         if alive:
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False
         return bool(self.restart(generation, "The worker that drew this stopped."))
+
+    def _taken_back(self, generation: Generation) -> Generation | None:
+        again = self._change(
+            generation, {State.QUEUED}, State.QUEUED, attempt=generation.attempt + 1, enqueued=0
+        )
+        if again:
+            self.queue.forget(generation.id, generation.attempt)
+            self._enqueue(again, first=True)
+        return again
+
+    def _removed(self, generation: Generation, state: State) -> Generation | None:
+        return self._change(
+            generation, {state}, State.CANCELLED,
+            error="An operator removed this from the queue.", ended=now(),
+        )  # fmt: skip
 
     def _requeued_by_operator(self) -> int:
         waiting = set(self.queue.rq.get_job_ids())
@@ -500,9 +757,8 @@ class Generations:
 
     def _requeued(self, old: Generation) -> Generation | None:
         return self._change(
-            old.id, old.attempt, {State.FAILED}, State.QUEUED,
-            error=None, ended=None, started=None, restarts=0,
-        )  # fmt: skip
+            old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0
+        )
 
     def _claim_of(self, job: str) -> Claim | None:
         """What a job asks of the line that somebody else pushed."""
@@ -513,17 +769,21 @@ class Generations:
             one = self.get(int(found[1]))
         except NotFound:
             return None
-        return Claim(one.user, self.queue.pace.expect(one.request).seconds)
+        return self._claim(one)
+
+    def _claim(self, one: Generation) -> Claim:
+        weight = policy().of_class(one.class_name).weight
+        return Claim(one.user, self.queue.pace.expect(one.request).seconds, weight, one.priority)
 
     # Within
 
-    def _enqueue(self, generation: Generation) -> None:
+    def _enqueue(self, generation: Generation, *, first: bool = False) -> None:
         words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
         try:
             self._rebuild_if_emptied()
             self.queue.enqueue(
                 generation.id, generation.attempt, f"#{generation.id} {words}",
-                generation.user, generation.request,
+                self._claim(generation), first=first or generation.priority == FIRST,
             )  # fmt: skip
         except RedisError as error:
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
@@ -539,32 +799,46 @@ class Generations:
         self._publish(generation.id)
 
     def _change(
-        self, generation_id: int, attempt: int, allowed: Iterable[State], target: State,
-        next_attempt: int | None = None, **values: Any,
-    ) -> Generation | None:  # fmt: skip
+        self, old: Generation, allowed: Iterable[State], target: State, **values: Any
+    ) -> Generation | None:
+        """Move a row from one of the allowed states, in a transaction of its own, and tell."""
         with self.database.write() as connection:
-            row = connection.execute(
-                update(generations)
-                .where(
-                    generations.c.id == generation_id,
-                    generations.c.attempt == attempt,
-                    generations.c.state.in_(list(allowed)),
-                )
-                .values(attempt=next_attempt or attempt, **values, state=target,
-                        version=generations.c.version + 1)
-                .returning(generations)
-            ).one_or_none()  # fmt: skip
+            won = self._set(connection, old, allowed, target, **values)
+        if won:
+            self._publish(won.id)
+            if old.state in RUNNING and target not in RUNNING:
+                self._let_go(won)
+        return won
+
+    def _set(
+        self, connection: Connection, old: Generation, allowed: Iterable[State], target: State,
+        **values: Any,
+    ) -> Generation | None:  # fmt: skip
+        """The one conditional update; None when the row has gone on meanwhile.
+
+        What is over without a word of its cost is charged the time it was drawn.
+        """
+        if target in FINAL and "charged" not in values:
+            drawn = now() - old.started if old.started else timedelta()
+            values["charged"] = max(0.0, drawn.total_seconds())
+        row = connection.execute(
+            update(generations)
+            .where(
+                generations.c.id == old.id,
+                generations.c.attempt == old.attempt,
+                generations.c.state.in_(list(allowed)),
+            )
+            .values({"version": generations.c.version + 1, **values, "state": target})
+            .returning(generations)
+        ).one_or_none()
         if row is None:
             return None
-        self._publish(generation_id)
+        if target in FINAL and values["charged"] != old.charged:
+            day = policy().day(old.created)
+            for who in filter(None, (old.user, old.chat)):
+                spend(connection, who, day, 0, values["charged"] - old.charged)
         return _generation(row)
 
     def _publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
-
-
-def _may_touch(generation: Generation, asker: Asker) -> None:
-    own = (generation.platform, generation.asker) == (asker.platform, asker.id)
-    if not own and not asker.moderator:
-        raise NotAllowed("Only the person who asked for this picture, or a moderator, can do that.")

@@ -5,9 +5,10 @@ from functools import cached_property
 
 from core.cards import Card, card_for
 from core.database import Database
-from core.generations import Asker, Generation, Generations
+from core.generations import Generation, Generations
 from core.media import Media
-from core.people import People
+from core.people import Asker, People
+from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.settings import Chat, Drawing, Storage, read
 
@@ -26,7 +27,11 @@ class House:
 
     @cached_property
     def people(self) -> People:
-        return People(self.database)
+        return self.generations.people
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        return Proposals(self.database, self.queue.pace)
 
     def card(self, generation: Generation) -> Card:
         """The card of a generation as it stands now."""

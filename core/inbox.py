@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import Database, now, updates
@@ -14,6 +15,16 @@ from core.queue import WorkQueue
 
 # A platform sends an update again for a day at most (Telegram: core.telegram.org/bots/api).
 KEPT = timedelta(days=2)
+# Where a body keeps the words of its answer; no platform's field is named so.
+WORDS = "drawqueue_words"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An update that is left to do: its body, and the words of an answer that is all it needs."""
+
+    body: Any
+    words: str | None
 
 
 class Inbox:
@@ -57,24 +68,41 @@ class Inbox:
                 connection.execute(insert(updates), rows)
         return fresh
 
-    def unhandled(self) -> list[Any]:
-        """The bodies of what is left to do, oldest first."""
+    def unhandled(self) -> list[str]:
+        """The events that are left to do, oldest first."""
         with self.database.read() as connection:
             rows = connection.execute(
-                select(updates.c.body)
+                select(updates.c.event)
                 .where(updates.c.platform == self.platform, updates.c.handled.is_(None))
                 .order_by(updates.c.received, updates.c.event)
-            ).all()
-        return [body for (body,) in rows]
+            ).scalars()
+            return list(rows)
+
+    def open(self, event: str) -> Waiting | None:
+        """An update as it came; None when it is done."""
+        with self.database.read() as connection:
+            body: Any = connection.execute(
+                select(updates.c.body).where(*self._of(event), updates.c.handled.is_(None))
+            ).scalar()
+        return None if body is None else Waiting(body, body.get(WORDS))
+
+    def acted(self, event: str, words: str) -> None:
+        """Note that an update was acted upon and needs but to be answered, with these words."""
+        with self.database.write() as connection:
+            body: Any = connection.execute(select(updates.c.body).where(*self._of(event))).scalar()
+            connection.execute(
+                update(updates).where(*self._of(event)).values(body={**body, WORDS: words})
+            )
 
     def handled(self, event: str) -> None:
         """Note that an update is done; what a person wrote is then kept in the generation alone."""
         with self.database.write() as connection:
             connection.execute(
-                update(updates)
-                .where(updates.c.platform == self.platform, updates.c.event == event)
-                .values(handled=now(), body={})
+                update(updates).where(*self._of(event)).values(handled=now(), body={})
             )
+
+    def _of(self, event: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return updates.c.platform == self.platform, updates.c.event == event
 
     def wait(self, seconds: float) -> None:
         """Return when something was stored, or after a while. Raises RedisError."""

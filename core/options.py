@@ -2,7 +2,8 @@
 
 A field's type and bounds validate it, its description is its help, and `json_schema_extra`
 holds its flags. Slash parameters, `--flags`, forms, the README table and the JSON schema are
-derived from here; adding an option is adding a field.
+derived from here; adding an option is adding a field to `Options`, and one to `Request` where it
+shapes the picture.
 """
 
 import re
@@ -18,6 +19,8 @@ from core.errors import InvalidOptions
 
 PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
+REPEAT_LIMIT = 40
+PRIORITIES = ("low", "normal", "high")
 
 # A1111's names, each with the other spellings people type (compared without case and signs).
 SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -70,6 +73,13 @@ def _aspect(value: Any) -> Any:
     if not 1 / 4 <= width / height <= 4:
         raise ValueError("must lie between 1:4 and 4:1")
     return f"{width}:{height}"
+
+
+def _priority(value: Any) -> Any:
+    level = str(value).strip().lower()
+    if level not in PRIORITIES:
+        raise ValueError(f"must be one of {', '.join(PRIORITIES)}")
+    return level
 
 
 def _number(value: Any) -> Any:
@@ -139,6 +149,45 @@ class Options(BaseModel):
         description="How many pictures; picture i uses seed + i.",
         json_schema_extra=_flags("count", "n", "i", "b"),
     )
+    repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
+        1,
+        description="Ask this many times, each with a seed of its own.",
+        json_schema_extra=_flags("repeat"),
+    )
+    priority: Annotated[str, BeforeValidator(_priority)] = Field(
+        "normal",
+        description="Its turn among your own pictures: low, normal or high.",
+        json_schema_extra={**_flags("priority"), "choices": list(PRIORITIES)},
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that shapes the pictures, settled: what engines draw and Retry repeats.
+
+    A field that comes later needs a default, so that the rows of before can be read.
+    """
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int
+    sampler: str
+    model: str
+    count: int
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One seed a picture: seed, seed + 1, … wrapping at 2^32."""
+        return tuple((self.seed + index) % (SEED_LIMIT + 1) for index in range(self.count))
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any]) -> "Request":
+        """A request as a row keeps it, whichever version wrote it."""
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__ if name in kept})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from core.catalog import Request
+from core.options import Request
 
 KEY = "drawqueue:pace"
 KINDS = 1000

@@ -17,8 +17,8 @@ from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from core.catalog import Request
 from core.fair import Claim, FairQueue
+from core.options import Request
 from core.pace import Pace
 
 QUEUE = "draw"
@@ -40,7 +40,7 @@ class Standing:
     """A queued job's place in line (1 is next), the seconds until its picture, and workers.
 
     `sure` says that such drawings have been measured before; `ahead` is the work before it, in
-    seconds of one worker.
+    seconds of one worker; `share` is its user's part of the drawing while all in line wait.
     """
 
     place: int
@@ -48,6 +48,7 @@ class Standing:
     workers: int
     sure: bool = True
     ahead: float = 0.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Look:
     places: Mapping[str, int]
     sums: Sequence[float]
     workers: int
+    weights: Mapping[str, float]
 
     def ahead(self, index: int) -> float:
         """Seconds of work before a place, in the mean's measure where one did not look."""
@@ -78,7 +80,7 @@ class WorkQueue:
         self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
         self.pace = Pace(self.redis)
         self._looked = -math.inf
-        self._line = _Look({}, [0.0], 0)
+        self._line = _Look({}, [0.0], 0, {})
         self.rq = FairQueue(
             QUEUE,
             connection=self.redis,
@@ -87,22 +89,26 @@ class WorkQueue:
         )
 
     def enqueue(
-        self, generation: int, attempt: int, description: str, user: str, request: Request,
-        weight: float = 1.0,
-    ) -> None:  # fmt: skip
-        """Put a drawing in its fair place in line; doing so twice puts it there once."""
+        self, generation: int, attempt: int, description: str, claim: Claim, *, first: bool = False
+    ) -> None:
+        """Put a drawing in its fair place in line, or first; doing so twice puts it there once."""
         name = job_id(generation, attempt)
         if self.exists(generation, attempt):
             return
-        self.rq.announce(name, Claim(user, self.pace.expect(request).seconds, weight))
+        self.rq.announce(name, claim)
         self.rq.enqueue(
             TASK,
             generation,
             job_id=name,
+            at_front=first,
             description=description,
             result_ttl=3600,
             failure_ttl=KEEP_JOB_SECONDS,
         )
+
+    def move(self, generation: int, attempt: int, claim: Claim, *, first: bool = False) -> bool:
+        """Give a drawing that stands in line another place in it; False when it stands in none."""
+        return self.rq.move(job_id(generation, attempt), claim, first=first)
 
     def exists(self, generation: int, attempt: int) -> bool:
         """Whether RQ knows the job, in whatever state."""
@@ -176,7 +182,9 @@ class WorkQueue:
             self.pace.learn(drawn, seconds)
         self.rq.settle(name, seconds)
 
-    def standing(self, generation: int, attempt: int, request: Request) -> Standing | None:
+    def standing(
+        self, generation: int, attempt: int, request: Request, user: str = ""
+    ) -> Standing | None:
         """Place and estimate of a queued drawing, or None when it stands in no line.
 
         Many are told from one look at the line, a fraction of a second old.
@@ -193,7 +201,18 @@ class WorkQueue:
         own = self.pace.expect(request)
         ahead = look.ahead(index)
         seconds = ahead / max(1, look.workers) + own.seconds
-        return Standing(index + 1, seconds, look.workers, own.known, ahead)
+        weight = look.weights.get(user, 1.0)
+        share = weight / (sum(look.weights.values()) or weight)
+        return Standing(index + 1, seconds, look.workers, own.known, ahead, share)
+
+    def room_in(self, jobs: int) -> float:
+        """Seconds until so many have left the line, as far as one can tell."""
+        look = self._look()
+        return look.ahead(jobs) / max(1, look.workers)
+
+    def listed(self) -> set[str]:
+        """The jobs that stand in line."""
+        return set(self.rq.get_job_ids())
 
     def _look(self) -> "_Look":
         if time.monotonic() - self._looked > FRESH_SECONDS:
@@ -204,10 +223,12 @@ class WorkQueue:
             first = sum(max(0.0, ends - moment) for _name, ends in going)
             listed: Any = self.redis.lrange(self.rq.key, 0, DEPTH - 1)
             names = [name.decode() for name in listed]
+            claims = self.rq.claims(names)
             self._line = _Look(
                 {name: index for index, name in enumerate(names)},
-                list(accumulate(self.rq.costs(names), initial=first)),
+                list(accumulate((claim.cost for claim in claims), initial=first)),
                 self.workers(),
+                {claim.user: claim.weight for claim in claims},
             )
             self._looked = time.monotonic()
         return self._line

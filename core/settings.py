@@ -212,6 +212,12 @@ class Chat(BaseSettings):
         description="User ids that may press everybody's buttons, comma-separated, "
         "each as platform:id (discord:123,telegram:456).",
     )
+    policy: Path = Field(
+        Path("policy.toml"),
+        alias="DRAWQUEUE_POLICY",
+        description="File of classes, limits and lists (policy.example.toml); "
+        "without one everybody is equal.",
+    )
 
 
 SECTIONS: tuple[type[BaseSettings], ...] = (

@@ -24,6 +24,9 @@ SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on
 STOP_SECONDS = 10
 CALM_SECONDS = 30
 MOST_PAUSE_SECONDS = 30.0
+MEND_SECONDS = 300.0
+# How a part ends whose settings only a person can mend, such as a token that is refused.
+LEFT_OUT = os.EX_CONFIG
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
@@ -128,8 +131,15 @@ class Supervisor:
             if moment - child.begun > CALM_SECONDS:
                 child.pause = 0.5
             return
-        log.warning("%s ended (%s); starting it again in %.1f s", child.name, code, child.pause)
         child.process = None
+        if code == LEFT_OUT:
+            log.warning(
+                "The %s is left out until its settings are mended (see the lines above); "
+                "the others go on. Trying it again in %.0f min.", child.name, MEND_SECONDS / 60,
+            )  # fmt: skip
+            child.again_at = moment + MEND_SECONDS
+            return
+        log.warning("%s ended (%s); starting it again in %.1f s", child.name, code, child.pause)
         child.again_at = moment + child.pause
         child.pause = min(MOST_PAUSE_SECONDS, child.pause * 2)
 

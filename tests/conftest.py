@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine, make_url, select, text
 
-from core import catalog, settings
+from core import catalog, policy, settings
 from core.catalog import STARTER
 from core.database import Database, generations
-from core.generations import Asker
 from core.house import House
 from core.media import Media
+from core.people import Asker
 from core.queue import WorkQueue
 from migrations import migrate
 
@@ -41,11 +41,12 @@ def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for field_ in section.model_fields.values():
             monkeypatch.delenv(str(field_.alias), raising=False)
     monkeypatch.setenv("DRAWQUEUE_MODEL", "pattern")
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+    kept = settings._read, catalog.models, policy.policy
+    for one in kept:
+        one.cache_clear()
     yield
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+    for one in kept:
+        one.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +125,20 @@ def house(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[House]:
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
     yield made
     made.database.close()
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the house live by this policy."""
+
+    def live_by(text: str) -> None:
+        path = tmp_path / "policy.toml"
+        path.write_text(text)
+        monkeypatch.setenv("DRAWQUEUE_POLICY", str(path))
+        settings._read.cache_clear()
+        policy.policy.cache_clear()
+
+    return live_by
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from core import policy
 from core.cli import example
 from core.options import table
 
@@ -16,7 +17,11 @@ def expected() -> dict[Path, str]:
     readme = (ROOT / "README.md").read_text()
     inside = f"{MARKS[0]}\n{table()}\n{MARKS[1]}"
     readme = re.sub(f"{MARKS[0]}.*{MARKS[1]}", lambda _: inside, readme, flags=re.DOTALL)
-    return {ROOT / ".env.example": example(), ROOT / "README.md": readme}
+    return {
+        ROOT / ".env.example": example(),
+        ROOT / "policy.example.toml": policy.example(),
+        ROOT / "README.md": readme,
+    }
 
 
 if __name__ == "__main__" and "--write" in sys.argv:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.catalog import Model, Request
+from core.catalog import Model
 from core.engine import Picture
+from core.options import Request
 
 
 def parameters(model: Model, request: Request, seed: int) -> str:

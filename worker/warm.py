@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from core import engine
-from core.catalog import Model, Request
+from core.catalog import Model
 from core.engine import EngineError, Picture, Stopped, TransientError
 from core.errors import report as report_fault
+from core.options import Request
 
 log = logging.getLogger("drawqueue")
 

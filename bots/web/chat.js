@@ -13,6 +13,27 @@ function bubble(words, kind) {
   node.className = kind;
   node.textContent = words;
   add(node);
+  return node;
+}
+function ask(words, choices) {
+  const node = bubble(words, "bot");
+  const row = document.createElement("div");
+  row.className = "buttons";
+  row.append(...choices.map((one) => {
+    const press = document.createElement("button");
+    press.type = "button";
+    press.textContent = one.label;
+    press.addEventListener("click", async () => {
+      const [action, id] = one.id.split(":");
+      try {
+        const answer = await call(`/api/proposals/${id}/${action}`, { method: "POST" });
+        row.remove();
+        bubble(answer.text, "bot");
+      } catch (error) { bubble(error.message, "bot sorry"); }
+    });
+    return press;
+  }));
+  node.append(row);
 }
 
 async function call(path, options = {}) {
@@ -39,7 +60,9 @@ function show(job) {
   node.dataset.status = job.status;
   const part = (name) => node.querySelector(name);
   part(".prompt").textContent = `#${job.id} ${job.prompt}`;
-  part(".status").textContent = job.card.status;
+  const ready = job.eta_seconds > 60 && new Date(Date.now() + job.eta_seconds * 1000);
+  const moment = ready && ready.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  part(".status").textContent = job.card.status + (moment ? ` · ready about ${moment}` : "");
   part(".details").textContent = job.card.details;
   part(".notice").textContent = job.card.notice;
   part(".notice").hidden = !job.card.notice;
@@ -99,7 +122,7 @@ async function say(words) {
   bubble(words, "mine");
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: words, event: [...crypto.getRandomValues(new Uint32Array(3))].join("-") }) });
-    if (answer.text) bubble(answer.text, "bot");
+    if (answer.text) ask(answer.text, answer.buttons);
     if (answer.job) {
       if (answer.fresh && cards.has(answer.job.id)) add(cards.get(answer.job.id));
       show(answer.job);

@@ -8,10 +8,10 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from bots.dashboard import create_app
-from core.generations import Asker
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
+from core.people import Asker
 
 KEY = {"Authorization": "Basic " + b64encode(b"operator:secret").decode()}
 HERE = {**KEY, "Origin": "http://localhost"}

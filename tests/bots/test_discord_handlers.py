@@ -43,6 +43,7 @@ class Chat:
     ann: simcord.MemberActor
     bob: simcord.MemberActor
     moderator: simcord.MemberActor
+    role: int  # The moderators'.
 
     def do(self, what: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(what)
@@ -124,7 +125,7 @@ def chat(house: House) -> Iterator[Chat]:
         yield Chat(
             runner, env, house, free, guild.create_text_channel("pictures"),
             guild.add_member(env.create_user("ann")), guild.add_member(env.create_user("bob")),
-            guild.add_member(env.create_user("mia"), roles=[role]),
+            guild.add_member(env.create_user("mia"), roles=[role]), int(role.id),
         )  # fmt: skip
         free.set()
         runner.run(env.shutdown())

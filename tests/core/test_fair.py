@@ -63,6 +63,47 @@ def test_weights_are_shares(line: FairQueue) -> None:
         assert abs(got[user] / 140 - weight / 7) < 0.05 * weight / 7 + 1 / 140
 
 
+@pytest.mark.parametrize("weight", [1.0, 10.0, 1000.0])
+def test_no_weight_starves_anybody(line: FairQueue, weight: float) -> None:
+    """The bound that core/fair.py states, with nine heavy users who never stop asking."""
+    for user in range(9):
+        for number in range(50):
+            ask(line, f"h{user}-{number}", f"h{user}", weight=weight)
+    served(line, 100)
+    for number in range(3):
+        ask(line, f"newcomer-{number}", "newcomer")
+    order = line.get_job_ids()
+    before = [name.split("-")[0] for name in order[: order.index("newcomer-0")]]
+    assert max(Counter(before).values(), default=0) <= 1
+    # While all of them wait, two jobs of one's own are due after 2 / share jobs in all.
+    share = 1 / (1 + 9 * weight)
+    for number in (1, 2):
+        assert order.index(f"newcomer-{number}") <= number / share + 9
+
+
+def test_what_was_put_first_stays_first(line: FairQueue) -> None:
+    for number in range(4):
+        ask(line, f"a{number}", "a")
+    assert serve(line) == "a0"
+    assert line.move("a3", Claim("a", 10), first=True)
+    ask(line, "newcomer", "b")
+    assert line.get_job_ids()[0] == "a3"
+    line.settle("a0", 60)  # Dearer than expected: that is charged to the others.
+    assert line.get_job_ids() == ["a3", "newcomer", "a1", "a2"]
+    assert not line.move("a0", Claim("a", 10)), "a worker has it"
+
+
+def test_a_job_of_a_lost_worker_goes_back_first_and_is_charged_once(line: FairQueue) -> None:
+    for number in range(3):
+        ask(line, f"a{number}", "a")
+        ask(line, f"b{number}", "b")
+    assert serve(line) == "a0"
+    line.leave("a0")
+    line.announce("a0-again", Claim("a", 10))
+    line.enqueue("worker.tasks.generate", 1, job_id="a0-again", at_front=True)
+    assert line.get_job_ids() == ["a0-again", "b0", "a1", "b1", "a2", "b2"]
+
+
 def test_a_cancelled_job_gives_its_cost_back(line: FairQueue) -> None:
     for number in range(3):
         ask(line, f"a{number}", "a", cost=100)

@@ -12,10 +12,11 @@ from core import generations as module
 from core.commands import Ask, press, run
 from core.database import generations, now
 from core.errors import NotAllowed, NotFound
-from core.generations import FIRST_EDITOR, Asker, Generation
+from core.generations import FIRST_EDITOR, Generation
 from core.house import House
 from core.lifecycle import MOVES, State
 from core.options import validate
+from core.people import Asker
 
 
 def submit(house: House, asker: Asker, event: str = "e1", prompt: str = "a fox") -> Generation:
@@ -164,6 +165,8 @@ def test_a_dead_workers_job_goes_back_and_fails_after_its_tries(house: House, an
 
 def test_a_card_has_one_editor_at_a_time(house: House, ann: Asker) -> None:
     made = submit(house, ann)
+    assert not house.generations.lease(made.id, "a"), "who asked draws it first"
+    house.generations.place(made, "m")
     assert house.generations.lease(made.id, "a")
     assert not house.generations.lease(made.id, "b")
     house.generations.shown(made.id, "a", version=made.version, message="m1")

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from core import commands
 from core.cards import status_line
-from core.catalog import Request, settle
+from core.catalog import settle
 from core.commands import Ask
-from core.generations import Asker
 from core.house import House
-from core.options import validate
+from core.options import Request, validate
 from core.pace import FIRST_GUESS_SECONDS
+from core.people import Asker
 
 
 def request(**changes: object) -> Request:

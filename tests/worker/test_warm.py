@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from core import catalog
-from core.catalog import Model, Request
+from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, Stopped, TransientError
+from core.options import Request
 from worker.warm import WarmEngine
 
 PATTERN = Model("pattern", "pattern", engine="pattern", size=64, steps=4)

@@ -14,9 +14,10 @@ import torch
 from diffusers import AutoPipelineForText2Image, schedulers
 from tqdm import tqdm
 
-from core.catalog import Model, Request
+from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
 from core.errors import report as report_fault
+from core.options import Request
 from worker.recipe import sealed
 
 log = logging.getLogger("drawqueue")

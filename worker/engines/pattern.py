@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
-from core.catalog import Model, Request
+from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
+from core.options import Request
 from worker.recipe import sealed
 
 STEP_SECONDS = 0.02

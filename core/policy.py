@@ -1,0 +1,387 @@
+"""Who may ask what, how often and with which weight: one TOML file, every setting declared here.
+
+A person, place or role is named as `platform:kind:id`. Nothing here looks at rows: who calls
+brings the figures (`Spent`), and is told in words for the asker what stands in the way.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import InvalidOptions, NotAllowed, TooMuch, duration
+from core.options import Request
+from core.settings import Chat, read
+
+EVERYONE, MODERATOR = "everyone", "moderator"
+_NAME = re.compile(
+    r"discord:(user|role|channel|guild):\d+|telegram:(user|chat):-?\d+|web:user:[\w-]+"
+)
+_CLASS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+class PolicyFault(Exception):
+    """The file needs mending; `faults` holds a sentence for each mistake, with its line."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+def _named(name: str) -> str:
+    if name not in (EVERYONE, MODERATOR) and not _NAME.fullmatch(name):
+        raise ValueError(
+            f"“{name}” names nobody; write for example discord:role:123, discord:guild:123, "
+            f"telegram:chat:-100123, web:user:abc, {MODERATOR} or {EVERYONE}"
+        )
+    return name
+
+
+Names = tuple[Annotated[str, AfterValidator(_named)], ...]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Limits(_Table):
+    """How much may be asked for; 0 is no limit."""
+
+    queued: int = Field(0, ge=0, description="Pictures in line at once.")
+    running: int = Field(0, ge=0, description="Pictures being drawn at once.")
+    jobs_per_day: int = Field(0, ge=0, description="Pictures a day.")
+    seconds_per_day: float = Field(
+        0, ge=0, allow_inf_nan=False, description="Seconds of drawing a day."
+    )
+
+
+class Class(Limits):
+    """A class of people: their share of the drawing, and each person's limits in it."""
+
+    weight: float = Field(
+        1, gt=0, le=1000, allow_inf_nan=False,
+        description="Share of the drawing, beside the other classes' weights.",
+    )  # fmt: skip
+    members: Names = Field(
+        (),
+        description="Who is in it. Who is in several has the heaviest, and may choose by /class.",
+    )
+    steps: int = Field(0, ge=0, description="Most denoising steps.")
+    side: int = Field(0, ge=0, description="Most pixels a side.")
+    count: int = Field(0, ge=0, description="Most pictures in one grid.")
+
+
+class Line(_Table):
+    """The queue as a whole."""
+
+    longest: int = Field(10_000, ge=0, description="Pictures in line in all; 0: no limit.")
+    cooldown: float = Field(
+        0, ge=0, allow_inf_nan=False, description="Seconds a person waits between two requests."
+    )
+    ask_above: int = Field(
+        5, ge=1, description="Above how many pictures from one message to ask before queueing."
+    )
+    permutations: int = Field(
+        40, ge=1, le=1000, description="Most pictures from one message: {a, b} times --repeat."
+    )
+    day_starts: time = Field(time(0), description='When a day\'s limits renew, in UTC: "06:00".')
+
+
+class Access(_Table):
+    """Who may ask at all."""
+
+    allow: Names = Field((), description="Only these (a place, a role, a person); empty: everyone.")
+    block: Names = Field((), description="None of these, whatever else they are.")
+
+
+DEFAULT = "fast"
+
+
+class Policy(_Table):
+    """The whole file."""
+
+    classes: Mapping[str, Class] = Field({DEFAULT: Class(queued=200, members=(EVERYONE,))})
+    chat: Limits = Limits()
+    line: Line = Line()
+    access: Access = Access()
+
+    def entitled(self, names: Iterable[str], granted: str = "") -> list[str]:
+        """The classes that somebody of these names may be in, the heaviest first."""
+        own = {EVERYONE, *names}
+        found = [
+            name for name, one in self.classes.items()
+            if name == granted or not own.isdisjoint(one.members)
+        ]  # fmt: skip
+        return sorted(found, key=lambda name: -self.classes[name].weight)
+
+    def of_class(self, name: str) -> Class:
+        """The class of that name; the lightest where a host took it away since."""
+        return self.classes.get(name) or min(self.classes.values(), key=lambda one: one.weight)
+
+    def day(self, moment: datetime) -> str:
+        """The day whose limits a moment counts for."""
+        start = timedelta(hours=self.line.day_starts.hour, minutes=self.line.day_starts.minute)
+        return (moment.astimezone(UTC) - start).date().isoformat()
+
+    def renews(self, moment: datetime) -> float:
+        """Seconds until the next day's limits."""
+        start = timedelta(hours=self.line.day_starts.hour, minutes=self.line.day_starts.minute)
+        since = moment.astimezone(UTC) - start
+        midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
+        return (midnight + timedelta(days=1) - since).total_seconds()
+
+    # What stands in the way
+
+    def open_to(self, names: Iterable[str]) -> None:
+        """Raises NotAllowed for those whom the lists keep out."""
+        own = {EVERYONE, *names}
+        if not own.isdisjoint(self.access.block):
+            raise NotAllowed("The host of this bot does not let you draw here.")
+        if self.access.allow and own.isdisjoint(self.access.allow):
+            raise NotAllowed("The host of this bot lets it draw in other places only, not here.")
+
+    def suits(self, name: str, requests: Sequence[Request]) -> None:
+        """Raises InvalidOptions naming everything that is more than the class may ask."""
+        limits, faults = self.of_class(name), []
+        for most, what, asked in (
+            (limits.steps, "steps", max(one.steps for one in requests)),
+            (limits.side, "pixels a side", max(max(one.width, one.height) for one in requests)),
+            (limits.count, "pictures in one grid", max(one.count for one in requests)),
+        ):
+            if most and asked > most:
+                faults.append(f"Class {name} draws at most {most} {what}; asked: {asked}.")
+        if faults:
+            raise InvalidOptions(faults)
+
+    def room(self, name: str, jobs: int, seconds: float, person: "Spent", chat: "Spent",
+             moment: datetime, *, again: bool = False) -> None:  # fmt: skip
+        """Raises TooMuch when these jobs are more than the person or the chat has left.
+
+        A job tried `again` is in the day's number already.
+        """
+        line = self.line
+        if line.cooldown and person.last:
+            # A clock that went back must not shut anybody out for long.
+            since = max(0.0, (moment - person.last).total_seconds())
+            if since < line.cooldown:
+                wait = line.cooldown - since
+                raise TooMuch(f"One request every {duration(line.cooldown)}, please: "
+                              f"yours can come in {duration(wait)}.", wait)  # fmt: skip
+        for who, limits, spent in (
+            ("You have", self.of_class(name), person), ("This chat has", self.chat, chat),
+        ):  # fmt: skip
+            _left(who, limits, spent, jobs, 0 if again else jobs, seconds, self.renews(moment))
+
+    def running(self, name: str, person: int, chat: int) -> bool:
+        """Whether another picture may be drawn beside those being drawn for person and chat."""
+        own, all_ = self.of_class(name).running, self.chat.running
+        return (not own or person < own) and (not all_ or chat < all_)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a person or a chat has in line, has used today, and when they last asked."""
+
+    queued: int = 0
+    jobs: int = 0
+    seconds: float = 0.0
+    last: datetime | None = None
+
+
+def _left(
+    who: str, limits: Limits, spent: Spent, jobs: int, fresh: int, seconds: float, renews: float
+) -> None:
+    again = f" It renews in {duration(renews)}; /quota shows what is left."
+    if limits.queued and spent.queued + jobs > limits.queued:
+        raise TooMuch(
+            f"{who} {spent.queued} of at most {limits.queued} pictures in line; "
+            f"{_number(jobs)} more would be too many. Wait for one, or cancel one."
+        )
+    if limits.jobs_per_day and spent.jobs + fresh > limits.jobs_per_day:
+        raise TooMuch(
+            f"{who} asked for {spent.jobs} of {limits.jobs_per_day} pictures today; "
+            f"{_number(jobs)} more would be too many.{again}", renews,
+        )  # fmt: skip
+    if limits.seconds_per_day and spent.seconds + seconds > limits.seconds_per_day:
+        used, most = duration(spent.seconds), duration(limits.seconds_per_day)
+        raise TooMuch(
+            f"{who} used {used} of {most} of drawing today; "
+            f"this would take about {duration(seconds)} more.{again}", renews,
+        )  # fmt: skip
+
+
+def _number(jobs: int) -> str:
+    return "one" if jobs == 1 else str(jobs)
+
+
+def told(policy: Policy, name: str, choice: Sequence[str], person: Spent, chat: Spent,
+         moment: datetime) -> str:  # fmt: skip
+    """What is left to somebody, in lines for them."""
+    own = policy.of_class(name)
+    lines = [f"Your class: {name}, weight {own.weight:g}."]
+    if len(choice) > 1:
+        lines[0] += f" Yours to choose by /class: {', '.join(choice)}."
+    for who, limits, spent in (("You", own, person), ("This chat", policy.chat, chat)):
+        parts = []
+        if limits.queued:
+            parts.append(f"{spent.queued} of {limits.queued} in line")
+        if limits.running:
+            parts.append(f"at most {limits.running} drawn at once")
+        if limits.jobs_per_day:
+            parts.append(f"{spent.jobs} of {limits.jobs_per_day} pictures today")
+        if limits.seconds_per_day:
+            used, most = duration(spent.seconds), duration(limits.seconds_per_day)
+            parts.append(f"{used} of {most} of drawing today")
+        if parts:
+            lines.append(f"{who}: {', '.join(parts)}.")
+    caps = [
+        f"{most} {what}"
+        for most, what in (
+            (own.steps, "steps"), (own.side, "pixels a side"), (own.count, "pictures in a grid")
+        )
+        if most
+    ]  # fmt: skip
+    if caps:
+        lines.append(f"At most {', '.join(caps)}.")
+    if len(lines) == 1:
+        lines.append("There is no limit on what you ask for.")
+    lines.append(f"A new day begins in {duration(policy.renews(moment))}.")
+    return "\n".join(lines)
+
+
+# The file
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line on which each table and key stands; tomllib itself forgets them."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]", line):
+            table = _path(head[1])
+            found.setdefault(table, number)
+        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            found.setdefault((*table, *_path(key[1])), number)
+    return found
+
+
+def _path(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def _known(table: Sequence[str]) -> list[str]:
+    """The settings that a table of the file may hold."""
+    kind: Any = Policy
+    if table:
+        kind = Class if table[0] == "classes" else Policy.model_fields[table[0]].annotation
+    return sorted(kind.model_fields)
+
+
+def _word(error: Any, place: tuple[str, ...]) -> str:
+    *table, name = place
+    where = ".".join(place)
+    got = error.get("input")
+    match error["type"]:
+        case "extra_forbidden":
+            known = _known(table)
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean “{near[0]}”?" if near else f" Known: {', '.join(known)}."
+            return f"there is no setting “{where}”.{hint}"
+        case "value_error":
+            return f"“{where}”: {error['ctx']['error']}."
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return f"“{where}” {error['msg'].removeprefix('Input ')}; got {got!r}."
+        case _:
+            wanted = error["msg"].removeprefix("Input ").split(",")[0]
+            return f"“{where}” {wanted}; got {got!r}."
+
+
+def parse(text: str, name: str = "policy.toml") -> Policy:
+    """A policy from the file's text. Raises PolicyFault with every mistake, by line and meaning."""
+    try:
+        made = Policy.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyFault([f"{name} is not TOML: {error}."]) from None
+    except ValidationError as error:
+        lines, found = _lines(text), []
+        for one in error.errors():
+            place = tuple(part for part in one["loc"] if isinstance(part, str))
+            at = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
+            found.append((at, f"{name}, line {at}: {_word(one, place)}"))
+        raise PolicyFault([words for _at, words in sorted(found)]) from None
+    lines = _lines(text)
+    faults = [
+        f"{name}, line {lines.get(('classes', one), 1)}: “{one}” is no name of a class; "
+        "use up to 32 small letters, digits, - and _."
+        for one in made.classes
+        if not _CLASS.fullmatch(one)
+    ]
+    if not any(EVERYONE in one.members for one in made.classes.values()):
+        faults.append(
+            f'{name}, line {lines.get(("classes",), 1)}: no class has members = ["{EVERYONE}"]; '
+            "whoever is in no class could ask for nothing."
+        )
+    if faults:
+        raise PolicyFault(faults)
+    return made
+
+
+@cache
+def policy() -> Policy:
+    """The host's policy, read on first use; without a file everybody is equal.
+
+    Raises PolicyFault.
+    """
+    path = read(Chat).policy
+    if path == Path() or (not path.exists() and "policy" not in read(Chat).model_fields_set):
+        return Policy()
+    try:
+        return parse(path.read_text(), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyFault([f"{path} cannot be read ({type(error).__name__})."]) from None
+
+
+def example() -> str:
+    """`policy.example.toml`, written from the declarations."""
+    out = [
+        "# Who may ask what, how often and with which weight. Copy to policy.toml and change it.",
+        "# A person, place or role is named as discord:user:1, discord:role:1, discord:channel:1,",
+        "# discord:guild:1, telegram:user:1, telegram:chat:-1, web:user:1, moderator or everyone.",
+    ]
+    shown: list[tuple[str, type[_Table], Mapping[str, Any]]] = [
+        ("classes.turbo", Class, {"weight": 4, "members": ["discord:role:123", MODERATOR]}),
+        ("classes.fast", Class, {"weight": 2, "members": [EVERYONE], "queued": 200}),
+        ("classes.relax", Class, {"weight": 1, "members": [EVERYONE], "queued": 20, "running": 1}),
+        ("chat", Limits, {}),
+        ("line", Line, {}),
+        ("access", Access, {}),
+    ]
+    explained: set[type[_Table]] = set()
+    for table, kind, values in shown:
+        about = (kind.__doc__ or "").strip()
+        if table == "chat":
+            about = "How much may be asked for in one chat or channel, by all in it; 0 is no limit."
+        out += ["", f"# {about}" if kind not in explained else "", f"[{table}]"]
+        for name, field in kind.model_fields.items():
+            if kind not in explained:
+                out.append(f"# {field.description}")
+            out.append(
+                f"{'' if name in values else '#'}{name} = {_toml(values.get(name, field.default))}"
+            )
+        explained.add(kind)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(out)) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str | time):
+        return f'"{value:%H:%M}"' if isinstance(value, time) else f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f"{value}"

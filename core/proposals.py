@@ -1,0 +1,174 @@
+"""Many pictures from one message: `{red, green} bird`, `--repeat`, and asking before a lot."""
+
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from core.catalog import settle
+from core.database import Database, now, proposals
+from core.errors import InvalidOptions, NotAllowed, NotFound, duration
+from core.options import SEED_LIMIT, Options, Request
+from core.pace import Pace
+from core.people import Asker
+from core.policy import policy
+
+DEEPEST = 8
+# A prompt is a sequence of words and groups; a group is a list of prompts to choose from.
+Prompt = list[Any]
+
+
+def _parse(text: str) -> Prompt:
+    """The prompt as a tree; braces that do not pair, or hold no comma, are words."""
+    stack: list[list[Prompt]] = [[[]]]
+    starts: list[int] = []
+    index = 0
+    while index < len(text):
+        letter = text[index]
+        if letter == "\\" and text[index + 1 : index + 2] in tuple("{},\\"):
+            stack[-1][-1].append(text[index + 1])
+            index += 1
+        elif letter == "{":
+            if len(stack) > DEEPEST:
+                raise InvalidOptions([f"Braces may stand in braces at most {DEEPEST} deep."])
+            stack.append([[]])
+            starts.append(index)
+        elif letter == "}" and len(stack) > 1:
+            choices = stack.pop()
+            start = starts.pop()
+            if len(choices) > 1:
+                stack[-1][-1].append(choices)
+            else:
+                stack[-1][-1] += [text[start], *choices[0], letter]
+        elif letter == "," and len(stack) > 1:
+            stack[-1].append([])
+        else:
+            stack[-1][-1].append(letter)
+        index += 1
+    while len(stack) > 1:
+        # Never closed: its commas and brace are words.
+        choices = stack.pop()
+        stack[-1][-1].append("{")
+        for number, one in enumerate(choices):
+            stack[-1][-1] += [",", *one] if number else one
+    return stack[0][0]
+
+
+def _count(prompt: Prompt) -> int:
+    return math.prod(sum(map(_count, part)) for part in prompt if isinstance(part, list))
+
+
+def _written(prompt: Prompt) -> Iterator[str]:
+    parts = [
+        [text for choice in part for text in _written(choice)] if isinstance(part, list) else [part]
+        for part in prompt
+    ]
+    for chosen in product(*parts):
+        yield "".join(chosen)
+
+
+def permutations(text: str, most: int) -> list[str]:
+    """Every prompt that `{red, green} bird` stands for, in the order written.
+
+    Raises InvalidOptions for more than `most`; those are counted, not made.
+    """
+    tree = _parse(text)
+    number = _count(tree)
+    if number > most:
+        raise InvalidOptions([f"These braces make {number} prompts; {most} is the most."])
+    return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A request of many pictures that was shown with its cost, and what was answered to it."""
+
+    id: int
+    given: Mapping[str, Any]
+    answer: str | None
+
+
+class Proposals:
+    """The requests that wait for their asker's word; asking and answering twice does it once."""
+
+    def __init__(self, database: Database, pace: Pace) -> None:
+        self.database = database
+        self.pace = pace
+
+    def requests(self, options: Options) -> list[Request]:
+        """Everything that one message asks for, settled. Raises InvalidOptions."""
+        most = policy().line.permutations
+        prompts = permutations(options.prompt, most)
+        if len(prompts) * options.repeat > most:
+            raise InvalidOptions([
+                f"That makes {len(prompts) * options.repeat} pictures; "
+                f"{most} from one message is the most."
+            ])  # fmt: skip
+        found = []
+        for prompt in prompts:
+            for index in range(options.repeat):
+                made = settle(
+                    options.model_copy(update={"prompt": prompt}),
+                    secrets.randbelow(SEED_LIMIT + 1),
+                )
+                if options.seed != -1:
+                    seed = (made.seed + index * made.count) % (SEED_LIMIT + 1)
+                    made = replace(made, seed=seed)
+                found.append(made)
+        return found
+
+    def words(self, requests: Sequence[Request]) -> str:
+        """What is asked before so many are queued."""
+        pictures = sum(one.count for one in requests)
+        seconds = sum(self.pace.expect(one).seconds for one in requests)
+        jobs = f"{len(requests)} jobs with {pictures} pictures"
+        if pictures == len(requests):
+            jobs = f"{pictures} pictures"
+        return f"That makes {jobs}, about {duration(seconds)} of drawing. Queue them all?"
+
+    def keep(
+        self, asker: Asker, event: str, given: Mapping[str, Any], address: Mapping[str, Any]
+    ) -> int:
+        """Remember a request until it is agreed to; its number, the same one for an event."""
+        row = {
+            "platform": asker.platform, "event": event, "asker": asker.id,
+            "given": dict(given), "address": dict(address), "created": now(),
+        }  # fmt: skip
+        try:
+            with self.database.write() as connection:
+                kept = connection.execute(insert(proposals).values(row).returning(proposals.c.id))
+                return int(kept.scalar_one())
+        except IntegrityError:
+            with self.database.read() as connection:
+                known = connection.execute(
+                    select(proposals.c.id).where(
+                        proposals.c.platform == asker.platform, proposals.c.event == event
+                    )
+                )
+                return int(known.scalar_one())
+
+    def get(self, number: int, asker: Asker) -> Proposal:
+        """A request of the asker's own. Raises NotFound and NotAllowed."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(proposals).where(proposals.c.id == min(number, 2**31 - 1))
+            ).one_or_none()
+        if row is None:
+            raise NotFound("That request is not known any more. Ask again with /imagine.")
+        if (row.platform, row.asker) != (asker.platform, asker.id):
+            raise NotAllowed("Only the person who asked for these can say so.")
+        return Proposal(row.id, row.given, row.answer)
+
+    def answer(self, number: int, answer: str) -> None:
+        """Note the asker's word; the first one counts."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(proposals)
+                .where(proposals.c.id == number, proposals.c.answer.is_(None))
+                .values(answer=answer)
+            )

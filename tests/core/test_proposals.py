@@ -1,0 +1,106 @@
+"""Many pictures from one message: permutations, repeats, and asking first."""
+
+import time
+
+import pytest
+
+from core.cards import pressed
+from core.commands import Ask, Reply, from_text, press, run
+from core.errors import InvalidOptions, NotAllowed, NotFound
+from core.house import House
+from core.lifecycle import State
+from core.options import validate
+from core.people import Asker
+from core.proposals import permutations
+
+ANN = Asker("web", "ann")
+
+
+def ask(house: House, text: str, event: str = "e") -> Reply:
+    name, given, faults = from_text(text)
+    return run(house, name, Ask(ANN, event, {"chat": "c"}, given, faults))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "made"),
+    [
+        ("{red, green} bird", ["red bird", "green bird"]),
+        ("a {red,green} {fox,owl}", ["a red fox", "a red owl", "a green fox", "a green owl"]),
+        ("{a {b, c}, d} x", ["a b x", "a c x", "d x"]),
+        ("{, very} old", ["old", "very old"]),
+        ("plain, with commas", ["plain, with commas"]),
+        ("{one} {}", ["{one} {}"]),
+        (r"\{red, green\} {a\, b, c}", ["{red, green} a, b", "{red, green} c"]),
+        ("{red, green bird", ["{red, green bird"]),
+        ("red} {a, b}", ["red} a", "red} b"]),
+        ("{a, {b} c}", ["a", "{b} c"]),
+    ],
+)
+def test_braces(prompt: str, made: list[str]) -> None:
+    assert permutations(prompt, 100) == made
+
+
+def test_a_bomb_of_braces_is_counted_and_not_made() -> None:
+    begun = time.perf_counter()
+    with pytest.raises(InvalidOptions, match="1099511627776 prompts; 40 is the most"):
+        permutations("{a,b}" * 40, 40)
+    with pytest.raises(InvalidOptions, match="at most 8 deep"):
+        permutations("{a," * 1000, 40)
+    assert permutations("{" * 8 + "}" * 8, 40)
+    assert time.perf_counter() - begun < 1
+
+
+def test_a_few_are_queued_at_once(house: House) -> None:
+    made = ask(house, "{red, green} bird --repeat 2 --priority low").generation
+    assert made
+    rows = house.generations.of(ANN)[::-1]
+    assert [one.request.prompt for one in rows] == ["red bird"] * 2 + ["green bird"] * 2
+    assert len({one.request.seed for one in rows}) == 4 and made.id == rows[0].id
+    assert {one.priority for one in rows} == {0}
+    assert [one.id for one in house.generations.of(ANN)] and house.queue.length() == 4
+    again = ask(house, "{red, green} bird --repeat 2 --priority low").generation
+    assert again and again.id == made.id and house.queue.length() == 4, "the event came twice"
+
+
+def test_a_seed_that_was_given_counts_up_over_repeats(house: House) -> None:
+    ask(house, "{red, green} bird --repeat 2 --seed 7 --count 2")
+    seeds = [one.request.seeds for one in house.generations.of(ANN)[::-1]]
+    assert seeds == [(7, 8), (9, 10), (7, 8), (9, 10)]
+
+
+def test_many_are_asked_about_first(house: House) -> None:
+    reply = ask(house, "{red, green} {bird, fox} --repeat 3 --count 2")
+    assert "12 jobs with 24 pictures, about 3 min of drawing" in reply.text
+    assert [button.label for button in reply.buttons] == ["Queue them all", "No, none"]
+    assert house.queue.length() == 0 and house.generations.of(ANN) == []
+    action, number = pressed(reply.buttons[0].id)
+    for _ in range(2):
+        told = press(house, action, number, Ask(ANN, "p", {}, {}))
+        assert "12 pictures are in line" in told.text and house.queue.length() == 12
+    with pytest.raises(NotAllowed, match="agreed to already"):
+        press(house, "refuse", number, Ask(ANN, "p", {}, {}))
+
+
+def test_declined_nothing_is_queued(house: House) -> None:
+    reply = ask(house, "a fox --repeat 6")
+    _, number = pressed(reply.buttons[1].id)
+    with pytest.raises(NotAllowed, match="Only the person who asked"):
+        press(house, "agree", number, Ask(Asker("web", "bob"), "p", {}, {}))
+    assert press(house, "refuse", number, Ask(ANN, "p", {}, {})).text == "Nothing was queued."
+    with pytest.raises(NotAllowed, match="declined already"):
+        press(house, "agree", number, Ask(ANN, "p", {}, {}))
+    with pytest.raises(NotFound):
+        press(house, "agree", 10**11, Ask(ANN, "p", {}, {}))
+    assert house.generations.of(ANN) == []
+
+
+def test_five_need_no_asking_and_the_cap_is_told(house: House) -> None:
+    assert ask(house, "a fox --repeat 5", "e5").generation
+    with pytest.raises(InvalidOptions, match="makes 80 pictures; 40 from one message"):
+        ask(house, "{a, b} fox --repeat 40")
+    assert all(one.state == State.QUEUED for one in house.generations.of(ANN))
+
+
+def test_repeats_are_no_part_of_what_is_drawn_again(house: House) -> None:
+    requests = house.proposals.requests(validate({"prompt": "a fox", "repeat": 2}))
+    assert len(requests) == 2 and "repeat" not in vars(requests[0])
