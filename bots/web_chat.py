@@ -76,7 +76,9 @@ class Line(BaseModel):
     """What a person typed in the chat."""
 
     text: str = Field(max_length=20_000)
-    event: str = Field(default="", max_length=64, description="Sent twice, handled once.")
+    event: str = Field(
+        default="", max_length=64, pattern=r"^[ -~]*$", description="Sent twice, handled once."
+    )
 
 
 class Presence:

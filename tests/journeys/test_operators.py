@@ -183,6 +183,9 @@ def test_parameters_and_events_are_only_that(house: Running) -> None:
     for name in ("request", "event", "given"):
         answer = house.client.post("/api/jobs", json={"prompt": "x", "parameters": {name: "1"}})
         assert answer.status_code == 422 and f"no option “{name}”" in answer.json()["error"]
+    # No database keeps every character in a short column; PostgreSQL refuses this one.
+    answer = house.client.post("/api/chat", json={"text": "a fox", "event": "a\0b"})
+    assert answer.status_code == 422 and "event" in answer.json()["error"]
     made = []
     for _ in range(2):
         with httpx.Client(base_url=house.address) as visitor:
