@@ -359,3 +359,14 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     words = rest.split(maxsplit=len(command.takes) - 1)
     names = (option.name for option in command.takes)
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
+
+
+def table() -> str:
+    """The commands as the Markdown table that stands in the README."""
+    rows = ["| command | what it does |", "| --- | --- |"]
+    for command in COMMANDS:
+        words = [option.name if option.required else f"[{option.name}]" for option in command.takes]
+        shown = " ".join(["prompt [--flags]"] if command.takes is OPTIONS else words)
+        also = "".join(f", `/{name}`" for name in command.aliases)
+        rows.append(f"| `{f'/{command.name} {shown}'.strip()}`{also} | {command.summary} |")
+    return "\n".join(rows)

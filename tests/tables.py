@@ -4,19 +4,20 @@ import re
 import sys
 from pathlib import Path
 
-from core import policy
+from core import commands, options, policy
 from core.cli import example
-from core.options import table
 
 ROOT = Path(__file__).parent.parent
-MARKS = "<!-- options -->", "<!-- end of options -->"
+TABLES = {"commands": commands.table, "options": options.table}
 
 
 def expected() -> dict[Path, str]:
     """Each derived file with the text it should have."""
     readme = (ROOT / "README.md").read_text()
-    inside = f"{MARKS[0]}\n{table()}\n{MARKS[1]}"
-    readme = re.sub(f"{MARKS[0]}.*{MARKS[1]}", lambda _: inside, readme, flags=re.DOTALL)
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        inside = f"{begin}\n{table()}\n{end}"
+        readme = re.sub(f"{begin}.*{end}", lambda _, text=inside: text, readme, flags=re.DOTALL)
     return {
         ROOT / ".env.example": example(),
         ROOT / "policy.example.toml": policy.example(),
