@@ -125,8 +125,8 @@ def waiting_line(generation: Generation, standing: Standing | None) -> str:
     share = f"{standing.share:.0%}".replace("%", " %")
     return (
         f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
-        f"drawing, on {workers}. People are served in turn, by the seconds their pictures take: "
-        f"your class {generation.class_name} has {share} of the drawing while all of them wait."
+        f"drawing, on {workers}. All are served in turn, by seconds drawn; "
+        f"your class ({generation.class_name}) gives you {share} while all wait."
     )
 
 

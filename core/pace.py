@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,10 @@ from redis import Redis
 from core.options import Request
 
 KEY = "drawqueue:pace"
+SPEEDS = "drawqueue:speeds"
+SPEEDS_SECONDS = 30 * 24 * 3600
+# One drawing that hung or was answered at once must not turn a worker's speed around.
+SPEED_LIMIT = 10.0
 KINDS = 1000
 FRESH_SECONDS = 1.0
 FIRST_GUESS_SECONDS = 15.0
@@ -36,7 +41,10 @@ def _exact(request: Request) -> str:
 
 
 class Pace:
-    """Moving means in Redis: per model, size, steps and count, and per model's unit of work."""
+    """Moving means in Redis: per model, size, steps and count, and per model's unit of work.
+
+    Each worker's speed is kept beside them, 1 for one that draws as fast as they all do.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -56,8 +64,20 @@ class Pace:
             return Expected(rate * _work(request), known=False)
         return Expected(FIRST_GUESS_SECONDS, known=False)
 
-    def learn(self, request: Request, seconds: float) -> None:
-        """Take a measured drawing into account."""
+    def speed(self, workers: Iterable[str]) -> float:
+        """How many seconds of the mean's drawing these workers do in one."""
+        known: Any = self.redis.hgetall(SPEEDS)
+        return sum(float(known.get(one.encode(), 1.0)) for one in workers)
+
+    def learn(self, request: Request, seconds: float, worker: str = "") -> None:
+        """Take a drawing into account that a worker measured."""
+        expected = self.expect(request)
+        if worker and expected.known:
+            share = min(SPEED_LIMIT, max(1 / SPEED_LIMIT, expected.seconds / max(1e-3, seconds)))
+            before: Any = self.redis.hget(SPEEDS, worker)
+            speed = float(before or 1.0)
+            self.redis.hset(SPEEDS, worker, f"{speed + NEWEST * (share - speed):.4g}")
+            self.redis.expire(SPEEDS, SPEEDS_SECONDS)
         for name, value in ((_exact(request), seconds), (request.model, seconds / _work(request))):
             old: Any = self.redis.hget(KEY, name)
             mean, count = map(float, old.split(b" ")) if old else (0.0, 0.0)

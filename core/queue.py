@@ -63,6 +63,7 @@ class _Look:
     places: Mapping[str, int]
     sums: Sequence[float]
     workers: int
+    speed: float
     weights: Mapping[str, float]
 
     def ahead(self, index: int) -> float:
@@ -84,8 +85,10 @@ class WorkQueue:
     def __init__(self, url: str, job_timeout: int = 600) -> None:
         self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
         self.pace = Pace(self.redis)
+        # Machine and device, where this process is a worker.
+        self.worker = ""
         self._looked = -math.inf
-        self._line = _Look({}, [0.0], 0, {})
+        self._line = _Look({}, [0.0], 0, 1.0, {})
         self.rq = FairQueue(
             QUEUE,
             connection=self.redis,
@@ -172,6 +175,12 @@ class WorkQueue:
         loading = int(self.redis.exists(STARTING))
         return max(loading, int(Worker.count(queue=self.rq)))
 
+    def _at_work(self) -> list[str]:
+        """The machines and devices of the workers on line."""
+        keys = Worker.all_keys(self.redis, self.rq)
+        return [key.removeprefix(Worker.redis_worker_namespace_prefix).rsplit("-", 2)[0]
+                for key in keys]  # fmt: skip
+
     def began(self, generation: int, attempt: int, request: Request) -> None:
         """Note until when a drawing that begins now is expected to take."""
         ends = time.time() + self.pace.expect(request).seconds
@@ -184,7 +193,7 @@ class WorkQueue:
         name = job_id(generation, attempt)
         self.redis.zrem(RUNNING, name)
         if drawn:
-            self.pace.learn(drawn, seconds)
+            self.pace.learn(drawn, seconds, self.worker)
         self.rq.settle(name, seconds)
 
     def standing(
@@ -205,7 +214,7 @@ class WorkQueue:
             index = int(found)
         own = self.pace.expect(request)
         ahead = look.ahead(index)
-        seconds = ahead / max(1, look.workers) + own.seconds
+        seconds = ahead / look.speed + own.seconds * max(1, look.workers) / look.speed
         weight = look.weights.get(user, 1.0)
         share = weight / (sum(look.weights.values()) or weight)
         return Standing(index + 1, seconds, look.workers, own.known, ahead, share)
@@ -223,7 +232,7 @@ class WorkQueue:
     def room_in(self, jobs: int) -> float:
         """Seconds until so many have left the line, as far as one can tell."""
         look = self._look()
-        return look.ahead(jobs) / max(1, look.workers)
+        return look.ahead(jobs) / look.speed
 
     def listed(self) -> set[str]:
         """The jobs that stand in line."""
@@ -243,6 +252,7 @@ class WorkQueue:
                 {name: index for index, name in enumerate(names)},
                 list(accumulate((claim.cost for claim in claims), initial=first)),
                 self.workers(),
+                max(0.01, self.pace.speed(self._at_work()) or 1.0),
                 {claim.user: claim.weight for claim in claims},
             )
             self._looked = time.monotonic()

@@ -113,10 +113,11 @@ def main() -> int:
     house.queue.starting(True)
     _warm_up(Studio.engine, next(iter(models().values())))
     house.queue.starting(False)
+    house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
     worker = DrawingWorker(
         [house.queue.rq],
         # RQ refuses a name until an earlier worker's key of that name has expired.
-        name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        name=f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}",
         connection=house.queue.redis,
         serializer=house.queue.rq.serializer,
         worker_ttl=20,

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from rq import Worker
+
 from core import commands
 from core.cards import status_line
 from core.catalog import settle
@@ -41,6 +43,34 @@ def test_a_card_tells_a_range_first_and_a_time_later(house: House, ann: Asker) -
     assert ask("e1") == "queued (place 1, about 8 s to 30 s)"
     house.queue.pace.learn(request(), 4.0)
     assert ask("e2") == "queued (place 2, about 19 s)", "15 s as guessed for the first, 4 s"
+
+
+def test_each_workers_speed_is_learned(house: House, ann: Asker) -> None:
+    pace, queue = house.queue.pace, house.queue
+    for _ in range(30):
+        pace.learn(request(), 5.0, "big-cuda:0")
+        pace.learn(request(), 20.0, "old-cpu")
+    seconds = pace.expect(request()).seconds
+    assert pace.speed(["big-cuda:0"]) > 2 * pace.speed(["old-cpu"]) > 0
+    assert pace.speed(["new"]) == 1.0
+
+    def told(*names: str) -> float:
+        queue._looked = float("-inf")
+        workers = [Worker([queue.rq], connection=queue.redis, name=f"{n}-1-a") for n in names]
+        for one in workers:
+            one.register_birth()
+        standing = house.generations.standing(made)
+        for one in workers:
+            one.register_death()
+        assert standing and standing.workers == len(names)
+        return standing.seconds
+
+    made = [house.generations.submit(request(), ann, f"e{i}", {}) for i in range(4)][-1]
+    assert told("big-cuda:0") < 0.6 * told("old-cpu")
+    assert told("big-cuda:0", "old-cpu") < 0.6 * told("old-cpu")
+    assert told("big-cuda:0") < 4 * seconds
+    pace.learn(request(), 1e9, "big-cuda:0")
+    assert pace.speed(["big-cuda:0"]) > 0.5, "one drawing that hung is no new speed"
 
 
 def test_what_is_being_drawn_counts_as_ahead(house: House, ann: Asker) -> None:
