@@ -189,13 +189,14 @@ def spend(
     )
 
 
-def one_at_a_time(connection: Connection, who: str) -> None:
-    """Let this person's transactions wait for each other until they end.
+def one_at_a_time(connection: Connection, *names: str) -> None:
+    """Let the transactions of a person, and then of a chat, wait for each other until they end.
 
     SQLite has one writer as it is.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(who, 0))))
+        for name in filter(None, names):
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 def _insert(connection: Connection) -> Any:

@@ -174,7 +174,7 @@ class Generations:
                 )
             ]  # fmt: skip
             with self.database.write() as connection:
-                one_at_a_time(connection, person.id)
+                one_at_a_time(connection, person.id, asker.chat)
                 known = self._known(connection, asker.platform, events_)
                 if known:
                     return known
@@ -281,7 +281,7 @@ class Generations:
             same = address and address.get("channel") == old.address.get("channel")
             cost = self._expect(old.request)
             with self.database.write() as connection:
-                one_at_a_time(connection, old.user)
+                one_at_a_time(connection, old.user, old.chat)
                 rules.room(
                     old.class_name, 1, cost,
                     self._spent(connection, rules, generations.c.person, old.user, moment),
@@ -357,7 +357,7 @@ class Generations:
         self.queue.beat(old.id, old.attempt, 0.0)
         rules = policy()
         with self.database.write() as connection:
-            one_at_a_time(connection, old.user)
+            one_at_a_time(connection, old.user, old.chat)
             if self._may_run(connection, rules, old):
                 won = self._set(connection, old, {State.QUEUED}, State.GENERATING, started=now())
             else:

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -14,13 +16,15 @@ from core.errors import report
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
+from core.queue import ALIVE_SECONDS, TASK
 from worker.warm import WarmEngine
 
 log = logging.getLogger("drawqueue")
 
-ALLOWED = frozenset({"worker.tasks.generate"})
+ALLOWED = frozenset({TASK})
 PROGRESS_EVERY_SECONDS = 0.3
-BEAT_EVERY_SECONDS = 3.0
+# Often enough that one beat may fail.
+BEAT_EVERY_SECONDS = ALIVE_SECONDS / 3
 
 
 class DrawingFailed(Exception):
@@ -39,15 +43,17 @@ def generate(generation_id: int) -> None:
     """Draw one generation: claim, draw, store, finish. A loser of the claim returns quietly."""
     house = Studio.house
     job = get_current_job()
+    Studio.stop_requested = False
     claimed = house.generations.claim(generation_id, job.id if job else "")
     if claimed is None:
         return
     begun = time.monotonic()
     done = None
     try:
-        pictures = _draw(claimed)
-        results = [_store(claimed, index, picture) for index, picture in enumerate(pictures)]
-        done = house.generations.finish(claimed, results, time.monotonic() - begun)
+        with _alive(claimed):
+            pictures = _draw(claimed)
+            results = [_store(claimed, index, picture) for index, picture in enumerate(pictures)]
+            done = house.generations.finish(claimed, results, time.monotonic() - begun)
     except Stopped:
         # Cancelled already, or stopped through RQ: then the row does not know yet.
         if Studio.stop_requested:
@@ -74,6 +80,24 @@ def generate(generation_id: int) -> None:
                 house.queue.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
 
 
+@contextlib.contextmanager
+def _alive(claimed: Generation) -> Iterator[None]:
+    """Say all the while that somebody works on it, however long a storage takes to answer."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_EVERY_SECONDS):
+            # Redis away for a moment: keep drawing, the row decides at the end.
+            with contextlib.suppress(RedisError):
+                Studio.house.queue.beat(claimed.id, claimed.attempt, None)
+
+    threading.Thread(target=beat, daemon=True, name="heart").start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def _timed_out(error: Exception) -> bool:
     from rq.timeouts import JobTimeoutException
 
@@ -85,7 +109,6 @@ def _draw(claimed: Generation) -> list[Picture]:
     if model is None:
         raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
     told = said = 0.0
-    Studio.stop_requested = False
 
     def beat(share: float | None) -> bool:
         nonlocal told, said

@@ -33,7 +33,8 @@ function ask(words, choices) {
     });
     return press;
   }));
-  node.append(row);
+  if (choices.length) node.append(row);
+  messages.scrollTop = messages.scrollHeight;
 }
 
 async function call(path, options = {}) {

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -270,3 +271,28 @@ def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -
     assert seen == set(line), "every place is shown anew now and then"
     final = house.generations.cancel(made[100].id, Asker("web", "100"))
     assert house.generations.stale(["web"])[0].id == final.id
+
+
+def test_a_job_whose_worker_died_before_it_claimed_is_found(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOST_SECONDS", 0.3)
+    made, behind = submit(house, ann), submit(house, ann, "e2")
+    house.queue.redis.lpop(house.queue.rq.key)  # And then the worker is killed.
+    assert house.generations.sweep() == 0, "it may be claiming it this moment"
+    time.sleep(0.4)
+    assert house.generations.sweep() == 1
+    again = house.generations.get(made.id)
+    assert (again.state, again.attempt) == (State.QUEUED, 2)
+    assert house.queue.rq.get_job_ids() == [again.job, behind.job], "it was its turn"
+    assert house.generations.claim(made.id)
+
+
+def test_rows_of_an_older_or_newer_version_are_read(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    kept = {**asdict(made.request), "an_option_of_tomorrow": 3}
+    with house.database.write() as connection:
+        connection.execute(update(generations).values(request=kept, person="", class_name=""))
+    read = house.generations.get(made.id)
+    assert read.request == made.request and read.user == "web:ann"
+    assert house.generations.claim(made.id), "a class that nobody noted is the lightest"

@@ -4,7 +4,7 @@ import pytest
 
 from core.catalog import settle
 from core.errors import InvalidOptions
-from core.options import OPTIONS, SAMPLERS, split_flags, validate
+from core.options import OPTIONS, SAMPLERS, Options, Request, split_flags, validate
 
 
 def ask(text: str):  # type: ignore[no-untyped-def]
@@ -66,3 +66,12 @@ def test_an_aspect_keeps_the_models_area() -> None:
 
 def test_seeds_count_up_and_wrap() -> None:
     assert settle(ask("a fox --seed 4294967295 --count 2"), 1).seeds == (4294967295, 0)
+
+
+def test_an_option_is_declared_in_one_file() -> None:
+    """Each field of Options shapes the picture, and then stands in Request, or says how to ask."""
+    how = {"aspect", "repeat", "priority"}
+    assert set(Options.model_fields) - how == set(Request.__dataclass_fields__)
+    settled = settle(ask("a fox --steps 9 --cfg 2 --sampler Heun --count 3 --no dogs"), 5)
+    assert (settled.steps, settled.guidance, settled.sampler, settled.count) == (9, 2, "Heun", 3)
+    assert settled.negative_prompt == "dogs" and settled.seed == 5
