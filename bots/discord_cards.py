@@ -7,8 +7,10 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
+import aiohttp
 import discord
 import yarl
 
@@ -131,6 +133,26 @@ def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
     }
 
 
+# Set while a card is edited: a 429 is then told to every poster, and not slept out in here.
+_drawing: ContextVar[bool] = ContextVar("drawing", default=False)
+
+
+async def _told_to_wait(_session: Any, _context: Any, told: aiohttp.TraceRequestEndParams) -> None:
+    """Hand on the silence that Discord asks for. Raises Later.
+
+    discord.py would sleep and try again, holding the chat, while other processes knew nothing.
+    """
+    if told.response.status != 429 or not _drawing.get():
+        return
+    try:
+        seconds = float((await told.response.json())["retry_after"])
+    except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+        # Not from Discord itself, but from what stands before it.
+        asked = told.response.headers.get("Retry-After", "")
+        seconds = float(asked) if asked.isdecimal() else 30.0
+    raise Later(seconds)
+
+
 class DiscordDrawer:
     """Edits cards by the interaction's token while it lives, then as the bot."""
 
@@ -144,7 +166,9 @@ class DiscordDrawer:
     async def open(self) -> None:
         point_at_proxies()
         # Never connected to the gateway; `guilds` only quiets a warning.
-        self.client = discord.Client(intents=discord.Intents(guilds=True))
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(_told_to_wait)
+        self.client = discord.Client(intents=discord.Intents(guilds=True), http_trace=trace)
         try:
             await self.client.login(read(Discord).token.get_secret_value())
         except (discord.HTTPException, OSError, discord.LoginFailure) as error:
@@ -179,12 +203,11 @@ class DiscordDrawer:
             shown = message(card, file)
             if generation.message is None:
                 shown["files"] = shown.pop("attachments")
+            drawing = _drawing.set(True)
             try:
                 # Shorter than an editor's lease: nobody else may begin before this one ended.
                 sent = await asyncio.wait_for(edit(**shown), EDIT_SECONDS)
                 return None if generation.message else Moved(address, str(sent.id))
-            except discord.RateLimited as error:
-                raise Later(error.retry_after) from error
             except discord.HTTPException as error:
                 if error.code == DEAD_TOKEN and edit is not editors[-1]:
                     continue  # By another clock than ours: so as the bot.
@@ -196,6 +219,8 @@ class DiscordDrawer:
                 raise Later(5) from error
             except (OSError, TimeoutError) as error:
                 raise Later(5) from error
+            finally:
+                _drawing.reset(drawing)
         return None
 
     async def mention(self, generation: Generation) -> None:

@@ -10,7 +10,10 @@ class Media:
     """Bytes by key below one root (`/path`, `s3://bucket/path`)."""
 
     def __init__(self, root: str) -> None:
-        filesystem: tuple[Any, str] = fsspec.core.url_to_fs(root, auto_mkdir=True)
+        # On a disk, folders are made on the way; s3fs refuses to be told so.
+        local = fsspec.core.split_protocol(root)[0] in (None, "file", "local")
+        options = {"auto_mkdir": True} if local else {}
+        filesystem: tuple[Any, str] = fsspec.core.url_to_fs(root, **options)
         self._files, self._root = filesystem
 
     def save(self, generation: int, name: str, data: bytes) -> str:

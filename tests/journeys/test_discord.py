@@ -17,6 +17,7 @@ from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
 from tests.journeys.test_web import children
 
 MANAGE_MESSAGES = 1 << 13
+HUSH = 4
 # As long as Discord's ids are.
 SOMEBODY = "123456789012345678"
 
@@ -159,6 +160,33 @@ def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
     assert Image.open(io.BytesIO(httpx.get(picture["url"]).content)).size == (256, 256)
 
 
+@pytest.mark.parametrize("route", ["/webhooks/", "/channels/"])
+def test_a_hush_is_obeyed_and_the_picture_arrives(discord: Discord, route: str) -> None:
+    prompts = "the first patient one", "the second patient one"
+    for prompt in prompts:
+        discord.command("imagine", prompt=f"{route} {prompt} sleep:0.3", steps=15)
+    first = discord.card(f"{route} {prompts[0]}", "generating")
+    if route == "/channels/":
+        discord.door.post("/control/clock", json={"advance": 16 * 60})
+    before = len(discord.messages())
+    edit = {"method": "PATCH", "path_regex": f"^{route}.*/messages/"}
+    discord.door.post(
+        "/control/fail", json={**edit, "status": 429, "retry_after": HUSH, "times": 2}
+    )
+    done = discord.card(f"{route} {prompts[0]}", "done in", seconds=60)
+    assert done["id"] == first["id"] and done["versions"][-1]["attachments"]
+    discord.card(f"{route} {prompts[1]}", "done in", seconds=60)
+    assert len(discord.messages()) == before, "no new message"
+    calls = discord.door.get("/control/calls").json()
+    edits = [one for one in calls if re.search("^/(channels|webhooks)/.*/messages/", one["path"])]
+    begun = [one["time"] for one in edits if one["status"] == 429 and one["path"][:10] == route]
+    assert len(begun) == 2
+    for hush in begun:
+        # Whichever process was told so, all of them are quiet.
+        early = [one["time"] - hush for one in edits if 0.3 < one["time"] - hush < HUSH]
+        assert not early, early
+
+
 @pytest.mark.both_databases
 def test_buttons_work_after_the_bot_was_killed(discord: Discord) -> None:
     discord.command("imagine", prompt="a survivor")
@@ -199,8 +227,8 @@ def test_the_other_commands(discord: Discord) -> None:
     number = done["versions"][-1]["embeds"][0]["footer"]["text"].split()[0]
     before = len(discord.messages())
     discord.command("show", id=number)
-    discord.until(lambda: len(discord.messages()) == before + 1)
-    assert discord.card("a shown one", "done in")["id"] != done["id"]
+    discord.until(lambda: discord.card("a shown one", "done in")["id"] != done["id"])
+    assert len(discord.messages()) == before + 1
     assert "no #" in answer(discord, discord.command("show", BOB, id=number))
 
 

@@ -27,6 +27,7 @@ def house(
     with running(
         folder / "home",
         DATABASE_URL=new_database(),
+        DRAWQUEUE_MEDIA_URL=(folder / "pictures").as_uri(),
         DRAWQUEUE_MODEL=f"pattern,{broken}",
         DRAWQUEUE_JOB_TIMEOUT="8",
         DRAWQUEUE_WEB_KEY="letmein",
@@ -68,6 +69,14 @@ def test_a_stopped_job_says_so(house: Running) -> None:
     failed = house.until(job, "failed", seconds=SOON)
     assert "operator stopped" in failed["error"]
     house.until(ask(house, "a fox"), "done")
+
+
+def test_pictures_are_kept_where_the_setting_says(house: Running) -> None:
+    job = ask(house, "a fox")
+    house.until(job, "done")
+    (kept,) = (house.home.parent / "pictures").rglob(f"{job}-*.png")
+    assert house.client.get(f"/media/{job}/0").content == kept.read_bytes()
+    assert not (house.home / "media").exists()
 
 
 def test_a_job_that_takes_too_long_ends_in_words(house: Running) -> None:
