@@ -77,6 +77,8 @@ generations = Table(
     Column("priority", Integer, nullable=False, server_default="1"),
     # Seconds of drawing that its person has been charged for it.
     Column("charged", Float, nullable=False, server_default="0"),
+    # Not to be tried again before.
+    Column("due", Moment),
     # What became of it.
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=1),

@@ -32,7 +32,8 @@ from core.queue import JOB, Standing, WorkQueue, job_id
 
 log = logging.getLogger("drawqueue")
 
-MOST_RESTARTS = 2
+# The waits before a lost or failed attempt is made again; after the last there is none.
+PAUSES = (timedelta(seconds=1), timedelta(seconds=5))
 ENQUEUE_GRACE = timedelta(seconds=2)
 # What a row knows of its place in line, besides 0 for none yet: HELD waits for its own person's
 # (or chat's) other drawings, and so stands in none.
@@ -70,6 +71,8 @@ class Generation:
     shown_media: int
     mentioned: int
     undeliverable: str | None
+    restarts: int
+    due: datetime | None
     person: str
     chat: str
     class_name: str
@@ -290,7 +293,7 @@ class Generations:
                 )  # fmt: skip
                 again = self._set(
                     connection, old, REDOABLE_IN_PLACE, State.QUEUED,
-                    attempt=old.attempt + 1, restarts=0, error=None, started=None, ended=None,
+                    attempt=old.attempt + 1, restarts=0, due=None, error=None, started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
                     address=dict(address if address and same else old.address),
                 )  # fmt: skip
@@ -419,7 +422,7 @@ class Generations:
     ) -> Generation | None:
         """Note the stored pictures; None when the attempt is no longer the row's."""
         won = self._change(
-            drawn, lifecycle.sources(State.DONE), State.DONE,
+            drawn, lifecycle.sources(State.DONE), State.DONE, due=None,
             results=[dict(result) for result in results], seconds=seconds, ended=now(),
             error=None, charged=seconds,
         )  # fmt: skip
@@ -434,23 +437,23 @@ class Generations:
             drawn, lifecycle.sources(State.FAILED), State.FAILED, error=words, ended=now()
         )
 
-    def restart(self, drawn: Generation, words: str) -> Generation | None:
-        """Put an attempt that its worker lost back in line, or fail it after too many."""
-        with self.database.read() as connection:
-            restarts = connection.execute(
-                select(generations.c.restarts).where(generations.c.id == drawn.id)
-            ).scalar_one()
-        if restarts >= MOST_RESTARTS:
-            return self.fail(drawn, f"{words} I tried {restarts + 1} times.")
+    def restart(self, drawn: Generation, words: str, *, at_once: bool = True) -> Generation | None:
+        """Put an attempt that was lost back in front of the line, or fail it after too many.
+
+        Not `at_once`: whatever was wrong gets a while to pass, longer each time.
+        """
+        if drawn.restarts >= len(PAUSES):
+            return self.fail(drawn, f"{words} I tried {drawn.restarts + 1} times.")
         again = self._change(
             drawn, lifecycle.RUNNING, State.QUEUED,
-            attempt=drawn.attempt + 1, restarts=restarts + 1,
-            started=None, enqueued=0, error=words,
+            attempt=drawn.attempt + 1, restarts=drawn.restarts + 1,
+            started=None, enqueued=0, error=f"{words} I try again.",
+            due=None if at_once else now() + PAUSES[drawn.restarts],
         )  # fmt: skip
         if again:
             self.queue.forget(drawn.id, drawn.attempt)
-            # It was its turn already.
-            self._enqueue(again, first=True)
+            if at_once:
+                self._enqueue(again)
         return again
 
     # Looking
@@ -721,7 +724,9 @@ class Generations:
                 return bool(self._taken_back(generation))
             if generation.enqueued == NOTED:
                 return bool(self._removed(generation, State.QUEUED))
-            if generation.enqueued != LOST and now() - generation.created < ENQUEUE_GRACE:
+            # Whoever accepted it may be about to put it in line.
+            due = generation.due or generation.created + ENQUEUE_GRACE
+            if generation.enqueued != LOST and now() < due:
                 return False
             self._enqueue(generation)
             return True
@@ -738,11 +743,12 @@ class Generations:
 
     def _taken_back(self, generation: Generation) -> Generation | None:
         again = self._change(
-            generation, {State.QUEUED}, State.QUEUED, attempt=generation.attempt + 1, enqueued=0
-        )
+            generation, {State.QUEUED}, State.QUEUED,
+            attempt=generation.attempt + 1, restarts=generation.restarts + 1, enqueued=0,
+        )  # fmt: skip
         if again:
             self.queue.forget(generation.id, generation.attempt)
-            self._enqueue(again, first=True)
+            self._enqueue(again)
         return again
 
     def _removed(self, generation: Generation, state: State) -> Generation | None:
@@ -790,13 +796,15 @@ class Generations:
 
     # Within
 
-    def _enqueue(self, generation: Generation, *, first: bool = False) -> None:
+    def _enqueue(self, generation: Generation) -> None:
         words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
         try:
             self._rebuild_if_emptied()
             self.queue.enqueue(
                 generation.id, generation.attempt, f"#{generation.id} {words}",
-                self._claim(generation), first=first or generation.priority == FIRST,
+                self._claim(generation),
+                # One that was drawn in vain had its turn already.
+                first=generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
         except RedisError as error:
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))

@@ -61,7 +61,7 @@ def generate(generation_id: int) -> None:
             raise DrawingFailed("stopped") from None
         return
     except TransientError as error:
-        again = house.generations.restart(claimed, str(error))
+        again = house.generations.restart(claimed, str(error), at_once=False)
         if again and again.state == State.FAILED:
             raise DrawingFailed(type(error).__name__) from None
     except EngineError as error:

@@ -18,6 +18,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("class_name", sa.String(32), nullable=False, server_default=""))
         table.add_column(sa.Column("priority", sa.Integer(), nullable=False, server_default="1"))
         table.add_column(sa.Column("charged", sa.Float(), nullable=False, server_default="0"))
+        table.add_column(sa.Column("due", Moment()))
         table.drop_index("ix_generations_platform_asker_id")
         table.create_index("ix_generations_person_id", ["person", "id"])
         table.create_index("ix_generations_person_state", ["person", "state"])
@@ -71,5 +72,5 @@ def downgrade() -> None:
         for name in ("chat_state", "person_state", "person_id"):
             table.drop_index(f"ix_generations_{name}")
         table.create_index("ix_generations_platform_asker_id", ["platform", "asker", "id"])
-        for name in ("charged", "priority", "class_name", "chat", "person"):
+        for name in ("due", "charged", "priority", "class_name", "chat", "person"):
             table.drop_column(name)

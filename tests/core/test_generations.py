@@ -151,7 +151,7 @@ def test_an_operators_requeue_is_failed_to_queued(house: House, ann: Asker) -> N
 
 def test_a_dead_workers_job_goes_back_and_fails_after_its_tries(house: House, ann: Asker) -> None:
     made = submit(house, ann)
-    for _ in range(module.MOST_RESTARTS + 1):
+    for _ in range(len(module.PAUSES) + 1):
         current = house.generations.get(made.id)
         house.queue.rq.pop_job_id()
         assert house.generations.claim(made.id)
@@ -255,6 +255,30 @@ def test_what_is_drawn_is_shown_before_those_who_wait(house: House, ann: Asker) 
 def test_a_job_of_somebody_elses_stops_no_sweep(house: House) -> None:
     house.queue.redis.rpush(house.queue.rq.key, "generation-foo", "generation-99999999999-1")
     house.generations.sweep()
+
+
+def test_a_passing_fault_is_tried_again_after_growing_pauses(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSES", (timedelta(seconds=0.5), timedelta(seconds=1)))
+    made = submit(house, ann)
+    behind = submit(house, ann, "e2")
+    for pause in (0.5, 1):
+        claimed = house.generations.claim(made.id)
+        assert claimed
+        again = house.generations.restart(claimed, "The engine crashed.", at_once=False)
+        assert again and again.state == State.QUEUED
+        assert "The engine crashed. I try again." in house.card(again).notice
+        assert house.generations.sweep() == 0 and again.job not in house.queue.rq.get_job_ids()
+        time.sleep(pause + 0.1)
+        assert house.generations.sweep() == 1
+        assert house.queue.rq.get_job_ids() == [again.job, behind.job], "it had its turn already"
+        house.queue.redis.lpop(house.queue.rq.key)
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    failed = house.generations.restart(claimed, "The engine crashed.", at_once=False)
+    assert failed and failed.state == State.FAILED and "I tried 3 times" in str(failed.error)
+    assert house.generations.redo(made.id, ann, "r").due is None
 
 
 def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -> None:
