@@ -205,6 +205,10 @@ class Door:
             self.platform.push("message", message.body() | note)
         return {"migrate_to_chat_id": to}
 
+    def post_update(self, q: Json) -> Json:
+        """An update as it is given, of whatever shape."""
+        return self.platform.push(str(q["kind"]), q["payload"])
+
     def post_redeliver(self, q: Json) -> Json:
         update = self.platform.updates[int(q["update_id"])]
         self.platform.again.append(update)
