@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -41,33 +42,32 @@ def test_arrows_run_one_way(room: str) -> None:
                 assert name.split(".")[0] not in FOREIGN, (path, name)
 
 
-@pytest.mark.parametrize(
-    "module", [p.stem for p in sorted((ROOT / "bots").glob("*.py")) if p.stem != "__init__"]
-)
-def test_bots_never_import_torch(module: str) -> None:
-    code = (
-        f"import sys, bots.{module}; "
-        "bad = {'torch', 'diffusers', 'transformers', 'worker'} & set(sys.modules); "
-        "assert not bad, bad"
-    )
+BOTS = [f"bots.{p.stem}" for p in sorted((ROOT / "bots").glob("*.py")) if p.stem != "__init__"]
+# What only the engine's own process may load.
+HEAVY = {"torch", "diffusers", "transformers", "numpy"}
+
+
+@pytest.mark.parametrize("module", ["core.cli", "worker.__main__", *BOTS])
+def test_what_draws_is_imported_by_the_engine_alone(module: str) -> None:
+    told = HEAVY | ({"worker"} if module in BOTS else set())
+    code = f"import sys, {module}; bad = {told} & set(sys.modules); assert not bad, bad"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_the_worker_parent_never_imports_torch() -> None:
-    code = "import sys, worker.__main__; assert not {'torch', 'diffusers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_core_imports_quickly() -> None:
-    # A ratio to a bare interpreter in the same run: these machines are noisy.
-    code = (
-        "import time; a = time.perf_counter(); import core.commands; print(time.perf_counter() - a)"
-    )
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(seconds) < 1.5
+@pytest.mark.parametrize(("module", "ratio"), [("core.cli", 1.0), ("core.commands", 1.5)])
+def test_core_imports_quickly(module: str, ratio: float) -> None:
+    # core.cli takes some 200 ms, and the libraries that core rests on 260: these machines are
+    # noisy, so the two are taken in turns and the best of each is compared.
+    libraries = "pydantic_settings, sqlalchemy, rq, typer"
+    best = {module: inf, libraries: inf}
+    for _ in range(5):
+        for names in best:
+            code = (
+                f"from time import perf_counter as now; a = now(); import {names}; print(now()-a)"
+            )
+            told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+            best[names] = min(best[names], float(told.stdout))
+    assert best[module] < ratio * best[libraries], best
 
 
 def test_derived_files_are_up_to_date() -> None:
