@@ -293,7 +293,8 @@ class Generations:
                 )  # fmt: skip
                 again = self._set(
                     connection, old, REDOABLE_IN_PLACE, State.QUEUED,
-                    attempt=old.attempt + 1, restarts=0, due=None, error=None, started=None, ended=None,
+                    attempt=old.attempt + 1, restarts=0, due=None, error=None,
+                    started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
                     address=dict(address if address and same else old.address),
                 )  # fmt: skip

@@ -300,4 +300,4 @@ def test_what_an_old_list_names_is_handled_once(house: House) -> None:
         words = {"chat_id": ANN, "user_id": ANN, "text": "/quiet"}
         asyncio.run(handle(url, door.post("/user_message", json=words).json()))
         told = door.get("/messages", params={"chat_id": ANN}).json()["messages"]
-    assert house.people.quiet("telegram", str(ANN)) and len(told) == 2
+    assert house.people.get("telegram", str(ANN)).quiet and len(told) == 2
