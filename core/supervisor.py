@@ -34,9 +34,10 @@ class HomeInUse(Exception):
     """Another Drawqueue runs in this home."""
 
 
-def _die_with_parent() -> None:
+def end_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
+    """Let Linux send this process a signal when its parent ends; elsewhere nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, how)
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             # A group of its own: Ctrl-C reaches the supervisor alone, which then ends them in turn.
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=end_with_parent,
         )
 
 

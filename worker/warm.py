@@ -4,8 +4,6 @@ The parent knows no torch: a crash, an endless loop or a leak in a drawing takes
 along and nothing else. It dies with its parent.
 """
 
-import contextlib
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -20,19 +18,11 @@ from core.catalog import Model
 from core.engine import EngineError, Picture, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Request
+from core.supervisor import end_with_parent
 
 log = logging.getLogger("drawqueue")
 
 STOP_GRACE_SECONDS = 20
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
-
-
-def die_with_parent(parent: int) -> None:
-    """Let Linux end this process with its parent; elsewhere the pipe's end does."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,10 @@ class Work:
 
 
 def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
-    die_with_parent(parent)
+    # Elsewhere than on Linux the pipe's end does that.
+    end_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     # Ctrl-C reaches the whole group; the parent decides what becomes of the drawing.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
