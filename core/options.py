@@ -316,6 +316,16 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
     return given, faults
 
 
+def unfolded(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Given options with the flags that stand in their prompt, and the faults in those.
+
+    An option that was given by itself counts before a flag.
+    """
+    found, faults = split_flags(str(given.get("prompt") or ""))
+    own = {name: value for name, value in given.items() if name != "prompt" and value is not None}
+    return {**found, **own}, faults
+
+
 def flag_names() -> str:
     """The flags people may type, one for each option, as one line."""
     return " ".join(f"--{option.flags[0]}" for option in OPTIONS if option.flags)

@@ -15,9 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 log = logging.getLogger("drawqueue")
 
 SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on macOS
@@ -107,6 +104,10 @@ class Supervisor:
             "--save", "", "--loglevel", "warning", "--maxmemory-policy", "noeviction",
         )  # fmt: skip
         url = f"unix://{socket}?db=0"
+        # Imported here: the command line, which starts everything, has no other use for it.
+        from redis import Redis
+        from redis.exceptions import RedisError
+
         redis = Redis.from_url(url)
         for _ in range(200):
             with contextlib.suppress(RedisError):

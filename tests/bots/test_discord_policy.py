@@ -64,6 +64,16 @@ def test_many_are_declined(chat: Chat) -> None:
     assert chat.seen(chat.ann)[-1].content == "Nothing was queued." and chat.rows() == 0
 
 
+def test_flags_in_the_prompt_are_understood(chat: Chat) -> None:
+    chat.say("imagine", prompt="a fox --seed 7 —steps 9 --no dogs", steps=5)
+    request = chat.house.generations.get(1).request
+    assert (request.prompt, request.negative_prompt) == ("a fox", "dogs")
+    assert (request.seed, request.steps) == (7, 5), "an option counts before a flag"
+    before = len(chat.seen(chat.ann))
+    chat.say("imagine", prompt="a fox --wings 2", steps=7)
+    assert "There is no --wings" in chat.only_answer(before) and chat.rows() == 1
+
+
 def test_priority_and_first(chat: Chat) -> None:
     for _ in range(3):
         chat.imagine()
