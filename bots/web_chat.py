@@ -19,7 +19,7 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -46,7 +46,18 @@ SHOWN = 50
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
 
 
-class Job(BaseModel):
+class Given(BaseModel):
+    """A JSON body, in which half a character (a lone surrogate, which no encoding takes) is “?”."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encodable(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return json.loads(json.dumps(given, ensure_ascii=False).encode(errors="replace"))
+
+
+class Job(Given):
     """What `POST /api/jobs` takes."""
 
     model_config = ConfigDict(extra="forbid")
@@ -58,7 +69,7 @@ class Job(BaseModel):
     )  # fmt: skip
 
 
-class Line(BaseModel):
+class Line(Given):
     """What a person typed in the chat."""
 
     text: str = Field(max_length=20_000)
