@@ -21,8 +21,7 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -50,29 +49,31 @@ SHOWN = 50
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
 
 
-def _whole(value: Any) -> Any:
-    """JSON may carry halves of a character (`\\ud800`), which nothing could write down again."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("half", "holds half a character; send whole text") from None
-    return value
+class Given(BaseModel):
+    """A JSON body, in which half a character (a lone surrogate, which no encoding takes) is “?”."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encodable(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return json.loads(json.dumps(given, ensure_ascii=False).encode(errors="replace"))
 
 
-class Job(BaseModel):
+class Job(Given):
     """What `POST /api/jobs` takes."""
 
     model_config = ConfigDict(extra="forbid")
     prompt: str = Field(description="What to draw; {red, green} bird is two pictures.")
     confirm: bool = Field(False, description="Queue them though they are many.")
-    parameters: Annotated[dict[str, Any], AfterValidator(_whole)] = Field(
+    parameters: dict[str, Any] = Field(
         default_factory=dict, description="Options by name: " + ", ".join(
             option.name for option in options.OPTIONS if not option.required
         ),
     )  # fmt: skip
 
 
-class Line(BaseModel):
+class Line(Given):
     """What a person typed in the chat."""
 
     text: str = Field(max_length=20_000)

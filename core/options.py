@@ -90,7 +90,8 @@ def _number(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
+    # A lone surrogate is text that neither a database nor an answer can hold.
+    return value.encode(errors="replace").decode().strip() if isinstance(value, str) else value
 
 
 def _flags(*names: str) -> dict[str, Any]:
