@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables starter-model clean
+.PHONY: install run test check tables chaos starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,12 @@ check: $(INSTALLED)
 # Writes what is derived from declarations: .env.example and the README's table of options.
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
+
+# Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200
+SEED ?= $(shell date +%s)
+N ?= 60
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --requests $(N)
 
 # The weights that ship, from nothing: some two and a half hours of two cores.
 starter-model: $(INSTALLED)

@@ -661,6 +661,7 @@ class Generations:
         for generation_id in self._odd():
             moved += self._mend(self.get(generation_id))
         moved += self._requeued_by_operator()
+        self._forget_the_dead()
         self.queue.rq.mend(self._claim_of)
         if moved:
             log.info("sweep moved %d generations", moved)
@@ -741,6 +742,16 @@ class Generations:
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False
         return bool(self.restart(generation, "The worker that drew this stopped."))
+
+    def _forget_the_dead(self) -> None:
+        """Let RQ forget what a worker that died was drawing for nobody any more."""
+        for generation_id, attempt in self.queue.begun():
+            if self.queue.alive(generation_id, attempt):
+                continue
+            with contextlib.suppress(NotFound):
+                one = self.get(generation_id)
+                if one.state not in RUNNING or one.attempt != attempt:
+                    self.queue.forget(generation_id, attempt)
 
     def _taken_back(self, generation: Generation) -> Generation | None:
         again = self._change(

@@ -135,6 +135,18 @@ class WorkQueue:
             Job.fetch(name, connection=self.redis, serializer=JSONSerializer).delete()
         except Exception:  # A job that is gone or unreadable: the row decides, not RQ.
             self.redis.delete(Job.key_for(name))
+        for execution in self._executions():
+            if execution.startswith(f"{name}:"):
+                self.redis.zrem(self.rq.started_job_registry.key, execution)
+
+    def begun(self) -> list[tuple[int, int]]:
+        """Generation and attempt of every job that RQ believes to be running."""
+        found = (JOB.match(execution) for execution in self._executions())
+        return [(int(one[1]), int(one[2])) for one in found if one]
+
+    def _executions(self) -> list[str]:
+        listed: Any = self.redis.zrange(self.rq.started_job_registry.key, 0, -1)
+        return [one.decode() for one in listed]
 
     def stop(self, generation: int, attempt: int) -> None:
         """Ask the worker that draws this attempt to stop at its next step."""
