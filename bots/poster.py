@@ -79,7 +79,7 @@ class Drawer(Protocol):
         """Connect. Raises Later when the platform cannot be reached."""
 
     def chat(self, generation: Generation) -> str:
-        """What the platform counts edits by."""
+        """What the platform counts edits by; never raises."""
 
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         """Edit the card's message to show the card; where it had to move. Raises Gone and Later."""

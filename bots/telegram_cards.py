@@ -185,7 +185,7 @@ class TelegramDrawer:
             raise Later(5) from None
 
     def chat(self, generation: Generation) -> str:
-        return str(generation.address["chat"])
+        return str(generation.address.get("chat", ""))
 
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         chat = int(generation.address["chat"])

@@ -24,18 +24,19 @@ from redis.client import Pipeline
 from rq import Queue
 
 PREFIX = "drawqueue:fair:"
-# How many of one user's jobs are moved when an earlier one cost more or less than expected:
-# the nearest ones; the rest is settled when those are served.
-MOVED = 50
+# Up to so many jobs are moved within the list; for more of them it is written anew.
+FEW = 6
+# The part of a job's cost by which its user may be ahead or behind before their jobs are moved.
+SLACK = 0.2
 LEAST_COST = 0.01
 NORMAL = 1
 COMPARE_SECONDS = 30.0
 
 _SCRIPT = """
-local list, order, finish, jobs, clock, counter = unpack(KEYS)
+local list, order, finish, jobs, clock, counter, owed = unpack(KEYS)
 local command, id = ARGV[1], ARGV[2]
 local prefix = ARGV[3]
-local moved = tonumber(ARGV[4])
+local few, slack = tonumber(ARGV[4]), tonumber(ARGV[5])
 local did = 0
 
 local function exact(number) return string.format('%.17g', number) end
@@ -52,7 +53,7 @@ end
 local function trim()
   local head = redis.call('LINDEX', list, 0)
   if not head then
-    redis.call('DEL', order, finish, jobs, clock)
+    redis.call('DEL', order, finish, jobs, clock, owed)
     return
   end
   local told = record(head)
@@ -63,21 +64,27 @@ local function trim()
   redis.call('ZREMRANGEBYRANK', order, 0, rank - 1)
 end
 
+-- Take a job out of the order; its tag, and whether it stood in the list.
 local function leave(which, told)
-  if not told or not told.member then return false end
+  if not told or not told.member then return nil, false end
   local tag = redis.call('ZSCORE', order, told.member)
   redis.call('ZREM', order, told.member)
   redis.call('ZREM', mine(told.user), told.member)
-  redis.call('LREM', list, 1, which)
-  return tag and tonumber(tag)
+  return tag and tonumber(tag), redis.call('LREM', list, 1, which) == 1
+end
+
+local function note(which, told, tag, number)
+  -- The number of arrival keeps equal tags in the order they came.
+  told.number = number or told.number or redis.call('INCR', counter)
+  told.member = string.format('%012d:', told.number) .. which
+  redis.call('ZADD', order, exact(tag), told.member)
+  redis.call('ZADD', mine(told.user), exact(tag), told.member)
+  redis.call('EXPIRE', mine(told.user), 172800)
+  redis.call('HSET', jobs, which, cjson.encode(told))
 end
 
 local function stand(which, told, tag, number)
-  -- The number of arrival keeps equal tags in the order they came.
-  number = number or told.number or redis.call('INCR', counter)
-  told.number = number
-  told.member = string.format('%012d:', number) .. which
-  redis.call('ZADD', order, exact(tag), told.member)
+  note(which, told, tag, number)
   local behind
   repeat
     -- One that is listed no more was deleted by an operator: the next one, then.
@@ -86,63 +93,106 @@ local function stand(which, told, tag, number)
     behind = redis.call('ZRANGE', order, after, after)[1]
   until not behind or redis.call('LINSERT', list, 'BEFORE', name(behind), which) > 0
   if not behind then redis.call('RPUSH', list, which) end
-  redis.call('ZADD', mine(told.user), exact(tag), told.member)
-  redis.call('EXPIRE', mine(told.user), 172800)
-  redis.call('HSET', jobs, which, cjson.encode(told))
 end
 
--- Move a user's time, and the nearest of their jobs behind a tag, by so many seconds.
-local function shift(user, after, seconds)
-  local ends = redis.call('HGET', finish, user)
-  if not ends or seconds == 0 then return end
-  redis.call('HSET', finish, user, exact(math.max(now(), tonumber(ends) + seconds)))
-  local found = redis.call('ZRANGEBYSCORE', mine(user), '(' .. exact(after), '+inf',
-                           'WITHSCORES', 'LIMIT', 0, moved + 1)
-  local most = math.huge
-  if #found > 2 * moved then most = tonumber(found[#found]) - 1e-6 end
+-- Write the list anew in the order of tags: cheaper than moving more than a few within it.
+local function rewrite()
+  local listed, known, going = {}, {}, {}
+  local names = redis.call('LRANGE', list, 0, -1)
+  for _, which in ipairs(names) do listed[which] = true end
+  for _, member in ipairs(redis.call('ZRANGE', order, 0, -1)) do
+    local which = name(member)
+    if listed[which] then
+      known[which] = true
+      going[#going + 1] = which
+    else
+      redis.call('ZREM', order, member)
+    end
+  end
+  for _, which in ipairs(names) do
+    if not known[which] then going[#going + 1] = which end
+  end
+  redis.call('DEL', list)
+  for first = 1, #going, 1000 do
+    redis.call('RPUSH', list, unpack(going, first, math.min(#going, first + 999)))
+  end
+end
+
+-- A user's jobs in line with a tag of at least this, in their order; what is gone is forgotten.
+local function standing(user, from)
+  local found = redis.call('ZRANGE', mine(user), 0, -1, 'WITHSCORES')
   local going = {}
-  for i = 1, math.min(#found, 2 * moved), 2 do
+  for i = 1, #found, 2 do
     local tag = tonumber(found[i + 1])
     if not redis.call('ZSCORE', order, found[i]) then
       redis.call('ZREM', mine(user), found[i])
     -- One before the clock was put first, and stays so.
-    elseif tag >= now() then
-      local which = name(found[i])
-      local told = record(which)
-      leave(which, told)
-      going[#going + 1] = {which, told, math.min(most, math.max(now(), tag + seconds))}
+    elseif tag >= math.max(from, now()) then
+      local told = record(name(found[i]))
+      if told then going[#going + 1] = {name(found[i]), told, tag} end
     end
   end
-  for _, one in ipairs(going) do stand(unpack(one)) end
+  return going
 end
 
--- Tag and number of the first of a user's last jobs that matter less to them than this one.
+-- Move a user's jobs from a tag on by so many seconds. They stand one behind the other: none
+-- begins before the one in front of it would have been served.
+local function shift(user, from, seconds)
+  local ends = redis.call('HGET', finish, user)
+  if not ends or seconds == 0 then return end
+  local going = standing(user, from)
+  local floor = now()
+  for _, one in ipairs(going) do
+    one[3] = math.max(floor, one[3] + seconds)
+    floor = one[3] + one[2].cost / one[2].weight
+  end
+  if #going == 0 then floor = math.max(now(), tonumber(ends) + seconds) end
+  redis.call('HSET', finish, user, exact(floor))
+  if #going > few then
+    for _, one in ipairs(going) do note(unpack(one)) end
+    rewrite()
+    return
+  end
+  local listed = {}
+  for i, one in ipairs(going) do
+    local _, there = leave(one[1], one[2])
+    listed[i] = there
+  end
+  for i, one in ipairs(going) do
+    if listed[i] then stand(unpack(one)) end
+  end
+end
+
+-- Tag and number of the first of a user's jobs that matters less to them than this one.
 local function before_lesser(told)
-  local found = redis.call('ZREVRANGE', mine(told.user), 0, moved - 1, 'WITHSCORES')
   local tag, number
-  for i = 1, #found, 2 do
-    if redis.call('ZSCORE', order, found[i]) then
-      local other = record(name(found[i]))
-      if (other and other.priority or 1) >= (told.priority or 1) then break end
-      tag, number = tonumber(found[i + 1]), other and other.number
-    end
+  local going = standing(told.user, now())
+  for i = #going, 1, -1 do
+    local other = going[i][2]
+    if (other.priority or 1) >= (told.priority or 1) then break end
+    tag, number = going[i][3], other.number
   end
   return tag, number
 end
 
 trim()
--- A stranger that is listed no more was taken by a worker meanwhile.
-if command == 'stranger' and redis.call('LREM', list, 1, id) == 1 then command = 'place' end
+if command == 'stranger' then
+  -- Listed no more: a worker took it meanwhile. In the order: somebody has put it there.
+  local told = record(id)
+  local known = told and told.member and redis.call('ZSCORE', order, told.member)
+  if not known and redis.call('LREM', list, 1, id) == 1 then command = 'place' end
+end
 if command == 'move' and redis.call('LPOS', list, id) then command, did = 'place', 1 end
 if command == 'place' then
   local before = record(id)
   local stood = leave(id, before)
-  if stood then shift(before.user, stood, -before.cost / before.weight) end
-  local told = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or before
+  -- What it was charged before comes back, whether it stood in line or a worker had it.
+  if before then shift(before.user, stood or 0, -before.cost / before.weight) end
+  local told = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or before
   told = told or {user = '?', cost = 1, weight = 1}
   local ends = tonumber(redis.call('HGET', finish, told.user) or '0')
   local tag, number
-  if ARGV[5] == 'front' then
+  if ARGV[6] == 'front' then
     -- Before the clock itself, where the next newcomer will stand.
     local first = redis.call('ZRANGE', order, 0, 0, 'WITHSCORES')[2]
     tag = math.min(first and tonumber(first) or now(), now()) - 1
@@ -150,7 +200,7 @@ if command == 'place' then
     tag, number = before_lesser(told)
   end
   if number then
-    shift(told.user, tag - 1e-9, told.cost / told.weight)
+    shift(told.user, tag, told.cost / told.weight)
   else
     local start = math.max(now(), ends)
     redis.call('HSET', finish, told.user, exact(start + told.cost / told.weight))
@@ -161,14 +211,26 @@ elseif command == 'leave' or (command == 'gone' and not redis.call('LPOS', list,
   local told = record(id)
   local tag = leave(id, told)
   redis.call('LREM', list, 1, id)
-  -- One without a tag was taken by a worker that was lost: its cost comes back as well.
-  if told then shift(told.user, tag or -math.huge, -told.cost / told.weight) end
   redis.call('HDEL', jobs, id)
+  -- One without a tag was taken by a worker that was lost: its cost comes back as well.
+  if told then shift(told.user, tag or 0, -told.cost / told.weight) end
 elseif command == 'settle' then
   local told = record(id)
   if told then
-    shift(told.user, -math.huge, (tonumber(ARGV[5]) - told.cost) / told.weight)
     redis.call('HDEL', jobs, id)
+    -- Small differences are gathered until moving somebody's jobs for them is worth it.
+    local rest = tonumber(redis.call('HINCRBYFLOAT', owed, told.user,
+                                     exact((tonumber(ARGV[6]) - told.cost) / told.weight)))
+    if math.abs(rest) > slack * told.cost / told.weight then
+      redis.call('HDEL', owed, told.user)
+      shift(told.user, 0, rest)
+    end
+  end
+elseif command == 'clean' then
+  -- Whoever's time has come to an end is served like a newcomer: there is nothing to remember.
+  local found = redis.call('HGETALL', finish)
+  for i = 1, #found, 2 do
+    if tonumber(found[i + 1]) <= now() then redis.call('HDEL', finish, found[i]) end
   end
 end
 return {redis.call('LLEN', list), redis.call('ZCARD', order), did}
@@ -189,7 +251,7 @@ class Claim:
 
     def as_json(self) -> str:
         """As the line keeps it. Raises ValueError where cost or weight is no positive number."""
-        if not (0 < self.cost < 1e9 and 0 < self.weight < 1e6):
+        if not (0 < self.cost < 1e9 and 1e-6 < self.weight < 1e6):
             raise ValueError(f"cost {self.cost} and weight {self.weight} must be positive")
         return json.dumps({
             "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight,
@@ -238,6 +300,7 @@ class FairQueue(Queue):
         if listed == ordered and time.monotonic() - self._compared < COMPARE_SECONDS:
             return 0
         self._compared = time.monotonic()
+        self._say("clean", "")
         members: Any = self.connection.zrange(PREFIX + "order", 0, -1)
         known = [member.split(b":", 1)[1].decode() for member in members]
         names = self.get_job_ids()
@@ -265,7 +328,7 @@ class FairQueue(Queue):
         pipeline: Pipeline | None = None,
     ) -> Any:  # fmt: skip
         connection: Redis | Pipeline = pipeline if pipeline is not None else self.connection
-        keys = [PREFIX + name for name in ("order", "finish", "jobs", "clock", "counter")]
+        keys = [PREFIX + name for name in ("order", "finish", "jobs", "clock", "counter", "owed")]
         return connection.eval(
-            _SCRIPT, 6, self.key, *keys, command, job_id, PREFIX, str(MOVED), more, told
+            _SCRIPT, 7, self.key, *keys, command, job_id, PREFIX, str(FEW), str(SLACK), more, told
         )
