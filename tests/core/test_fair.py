@@ -81,6 +81,77 @@ def test_no_weight_starves_anybody(line: FairQueue, weight: float) -> None:
         assert order.index(f"newcomer-{number}") <= number / share + 9
 
 
+def test_wrong_estimates_cost_nobody_their_share(line: FairQueue) -> None:
+    """However many wait: 200 jobs announced far too cheap, beside 60 announced right."""
+    for number in range(200):
+        ask(line, f"a{number}", "a", cost=1)
+    for number in range(60):
+        ask(line, f"b{number}", "b", cost=60)
+    got: Counter[str] = Counter()
+    for _ in range(100):
+        name = serve(line)
+        got[name[0]] += 1
+        line.settle(name, 60)
+    assert abs(got["a"] - got["b"]) <= 2
+
+
+def test_one_dear_job_is_charged_and_no_newcomer_waits_for_it(line: FairQueue) -> None:
+    for number in range(200):
+        ask(line, f"a{number}", "a")
+        ask(line, f"b{number}", "b")
+    assert serve(line) == "a0"
+    line.settle("a0", 600)
+    taken = served(line, 70)
+    assert taken[:59] == [f"b{number}" for number in range(59)]
+    ask(line, "newcomer", "c")
+    before = line.get_job_ids()[: line.get_job_ids().index("newcomer")]
+    assert max(Counter(name[0] for name in before).values(), default=0) <= 1
+
+
+def test_a_late_refund_puts_no_two_jobs_of_one_user_side_by_side(line: FairQueue) -> None:
+    ask(line, "a0", "a", cost=1000)
+    for number in range(1, 50):
+        ask(line, f"a{number}", "a")
+    for number in range(60):
+        ask(line, f"b{number}", "b")
+    taken = served(line, 51)
+    assert taken[0] == "a0" and "a1" not in taken
+    line.settle("a0", 1)
+    ask(line, "newcomer", "c")
+    before = line.get_job_ids()[: line.get_job_ids().index("newcomer")]
+    assert sum(name.startswith("a") for name in before) <= 1
+
+
+def test_many_cancelled_at_once_bring_the_rest_forward(line: FairQueue) -> None:
+    for number in range(200):
+        ask(line, f"a{number}", "a")
+        ask(line, f"b{number}", "b")
+    for number in range(150):
+        line.leave(f"a{number}")
+    assert line.get_job_ids()[:4] == ["a150", "b0", "a151", "b1"] or line.get_job_ids()[:2] == [
+        "b0", "a150",
+    ]  # fmt: skip
+    ask(line, "late", "a")
+    assert line.get_job_ids().index("late") > line.get_job_ids().index("a199")
+
+
+def test_high_priority_passes_all_of_ones_own(line: FairQueue) -> None:
+    for number in range(200):
+        ask(line, f"a{number}", "a")
+    line.announce("high", Claim("a", 10, priority=2))
+    line.enqueue("worker.tasks.generate", 1, job_id="high")
+    assert line.get_job_ids()[:2] == ["high", "a0"]
+
+
+def test_what_an_operator_deleted_does_not_come_back(line: FairQueue) -> None:
+    for number in range(6):
+        ask(line, f"a{number}", "a")
+    assert serve(line) == "a0"
+    line.connection.lrem(line.key, 1, "a3")
+    line.settle("a0", 100)
+    assert line.get_job_ids() == ["a1", "a2", "a4", "a5"]
+
+
 def test_what_was_put_first_stays_first(line: FairQueue) -> None:
     for number in range(4):
         ask(line, f"a{number}", "a")
