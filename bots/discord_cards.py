@@ -30,7 +30,9 @@ FILE_BYTES = 10 * 1024 * 1024
 TOKEN_SECONDS = 15 * 60
 TOKEN_MARGIN = 30
 PREFIX = "dq:"
-DEAD_TOKEN = 50027
+# The token is dead, by another clock than ours, or has sent the five messages that it may where
+# the bot itself is not on the server.
+TOKEN_SPENT = (50027, 40094)
 # Edits of messages older than an hour are capped.
 OLD_MESSAGE = 30046
 
@@ -209,8 +211,8 @@ class DiscordDrawer:
                 sent = await asyncio.wait_for(edit(**shown), EDIT_SECONDS)
                 return None if generation.message else Moved(address, str(sent.id))
             except discord.HTTPException as error:
-                if error.code == DEAD_TOKEN and edit is not editors[-1]:
-                    continue  # By another clock than ours: so as the bot.
+                if error.code in TOKEN_SPENT and edit is not editors[-1]:
+                    continue  # So as the bot.
                 if error.code == OLD_MESSAGE:
                     raise Later(30) from error
                 if 400 <= error.status < 500 and error.status not in (401, 429):

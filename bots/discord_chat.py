@@ -153,19 +153,21 @@ class CardButton(
 
 def _asker(interaction: Interaction) -> Asker:
     user, channel = interaction.user, interaction.channel
-    above = getattr(channel, "parent_id", None) if isinstance(channel, discord.Thread) else None
+    # A thread counts as its channel: limits are not dodged by opening more of them.
+    place = channel.parent_id if isinstance(channel, discord.Thread) else interaction.channel_id
     roles = user.roles if isinstance(user, discord.Member) else []
     bare = Asker(
         "discord", str(user.id), user.display_name,
-        chat=f"discord:channel:{interaction.channel_id}",
+        chat=f"discord:channel:{place}",
         places=(
             *([f"discord:guild:{interaction.guild_id}"] if interaction.guild_id else []),
-            *([f"discord:channel:{above}"] if above else []),
+            f"discord:channel:{interaction.channel_id}",
             *(f"discord:role:{role.id}" for role in roles),
         ),
     )  # fmt: skip
     moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
-    return replace(bare, moderator=moderator or interaction.client.house.moderates(bare))
+    house: House = interaction.client.house
+    return replace(house.known(bare), moderator=moderator)
 
 
 def _reachable(interaction: Interaction) -> bool:
@@ -200,6 +202,10 @@ async def _send(
     """Send a card and store where it is, so that any poster can redraw it."""
 
     card = await asyncio.to_thread(bot.house.card, generation)
+    if note and not await asyncio.to_thread(
+        bot.house.generations.lease, generation.id, FIRST_EDITOR
+    ):
+        return card  # A poster has it.
     picture = await asyncio.to_thread(picture_of, bot.house, card)
     sent = await send(message(card, await sized(picture, limit)))
     if note:

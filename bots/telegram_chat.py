@@ -280,6 +280,8 @@ class TelegramChat:
             if name == "start":
                 return Answer(WELCOME)
             if not private and commands.BY_NAME[name].private:
+                # Others may have read it.
+                self.house.people.burn(str(given.get("code") or ""))
                 return Answer(f"Write /{name} to me alone, where nobody reads along.")
             reply = commands.run(self.house, name, ask)
             made = reply.generation
@@ -388,14 +390,14 @@ class TelegramChat:
 
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
         bare = Asker("telegram", str(user.id), user.full_name, chat=f"telegram:chat:{chat}")
-        moderator = self.house.moderates(bare)
-        if not moderator and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
+        known, moderator = self.house.known(bare), False
+        if not known.trusted and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
             with contextlib.suppress(TelegramError):
                 member = await self.bot.get_chat_member(chat, user.id)
                 moderator = member.status in (
                     ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
                 )  # fmt: skip
-        return replace(bare, moderator=moderator)
+        return replace(known, moderator=moderator)
 
 
 def _address(message: Message) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,8 +110,8 @@ class Presence:
 
 
 def _asker(request: Request) -> Asker:
-    bare = Asker("web", request.state.user, "web")
-    return replace(bare, moderator=request.app.state.house.moderates(bare))
+    house: House = request.app.state.house
+    return house.known(Asker("web", request.state.user, "web"))
 
 
 def _ask(

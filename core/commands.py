@@ -178,8 +178,8 @@ def _priority(house: House, ask: Ask) -> Reply:
 
 
 def _first(house: House, ask: Ask) -> Reply:
-    if not ask.asker.moderator:
-        raise NotAllowed("Only a moderator can put a picture before everybody's.")
+    if not ask.asker.trusted:
+        raise NotAllowed("Only a moderator whom the host lists can put a picture first.")
     moved = house.generations.move(generation_id(ask.given["id"]), ask.asker, FIRST)
     return Reply(_status(house, moved))
 
@@ -198,7 +198,7 @@ def _class(house: House, ask: Ask) -> Reply:
 
 
 def _grant(house: House, ask: Ask) -> Reply:
-    if not house.moderates(ask.asker):
+    if not ask.asker.trusted:
         raise NotAllowed("Only a moderator whom the host lists can give somebody a class.")
     name = str(ask.given["choice"]).strip().lower()
     if name not in policy().classes and name != "none":
@@ -222,8 +222,14 @@ def _link(house: House, ask: Ask) -> Reply:
             "minutes. Pictures, quota and place in line are then one. Give the code to nobody: "
             "whoever enters it shares all that."
         )
-    first = house.people.link(ask.asker, code)
-    return Reply(f"Linked with your account {first}. /unlink undoes it.")
+    if str(ask.given.get("sure") or "").strip().lower() != "yes":
+        other = house.people.offered(ask.asker, code)
+        return Reply(
+            f"That is the code of {other}. If that account is yours, write /link {code} yes: "
+            "pictures, quota and place in line are then one. If somebody else gave you the code, "
+            "leave it: they would see your pictures."
+        )
+    return Reply(f"Linked with {house.people.link(ask.asker, code)}. /unlink undoes it.")
 
 
 def _unlink(house: House, ask: Ask) -> Reply:
@@ -262,7 +268,11 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "link", "Be one person on several platforms, by a code.",
-        (_option("code", "The code from the other platform."),), _link, private=True,
+        (
+            _option("code", "The code from the other platform."),
+            _option("sure", "yes, when that account is yours."),
+        ),
+        _link, private=True,
     ),
     Command("unlink", "Let this account be by itself again.", (), _unlink),
     Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
@@ -337,10 +347,10 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
     if action == "refuse":
         house.proposals.answer(number, action)
         return Reply("Nothing was queued.")
-    agreed = Ask(ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True)
-    reply = _imagine(house, agreed)
+    # Noted first: what was agreed to is queued at the next press, whatever died in between.
     house.proposals.answer(number, action)
-    return reply
+    agreed = Ask(ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True)
+    return _imagine(house, agreed)
 
 
 def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:

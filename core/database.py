@@ -139,6 +139,9 @@ usage = Table(
     Column("jobs", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("last", Moment),
+    # How much of it was copied from a person whom this account left, and is counted there.
+    Column("copied_jobs", Integer, nullable=False, server_default="0"),
+    Column("copied_seconds", Float, nullable=False, server_default="0"),
 )
 
 # Requests of many pictures, shown with their cost and not yet agreed to.
@@ -174,7 +177,7 @@ def spend(
     last: datetime | None = None,
 ) -> None:  # fmt: skip
     """Add to what a person or a chat has used in a day."""
-    new = _insert(connection)(usage).values(
+    new = upsert(connection)(usage).values(
         who=who, day=day, jobs=jobs, seconds=max(0.0, seconds), last=last
     )
     connection.execute(
@@ -201,7 +204,8 @@ def one_at_a_time(connection: Connection, *names: str) -> None:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
-def _insert(connection: Connection) -> Any:
+def upsert(connection: Connection) -> Any:
+    """The dialect's own insert, which knows what to do on a conflict."""
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 

@@ -21,14 +21,15 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from core import events, lifecycle
 from core.catalog import settle
 from core.database import Database, generations, now, one_at_a_time, spend, usage
-from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration
+from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.options import PRIORITIES, SEED_LIMIT, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People
 from core.policy import Policy, Spent, policy, told
-from core.queue import JOB, Standing, WorkQueue, job_id
+from core.queue import JOB, KEEP_JOB_SECONDS, Standing, WorkQueue, job_id
+from core.settings import Drawing, read
 
 log = logging.getLogger("drawqueue")
 
@@ -41,6 +42,8 @@ NOTED, LOST, HELD = 1, -1, 2
 # The priority that a moderator gives: before everybody's.
 FIRST = len(PRIORITIES)
 LOST_SECONDS = 10.0
+# How many cards of one chat are looked at in one round of redrawing.
+PER_CHAT = 60
 FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
 
@@ -147,7 +150,8 @@ class Generations:
         """
         rules, moment = policy(), now()
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
-        costs = [self._expect(request) for request in requests]
+        known_costs = {one: self._expect(one) for one in {replace(r, seed=0) for r in requests}}
+        costs = [known_costs[replace(request, seed=0)] for request in requests]
         full = self._full(rules, len(requests))
         try:
             person = self.people.get(asker.platform, asker.id)
@@ -208,7 +212,8 @@ class Generations:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain("I could not take that in just now. Please try again.") from error
         for generation in made:
-            self._enqueue(generation)
+            if not self._enqueue(generation):
+                break  # The sweep puts the others in line as well.
         return made
 
     def _known(
@@ -251,7 +256,10 @@ class Generations:
         queued = connection.execute(
             select(func.count()).where(column == who, generations.c.state == State.QUEUED)
         ).scalar_one()
-        return Spent(queued, day.jobs, day.seconds, day.last) if day else Spent(queued)
+        last = connection.execute(
+            select(func.max(usage.c.last)).where(usage.c.who == who)
+        ).scalar_one()
+        return Spent(queued, day.jobs if day else 0, day.seconds if day else 0.0, last)
 
     def quota(self, asker: Asker) -> str:
         """What is left to the asker today, in words for them."""
@@ -282,25 +290,35 @@ class Generations:
             rules.open_to(self.people.get(asker.platform, asker.id).names(asker))
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
-            cost = self._expect(old.request)
+            cost, full = self._expect(old.request), self._full(rules, 1)
+            person = self.people.get(asker.platform, asker.id)
+            class_name = old.class_name
+            if self._own(old, asker):
+                class_name = person.classes(rules, asker)[0]
+            rules.suits(class_name, [old.request])
+            again_today = rules.day(old.created) == rules.day(moment)
             with self.database.write() as connection:
                 one_at_a_time(connection, old.user, old.chat)
+                if full:
+                    raise full
                 rules.room(
-                    old.class_name, 1, cost,
+                    class_name, 1, cost,
                     self._spent(connection, rules, generations.c.person, old.user, moment),
                     self._spent(connection, rules, generations.c.chat, old.chat, moment),
-                    moment, again=True,
+                    moment, again=again_today,
                 )  # fmt: skip
                 again = self._set(
                     connection, old, REDOABLE_IN_PLACE, State.QUEUED,
                     attempt=old.attempt + 1, restarts=0, due=None, error=None,
                     started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
+                    class_name=class_name,
                     address=dict(address if address and same else old.address),
                 )  # fmt: skip
                 if again:
                     for who in filter(None, (old.user, old.chat)):
-                        spend(connection, who, rules.day(moment), 0, cost)
+                        jobs = 0 if again_today else 1
+                        spend(connection, who, rules.day(moment), jobs, cost, moment)
             if again:
                 self._publish(again.id)
                 self._enqueue(again)
@@ -355,6 +373,8 @@ class Generations:
         if row is None:
             return None
         old = _generation(row)
+        if job and job != old.job:
+            return None  # A job of an attempt that is over: the row has another one.
         if old.state == State.FAILED and job == old.job:
             self._requeued(old)
         # The word "alive" comes before the row says so, or a sweep might think its worker dead.
@@ -371,22 +391,30 @@ class Generations:
         if won is None:
             return None
         self._publish(won.id)
-        if won.enqueued == HELD:
-            self.queue.rq.settle(old.job, 0)
-            return None
-        self.queue.began(won.id, won.attempt, won.request)
-        return won
+        with contextlib.suppress(RedisError):
+            if won.enqueued == HELD:
+                self.queue.rq.settle(old.job, 0)
+            else:
+                self.queue.began(won.id, won.attempt, won.request)
+        return won if won.state == State.GENERATING else None
 
-    def _may_run(self, connection: Connection, rules: Policy, one: Generation) -> bool:
-        """Whether the person's and the chat's limits of drawings at once leave room for one."""
+    def _may_run(
+        self, connection: Connection, rules: Policy, one: Generation, *, in_line: bool = False
+    ) -> bool:
+        """Whether the person's and the chat's limits of drawings at once leave room for one.
+
+        What stands `in_line` counts too where one asks for another to join it.
+        """
         if not (rules.of_class(one.class_name).running or rules.chat.running):
             return True
+        counted: ColumnElement[bool] = generations.c.state.in_(list(RUNNING))
+        if in_line:
+            queued = and_(generations.c.state == State.QUEUED, generations.c.enqueued == NOTED)
+            counted = or_(counted, queued)
 
         def running(column: ColumnElement[str], who: str) -> int:
             return connection.execute(
-                select(func.count()).where(
-                    column == who, column != "", generations.c.state.in_(list(RUNNING))
-                )
+                select(func.count()).where(column == who, column != "", counted)
             ).scalar_one()
 
         return rules.running(
@@ -414,7 +442,7 @@ class Generations:
                 .order_by(generations.c.priority.desc(), generations.c.id)
             ).all()
             held = next((one for one in map(_generation, rows)
-                         if self._may_run(connection, rules, one)), None)  # fmt: skip
+                         if self._may_run(connection, rules, one, in_line=True)), None)  # fmt: skip
         if held:
             self._enqueue(held)
 
@@ -474,7 +502,7 @@ class Generations:
     def visible(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
         found = self.get(generation_id)
-        if not self._own(found, asker) and not asker.moderator:
+        if not self._own(found, asker) and not _moderates(found, asker):
             raise NotFound(f"There is no #{generation_id} of yours.")
         return found
 
@@ -490,7 +518,7 @@ class Generations:
         return generation.user == self.people.get(asker.platform, asker.id).id
 
     def _may_touch(self, generation: Generation, asker: Asker) -> None:
-        if not asker.moderator and not self._own(generation, asker):
+        if not _moderates(generation, asker) and not self._own(generation, asker):
             raise NotAllowed(
                 "Only the person who asked for this picture, or a moderator, can do that."
             )
@@ -563,16 +591,23 @@ class Generations:
                 generations.c.id.in_(nearest),
             ),
         )
+        order = (
+            generations.c.state.in_(list(FINAL)).desc(),
+            (generations.c.shown_version < generations.c.version).desc(),
+            (generations.c.state != State.QUEUED).desc(),
+            generations.c.id,
+        )
+        # Some of every chat's, so that one chat's flood hides nobody else's cards.
+        turn = func.row_number().over(
+            partition_by=(generations.c.platform, generations.c.chat), order_by=order
+        )
+        some = select(generations.c.id, turn.label("turn")).where(behind).subquery()
         with self.database.read() as connection:
             rows = connection.execute(
                 select(generations)
-                .where(behind)
-                .order_by(
-                    generations.c.state.in_(list(FINAL)).desc(),
-                    (generations.c.shown_version < generations.c.version).desc(),
-                    (generations.c.state != State.QUEUED).desc(),
-                    generations.c.id,
-                )
+                .join(some, some.c.id == generations.c.id)
+                .where(some.c.turn <= PER_CHAT)
+                .order_by(*order)
                 .limit(limit)
             ).all()
         places = {one: place for place, one in enumerate(nearest)}
@@ -589,13 +624,19 @@ class Generations:
 
     def place(
         self, generation: Generation, message: str, address: Mapping[str, Any] | None = None
-    ) -> None:
-        """Note which message is the generation's card, and what it showed when it was sent."""
+    ) -> bool:
+        """Note which message is the generation's card, and what it showed when it was sent.
+
+        False when it has another one already.
+        """
         values: dict[str, Any] = {"address": dict(address)} if address else {}
         with self.database.write() as connection:
-            connection.execute(
+            placed = connection.execute(
                 update(generations)
-                .where(generations.c.id == generation.id)
+                .where(
+                    generations.c.id == generation.id,
+                    or_(generations.c.message.is_(None), generations.c.message == message),
+                )
                 .values(
                     message=message,
                     shown_version=generation.version,
@@ -606,6 +647,7 @@ class Generations:
                 )
             )
         self._publish(generation.id)
+        return placed.rowcount == 1
 
     def lease(self, generation_id: int, editor: str) -> bool:
         """Become the one editor of a card for a short while; whether that was granted."""
@@ -659,7 +701,11 @@ class Generations:
         self._rebuild_if_emptied()
         moved = 0
         for generation_id in self._odd():
-            moved += self._mend(self.get(generation_id))
+            try:
+                moved += self._mend(self.get(generation_id))
+            except (TypeError, ValueError, KeyError) as error:
+                # One row that nobody can read must not keep the others from being mended.
+                report(f"#{generation_id} could not be looked after", error)
         moved += self._requeued_by_operator()
         self._forget_the_dead()
         self.queue.rq.mend(self._claim_of)
@@ -713,7 +759,7 @@ class Generations:
         if generation.state == State.QUEUED:
             if generation.enqueued == HELD:
                 with self.database.read() as connection:
-                    if not self._may_run(connection, policy(), generation):
+                    if not self._may_run(connection, policy(), generation, in_line=True):
                         return False
                 self._enqueue(generation)
                 return True
@@ -756,30 +802,32 @@ class Generations:
     def _taken_back(self, generation: Generation) -> Generation | None:
         again = self._change(
             generation, {State.QUEUED}, State.QUEUED,
-            attempt=generation.attempt + 1, restarts=generation.restarts + 1, enqueued=0,
+            attempt=generation.attempt + 1, enqueued=0,
         )  # fmt: skip
         if again:
             self.queue.forget(generation.id, generation.attempt)
-            self._enqueue(again)
+            self._enqueue(again, first=True)
         return again
 
     def _removed(self, generation: Generation, state: State) -> Generation | None:
-        return self._change(
+        removed = self._change(
             generation, {state}, State.CANCELLED,
             error="An operator removed this from the queue.", ended=now(),
         )  # fmt: skip
+        if removed:
+            self.queue.forget(removed.id, removed.attempt)
+        return removed
 
     def _requeued_by_operator(self) -> int:
-        waiting = set(self.queue.rq.get_job_ids())
-        ids = {int(found[1]) for name in waiting if (found := JOB.fullmatch(name))}
-        if not ids:
-            return 0
+        # RQ keeps a failed job for as long as it can be requeued.
+        since = now() - timedelta(seconds=KEEP_JOB_SECONDS)
         with self.database.read() as connection:
             rows = connection.execute(
                 select(generations).where(
-                    generations.c.id.in_(ids), generations.c.state == State.FAILED
+                    generations.c.state == State.FAILED, generations.c.ended > since
                 )
             ).all()
+        waiting = self.queue.listed() if rows else set()
         moved = 0
         for old in map(_generation, rows):
             if old.job in waiting:
@@ -808,7 +856,8 @@ class Generations:
 
     # Within
 
-    def _enqueue(self, generation: Generation) -> None:
+    def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
+        """Put a row in line; False when Redis or the database is left to the sweep."""
         words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
         try:
             self._rebuild_if_emptied()
@@ -816,20 +865,17 @@ class Generations:
                 generation.id, generation.attempt, f"#{generation.id} {words}",
                 self._claim(generation),
                 # One that was drawn in vain had its turn already.
-                first=generation.restarts > 0 or generation.priority == FIRST,
+                first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
         except RedisError as error:
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
-            return
-        with self.database.write() as connection:
-            connection.execute(
-                update(generations)
-                .where(
-                    generations.c.id == generation.id, generations.c.attempt == generation.attempt
-                )
-                .values(enqueued=NOTED)
-            )
+            return False
+        mine = generations.c.id == generation.id, generations.c.attempt == generation.attempt
+        # What is committed is accepted: a database that is slow now is no fault of the asker's.
+        with contextlib.suppress(OperationalError), self.database.write() as connection:
+            connection.execute(update(generations).where(*mine).values(enqueued=NOTED))
         self._publish(generation.id)
+        return True
 
     def _change(
         self, old: Generation, allowed: Iterable[State], target: State, **values: Any
@@ -853,7 +899,9 @@ class Generations:
         """
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
-            values["charged"] = max(0.0, drawn.total_seconds())
+            # No drawing takes longer than this, whenever its end was noticed.
+            longest = float(read(Drawing).job_timeout)
+            values["charged"] = min(longest, max(0.0, drawn.total_seconds()))
         row = connection.execute(
             update(generations)
             .where(
@@ -875,3 +923,7 @@ class Generations:
     def _publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
+
+
+def _moderates(generation: Generation, asker: Asker) -> bool:
+    return asker.moderates(generation.chat, str(generation.address.get("guild") or ""))

@@ -1,6 +1,6 @@
 """The connected parts every process works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from core.cards import Card, card_for
@@ -42,10 +42,10 @@ class House:
             generation, standing, self.generations.progress(generation) if drawing else 0.0
         )
 
-    def moderates(self, asker: Asker) -> bool:
-        """Whether the host lists this person as a moderator."""
+    def known(self, asker: Asker) -> Asker:
+        """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""
         listed = {word.strip() for word in read(Chat).moderators.split(",")}
-        return f"{asker.platform}:{asker.id}" in listed
+        return replace(asker, trusted=not listed.isdisjoint((asker.account, *asker.places)))
 
 
 def open_house() -> House:

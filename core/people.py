@@ -11,11 +11,22 @@ from datetime import timedelta
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from core.database import Database, generations, links, now, people, spend, usage
-from core.errors import NotAllowed, TooMuch, UserError, duration
-from core.policy import Policy
+from core.database import (
+    Database,
+    generations,
+    links,
+    now,
+    one_at_a_time,
+    people,
+    spend,
+    upsert,
+    usage,
+)  # fmt: skip
+from core.errors import NotAllowed, TooMuch, TryAgain, UserError, duration
+from core.policy import MODERATOR, Policy
 
 # Crockford's base 32: no letter in it can be read as another.
 _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -24,20 +35,26 @@ CODE_LIVES = timedelta(minutes=10)
 # Wrong codes from one account in an hour: a guess hits one of 2^40.
 MOST_GUESSES = 5
 GUESS_SECONDS = 3600
+WRONG_CODE = (
+    "That code is wrong, was used, or is older than ten minutes. "
+    "Get a new one with /link in the other chat."
+)
 
 
 @dataclass(frozen=True)
 class Asker:
     """Who asks: an id that is theirs within a platform, whether they moderate here, and where.
 
-    `chat` is the place that limits count by; `places` is it and whatever else the policy may
-    name: guild, channel, roles.
+    `moderator` says that the platform made them one in this chat, which anybody can be in a chat
+    of their own; `trusted`, that the host lists them. `chat` is the place that limits count by;
+    `places` is whatever else the policy may name: guild, channel, roles.
     """
 
     platform: str
     id: str
     name: str = ""
     moderator: bool = False
+    trusted: bool = False
     chat: str = ""
     places: tuple[str, ...] = ()
 
@@ -49,7 +66,13 @@ class Asker:
     def names(self) -> tuple[str, ...]:
         """Everything the policy may know this person by."""
         own = (f"{self.platform}:user:{self.id}", self.chat, *self.places)
-        return (*own, "moderator") if self.moderator else own
+        return (*own, MODERATOR) if self.trusted else own
+
+    def moderates(self, chat: str, guild: str = "") -> bool:
+        """Whether they may touch what others asked for in a chat, or anywhere in its guild."""
+        here = bool(chat) and chat == self.chat
+        around = bool(guild) and f"{self.platform}:guild:{guild}" in self.places
+        return self.trusted or (self.moderator and (here or around))
 
 
 @dataclass(frozen=True)
@@ -124,36 +147,55 @@ class People:
             )  # fmt: skip
         return f"{made[:4]}-{made[4:]}"
 
+    def offered(self, asker: Asker, code: str) -> str:
+        """Whose code it is. Raises UserError, and TooMuch after too many guesses."""
+        found = self._find(asker, code)
+        return f"{found.platform}:{found.id}"
+
     def link(self, asker: Asker, code: str) -> str:
-        """Join the account to the person who was given the code; answers their first account.
+        """Join the account to the person who was given the code; answers their account.
 
         Raises UserError for a code that is wrong, used or old, TooMuch after too many of those.
         """
-        guesses = f"drawqueue:guesses:{asker.account}"
-        if int(self.redis.get(guesses) or 0) >= MOST_GUESSES:
-            wait = max(1, int(self.redis.ttl(guesses)))
-            raise TooMuch(f"Too many wrong codes. Try again in {duration(wait)}.", wait)
-        written = "".join(letter for letter in code.upper() if letter.isalnum())
-        written = written.translate(str.maketrans("OIL", "011"))
+        found = self._find(asker, code)
+        account = f"{found.platform}:{found.id}"
         with self.database.write() as connection:
-            # Found by its hash: how long the look takes tells nothing of the codes there are.
-            found = connection.execute(
-                delete(links)
-                .where(links.c.code == _hash(written), links.c.until >= now())
-                .returning(links.c.platform, links.c.id)
-            ).one_or_none()
-            if found is not None:
-                _join(connection, asker, _get(connection, found.platform, found.id).id)
-        if found is None:
-            with self.redis.pipeline() as pipe:
-                pipe.incr(guesses)
-                pipe.expire(guesses, GUESS_SECONDS, nx=True)
-                pipe.execute()
-            raise UserError(
-                "That code is wrong, was used, or is older than ten minutes. "
-                "Get a new one with /link in the other chat."
-            )
-        return f"{found.platform}:{found.id}"
+            # Two who enter each other's code at once wait for each other.
+            one_at_a_time(connection, *sorted((asker.account, account)))
+            used = connection.execute(delete(links).where(links.c.code == found.code))
+            if not used.rowcount:
+                raise UserError(WRONG_CODE)
+            _join(connection, asker, _get(connection, found.platform, found.id).id)
+        return account
+
+    def burn(self, code: str) -> None:
+        """Forget a code that others may have read."""
+        with self.database.write() as connection:
+            connection.execute(delete(links).where(links.c.code == _hash(_written(code))))
+
+    def _find(self, asker: Asker, code: str) -> Row[Any]:
+        guesses = f"drawqueue:guesses:{asker.account}"
+        try:
+            if int(self.redis.get(guesses) or 0) >= MOST_GUESSES:
+                wait = max(1, int(self.redis.ttl(guesses)))
+                raise TooMuch(f"Too many wrong codes. Try again in {duration(wait)}.", wait)
+            with self.database.read() as connection:
+                # Found by its hash: how long the look takes tells nothing of the codes there are.
+                found = connection.execute(
+                    select(links).where(
+                        links.c.code == _hash(_written(code)), links.c.until >= now()
+                    )
+                ).one_or_none()
+            if found is None:
+                with self.redis.pipeline() as pipe:
+                    pipe.incr(guesses)
+                    pipe.expire(guesses, GUESS_SECONDS, nx=True)
+                    pipe.execute()
+                raise UserError(WRONG_CODE)
+        except RedisError as error:
+            # Nobody guesses while nobody counts.
+            raise TryAgain("I could not look at that code just now. Please try again.") from error
+        return found
 
     def unlink(self, asker: Asker) -> bool:
         """Make the account a person of its own again; False when it is one already.
@@ -171,6 +213,12 @@ class People:
                 _rename(connection, platform, id_, account)
                 _copy_usage(connection, mine.id, account)
         return bool(leaving)
+
+
+def _written(code: str) -> str:
+    """A code as it was made, however it was typed."""
+    plain = "".join(letter for letter in code.upper() if letter.isalnum())
+    return plain.translate(str.maketrans("OIL", "011"))
 
 
 def _hash(code: str) -> str:
@@ -201,10 +249,10 @@ def _row(connection: Connection, platform: str, id_: str) -> Row[Any] | None:
 def _keep(connection: Connection, platform: str, id_: str, **values: Any) -> None:
     if "chosen" in values or "granted" in values:
         platform, _, id_ = _get(connection, platform, id_).id.partition(":")
-    mine = people.c.platform == platform, people.c.id == id_
-    if not connection.execute(update(people).where(*mine).values(**values)).rowcount:
-        row = {"platform": platform, "id": id_, "quiet": False, **values}
-        connection.execute(insert(people).values(row))
+    new = upsert(connection)(people).values(
+        {"platform": platform, "id": id_, "quiet": False, **values}
+    )
+    connection.execute(new.on_conflict_do_update(index_elements=["platform", "id"], set_=values))
 
 
 def _rename(connection: Connection, platform: str, id_: str, person: str) -> None:
@@ -223,11 +271,18 @@ def _join(connection: Connection, asker: Asker, person: str) -> None:
         raise UserError("This account is linked already; /unlink it first.")
     _keep(connection, asker.platform, asker.id, person=person)
     _rename(connection, asker.platform, asker.id, person)
-    _copy_usage(connection, mine.id, person)
+    for row in connection.execute(select(usage).where(usage.c.who == mine.id)).all():
+        jobs, seconds = row.jobs - row.copied_jobs, row.seconds - row.copied_seconds
+        spend(connection, person, row.day, max(0, jobs), max(0.0, seconds), row.last)
     connection.execute(delete(usage).where(usage.c.who == mine.id))
 
 
 def _copy_usage(connection: Connection, source: str, target: str) -> None:
-    """Count what one has used for the other as well."""
+    """Count what a person has used for an account that leaves, too."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         spend(connection, target, row.day, row.jobs, row.seconds, row.last)
+        connection.execute(
+            update(usage)
+            .where(usage.c.who == target, usage.c.day == row.day)
+            .values(copied_jobs=row.jobs, copied_seconds=row.seconds)
+        )

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,9 +22,9 @@ from core.settings import Chat, read
 
 EVERYONE, MODERATOR = "everyone", "moderator"
 _NAME = re.compile(
-    r"discord:(user|role|channel|guild):\d+|telegram:(user|chat):-?\d+|web:user:[\w-]+"
+    r"discord:(user|role|channel|guild):[0-9]+|telegram:(user|chat):-?[0-9]+|web:user:[\w-]+"
 )
-_CLASS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_CLASS = re.compile(r"(?!none$)[a-z][a-z0-9_-]{0,31}")
 
 
 class PolicyFault(Exception):
@@ -44,11 +44,17 @@ def _named(name: str) -> str:
     return name
 
 
-Names = tuple[Annotated[str, AfterValidator(_named)], ...]
+Names = Annotated[tuple[Annotated[str, AfterValidator(_named)], ...], Field(strict=False)]
+
+
+def _hour(text: str) -> str:
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError(f'“{text}” is no time of day; write "06:00"')
+    return text
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Limits(_Table):
@@ -66,7 +72,7 @@ class Class(Limits):
     """A class of people: their share of the drawing, and each person's limits in it."""
 
     weight: float = Field(
-        1, gt=0, le=1000, allow_inf_nan=False,
+        1, ge=0.001, le=1000, allow_inf_nan=False,
         description="Share of the drawing, beside the other classes' weights.",
     )  # fmt: skip
     members: Names = Field(
@@ -91,7 +97,14 @@ class Line(_Table):
     permutations: int = Field(
         40, ge=1, le=1000, description="Most pictures from one message: {a, b} times --repeat."
     )
-    day_starts: time = Field(time(0), description='When a day\'s limits renew, in UTC: "06:00".')
+    day_starts: Annotated[str, AfterValidator(_hour)] = Field(
+        "00:00", description='When a day\'s limits renew, in UTC: "06:00".'
+    )
+
+    @property
+    def start(self) -> timedelta:
+        hours, minutes = map(int, self.day_starts.split(":"))
+        return timedelta(hours=hours, minutes=minutes)
 
 
 class Access(_Table):
@@ -127,13 +140,11 @@ class Policy(_Table):
 
     def day(self, moment: datetime) -> str:
         """The day whose limits a moment counts for."""
-        start = timedelta(hours=self.line.day_starts.hour, minutes=self.line.day_starts.minute)
-        return (moment.astimezone(UTC) - start).date().isoformat()
+        return (moment.astimezone(UTC) - self.line.start).date().isoformat()
 
     def renews(self, moment: datetime) -> float:
         """Seconds until the next day's limits."""
-        start = timedelta(hours=self.line.day_starts.hour, minutes=self.line.day_starts.minute)
-        since = moment.astimezone(UTC) - start
+        since = moment.astimezone(UTC) - self.line.start
         midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
         return (midnight + timedelta(days=1) - since).total_seconds()
 
@@ -343,8 +354,8 @@ def policy() -> Policy:
     if path == Path() or (not path.exists() and "policy" not in read(Chat).model_fields_set):
         return Policy()
     try:
-        return parse(path.read_text(), path.name)
-    except (OSError, UnicodeDecodeError) as error:
+        return parse(path.read_text("utf-8-sig"), path.name)
+    except (OSError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         raise PolicyFault([f"{path} cannot be read ({type(error).__name__})."]) from None
 
 
@@ -380,8 +391,8 @@ def example() -> str:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, str | time):
-        return f'"{value:%H:%M}"' if isinstance(value, time) else f'"{value}"'
+    if isinstance(value, str):
+        return f'"{value}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return f"{value}"

@@ -1,24 +1,29 @@
 """Many pictures from one message: `{red, green} bird`, `--repeat`, and asking before a lot."""
 
+import contextlib
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import product
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from redis.exceptions import RedisError
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
 from core.options import SEED_LIMIT, Options, Request
-from core.pace import Pace
+from core.pace import FIRST_GUESS_SECONDS, Pace
 from core.people import Asker
 from core.policy import policy
 
 DEEPEST = 8
+# A question stands for a while; who answers later is told to ask again.
+KEPT = timedelta(days=30)
 # A prompt is a sequence of words and groups; a group is a list of prompts to choose from.
 Prompt = list[Any]
 
@@ -33,6 +38,11 @@ def _parse(text: str) -> Prompt:
         if letter == "\\" and text[index + 1 : index + 2] in tuple("{},\\"):
             stack[-1][-1].append(text[index + 1])
             index += 1
+        elif letter == "{" and _emphasis(text, index):
+            # Double braces are emphasis, as other bots' users write it.
+            end = text.index("}}", index) + 2
+            stack[-1][-1].append(text[index:end])
+            index = end - 1
         elif letter == "{":
             if len(stack) > DEEPEST:
                 raise InvalidOptions([f"Braces may stand in braces at most {DEEPEST} deep."])
@@ -59,6 +69,12 @@ def _parse(text: str) -> Prompt:
     return stack[0][0]
 
 
+def _emphasis(text: str, index: int) -> bool:
+    """Whether `{{words}}` without a brace in it begins here."""
+    inside = text[index + 2 : text.find("}}", index)] if text.startswith("{{", index) else "{"
+    return "}}" in text[index:] and not set(inside) & set("{}")
+
+
 def _count(prompt: Prompt) -> int:
     return math.prod(sum(map(_count, part)) for part in prompt if isinstance(part, list))
 
@@ -80,7 +96,8 @@ def permutations(text: str, most: int) -> list[str]:
     tree = _parse(text)
     number = _count(tree)
     if number > most:
-        raise InvalidOptions([f"These braces make {number} prompts; {most} is the most."])
+        many = number if number < 10**6 else "millions of"
+        raise InvalidOptions([f"These braces make {many} prompts; {most} is the most."])
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
@@ -104,6 +121,8 @@ class Proposals:
         """Everything that one message asks for, settled. Raises InvalidOptions."""
         most = policy().line.permutations
         prompts = permutations(options.prompt, most)
+        if not all(map(str.strip, prompts)):
+            raise InvalidOptions(["One of the choices in braces leaves nothing to draw."])
         if len(prompts) * options.repeat > most:
             raise InvalidOptions([
                 f"That makes {len(prompts) * options.repeat} pictures; "
@@ -125,7 +144,10 @@ class Proposals:
     def words(self, requests: Sequence[Request]) -> str:
         """What is asked before so many are queued."""
         pictures = sum(one.count for one in requests)
-        seconds = sum(self.pace.expect(one).seconds for one in requests)
+        # Redis away: a guess is as good as none.
+        seconds = FIRST_GUESS_SECONDS * len(requests)
+        with contextlib.suppress(RedisError):
+            seconds = sum(self.pace.expect(one).seconds for one in requests)
         jobs = f"{len(requests)} jobs with {pictures} pictures"
         if pictures == len(requests):
             jobs = f"{pictures} pictures"
@@ -163,6 +185,12 @@ class Proposals:
         if (row.platform, row.asker) != (asker.platform, asker.id):
             raise NotAllowed("Only the person who asked for these can say so.")
         return Proposal(row.id, row.given, row.answer)
+
+    def prune(self) -> int:
+        """Forget requests that were asked about long ago, with their prompts."""
+        with self.database.write() as connection:
+            gone = connection.execute(delete(proposals).where(proposals.c.created < now() - KEPT))
+        return gone.rowcount
 
     def answer(self, number: int, answer: str) -> None:
         """Note the asker's word; the first one counts."""

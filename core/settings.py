@@ -209,8 +209,8 @@ class Chat(BaseSettings):
     moderators: str = Field(
         "",
         alias="DRAWQUEUE_MODERATORS",
-        description="User ids that may press everybody's buttons, comma-separated, "
-        "each as platform:id (discord:123,telegram:456).",
+        description="Who may do everything in every chat, comma-separated: people as platform:id "
+        "(discord:123,telegram:456) or Discord roles (discord:role:789).",
     )
     policy: Path = Field(
         Path("policy.toml"),

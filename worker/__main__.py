@@ -74,6 +74,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
             house.generations.sweep()
             if time.monotonic() - pruned > PRUNE_SECONDS:
                 prune(house.database)
+                house.proposals.prune()
                 pruned = time.monotonic()
         except Exception as error:  # The next round tries again, whatever was away.
             log.warning("sweep: %s", type(error).__name__)

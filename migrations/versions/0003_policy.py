@@ -24,6 +24,11 @@ def upgrade() -> None:
         table.create_index("ix_generations_person_state", ["person", "state"])
         table.create_index("ix_generations_chat_state", ["chat", "state"])
     op.execute("UPDATE generations SET person = platform || ':' || asker")
+    # A poster sends cards that no message shows: not those of before it could.
+    op.execute(
+        "UPDATE generations SET undeliverable = 'from before' WHERE message IS NULL "
+        "AND state IN ('done', 'failed', 'cancelled')"
+    )
     with op.batch_alter_table("people") as table:
         table.add_column(sa.Column("person", sa.String(80)))
         table.add_column(sa.Column("chosen", sa.String(32)))
@@ -44,6 +49,8 @@ def upgrade() -> None:
         sa.Column("jobs", sa.Integer(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("last", Moment()),
+        sa.Column("copied_jobs", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("copied_seconds", sa.Float(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("who", "day", name=op.f("pk_usage")),
     )
     op.create_table(

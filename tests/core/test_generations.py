@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from core import commands
 from core import generations as module
@@ -16,8 +17,10 @@ from core.errors import NotAllowed, NotFound
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House
 from core.lifecycle import MOVES, State
-from core.options import validate
+from core.options import Request, validate
 from core.people import Asker
+
+FOX = Request("a fox", "", 64, 64, 5, 5.0, 1, "Euler", "pattern", 1)
 
 
 def submit(house: House, asker: Asker, event: str = "e1", prompt: str = "a fox") -> Generation:
@@ -100,7 +103,7 @@ def test_only_the_asker_or_a_moderator_presses(house: House, ann: Asker) -> None
         press(house, "cancel", made.id, stranger)
     with pytest.raises(NotFound):
         house.generations.visible(made.id, stranger.asker)
-    moderator = Ask(Asker("web", "bob", moderator=True), "p2", {}, {})
+    moderator = Ask(Asker("web", "bob", trusted=True), "p2", {}, {})
     assert press(house, "cancel", made.id, moderator).generation.state == "cancelled"  # type: ignore[union-attr]
     assert house.queue.length() == 0
 
@@ -320,3 +323,62 @@ def test_rows_of_an_older_or_newer_version_are_read(house: House, ann: Asker) ->
     read = house.generations.get(made.id)
     assert read.request == made.request and read.user == "web:ann"
     assert house.generations.claim(made.id), "a class that nobody noted is the lightest"
+
+
+def test_one_chats_flood_hides_no_other_chats_cards(house: House) -> None:
+    for index in range(210):
+        loud = Asker("web", "loud", chat="web:chat:loud")
+        made = house.generations.accept([FOX], loud, f"l{index}", {}, 1)[0]
+        house.generations.place(made, f"l{index}")
+        house.generations.cancel(made.id, loud)
+    other = house.generations.accept([FOX], Asker("web", "o", chat="web:chat:o"), "o", {}, 1)[0]
+    house.generations.place(other, "o")
+    house.generations.cancel(other.id, Asker("web", "o"))
+    assert other.id in {one.id for one in house.generations.stale(["web"])}
+
+
+def test_one_row_that_nobody_can_read_keeps_no_other_from_being_mended(
+    house: House, ann: Asker
+) -> None:
+    bad, good = submit(house, ann), submit(house, ann, "e2")
+    with house.database.write() as connection:
+        connection.execute(
+            update(generations).where(generations.c.id == bad.id).values(request={"odd": 1})
+        )
+    house.queue.redis.flushall()
+    house.generations.sweep()
+    assert good.job in house.queue.rq.get_job_ids()
+
+
+def test_a_job_of_an_attempt_that_is_over_draws_nothing(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    house.generations.cancel(made.id, ann)
+    again = house.generations.redo(made.id, ann, "r")
+    assert house.generations.claim(made.id, made.job) is None
+    assert house.generations.claim(made.id, again.job)
+
+
+def test_a_card_has_one_message(house: House, ann: Asker) -> None:
+    made = submit(house, ann)
+    assert house.generations.place(made, "m1")
+    assert not house.generations.place(made, "m2"), "who came late"
+    assert house.generations.get(made.id).message == "m1"
+
+
+def test_what_is_committed_is_accepted_though_the_database_is_slow_then(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = house.queue.enqueue
+
+    def then_locked(*given: object, **named: object) -> None:
+        enqueue(*given, **named)  # type: ignore[arg-type]
+
+        def locked() -> None:
+            raise OperationalError("locked", None, Exception())
+
+        monkeypatch.setattr(house.database, "write", locked)
+
+    monkeypatch.setattr(house.queue, "enqueue", then_locked)
+    made = submit(house, ann)
+    monkeypatch.undo()
+    assert house.generations.get(made.id).state == State.QUEUED and house.queue.length() == 1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -30,8 +31,10 @@ def test_linked_accounts_are_one_person(house: House, rules: Callable[[str], Non
     there, here = submit(house, DISCORD, "d1"), submit(house, TELEGRAM, "t1")
     say(house, DISCORD, "/class slow")
     written = code(house, DISCORD)
-    assert "Linked with your account discord:1" in say(
-        house, TELEGRAM, f"/link {written.lower().replace('-', ' ')}"
+    asked = say(house, TELEGRAM, f"/link {written}")
+    assert "code of discord:1" in asked and "they would see your pictures" in asked
+    assert "Linked with discord:1" in say(
+        house, TELEGRAM, f"/link {written.lower().replace('-', '')} yes"
     )
     mine = [one.id for one in house.generations.of(TELEGRAM, [State.QUEUED])]
     assert mine == [here.id, there.id] == [x.id for x in house.generations.of(DISCORD)], "history"
@@ -47,7 +50,7 @@ def test_linked_accounts_are_one_person(house: House, rules: Callable[[str], Non
 
 def test_unlinked_each_has_what_they_asked_for(house: House) -> None:
     there, here = submit(house, DISCORD, "d1"), submit(house, TELEGRAM, "t1")
-    say(house, TELEGRAM, f"/link {code(house, DISCORD)}")
+    say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
     assert "by itself again" in say(house, TELEGRAM, "/unlink")
     assert [one.id for one in house.generations.of(TELEGRAM)] == [here.id]
     assert [one.id for one in house.generations.of(DISCORD)] == [there.id]
@@ -59,7 +62,7 @@ def test_unlinked_each_has_what_they_asked_for(house: House) -> None:
 
 
 def test_the_first_account_may_leave_as_well(house: House) -> None:
-    say(house, TELEGRAM, f"/link {code(house, DISCORD)}")
+    say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
     made = submit(house, TELEGRAM, "t1")
     say(house, DISCORD, "/unlink")
     assert house.generations.of(DISCORD) == []
@@ -71,18 +74,18 @@ def test_a_code_works_once_and_for_ten_minutes(house: House) -> None:
     with house.database.read() as connection:
         kept = connection.execute(select(links.c.code)).scalars().all()
     assert written.replace("-", "") not in str(kept), "only its hash is kept"
-    say(house, TELEGRAM, f"/link {written}")
+    say(house, TELEGRAM, f"/link {written} yes")
     with pytest.raises(UserError, match="wrong, was used"):
-        say(house, Asker("web", "3"), f"/link {written}")
+        say(house, Asker("web", "3"), f"/link {written} yes")
     late = code(house, DISCORD)
     with house.database.write() as connection:
         connection.execute(update(links).values(until=now() - timedelta(seconds=1)))
     with pytest.raises(UserError, match="older than ten minutes"):
-        say(house, Asker("web", "4"), f"/link {late}")
+        say(house, Asker("web", "4"), f"/link {late} yes")
     first, second = code(house, DISCORD), code(house, DISCORD)
     with pytest.raises(UserError):
-        say(house, Asker("web", "5"), f"/link {first}")
-    say(house, Asker("web", "5"), f"/link {second}")
+        say(house, Asker("web", "5"), f"/link {first} yes")
+    say(house, Asker("web", "5"), f"/link {second} yes")
 
 
 def test_guessing_ends_soon(house: House) -> None:
@@ -91,16 +94,44 @@ def test_guessing_ends_soon(house: House) -> None:
         with pytest.raises(UserError, match="wrong"):
             say(house, TELEGRAM, "/link AAAA-AAAA")
     with pytest.raises(TooMuch, match="Too many wrong codes") as told:
-        say(house, TELEGRAM, f"/link {written}")
+        say(house, TELEGRAM, f"/link {written} yes")
     assert told.value.wait
-    assert "Linked" in say(house, Asker("web", "3"), f"/link {written}"), "others may still"
+    assert "Linked" in say(house, Asker("web", "3"), f"/link {written} yes"), "others may still"
 
 
 def test_odd_links_are_told(house: House) -> None:
     with pytest.raises(UserError, match="one person already"):
-        say(house, DISCORD, f"/link {code(house, DISCORD)}")
-    say(house, TELEGRAM, f"/link {code(house, DISCORD)}")
+        say(house, DISCORD, f"/link {code(house, DISCORD)} yes")
+    say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
     with pytest.raises(UserError, match="/unlink it first"):
-        say(house, TELEGRAM, f"/link {code(house, Asker('web', '9'))}")
+        say(house, TELEGRAM, f"/link {code(house, Asker('web', '9'))} yes")
     with pytest.raises(NotAllowed):
         house.generations.cancel(submit(house, DISCORD, "d").id, Asker("web", "9"))
+
+
+def test_linking_again_counts_nothing_twice(house: House) -> None:
+    submit(house, DISCORD, "d1"), submit(house, TELEGRAM, "t1")
+    for _ in range(3):
+        say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
+        assert spent(house, "discord:1") == 30
+        say(house, TELEGRAM, "/unlink")
+        assert spent(house, "telegram:2") == 30
+    submit(house, TELEGRAM, "t2")
+    say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
+    assert spent(house, "discord:1") == 45
+
+
+def test_two_codes_entered_at_once_do_not_swap_anybody(house: House) -> None:
+    codes = code(house, DISCORD), code(house, TELEGRAM)
+    with ThreadPoolExecutor(2) as pool:
+        tried = [pool.submit(house.people.link, DISCORD, codes[1]),
+                 pool.submit(house.people.link, TELEGRAM, codes[0])]  # fmt: skip
+        told = [one.exception() for one in tried]
+    assert sum(one is None for one in told) == 1
+    people = {house.people.get(one.platform, one.id).id for one in (DISCORD, TELEGRAM)}
+    assert len(people) == 1, "one person, whoever was first"
+
+
+def test_quiet_twice_at_once_is_no_fault(house: House) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: house.people.turn_quiet(DISCORD), range(4)))

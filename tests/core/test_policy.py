@@ -16,7 +16,7 @@ from core import settings
 from core.cli import app
 from core.commands import Ask, run
 from core.database import generations, now, usage
-from core.errors import InvalidOptions, NotAllowed, TooMuch, UserError
+from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, UserError
 from core.generations import HELD, Generation
 from core.house import House
 from core.lifecycle import State
@@ -68,10 +68,10 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
         ("[classes.fast]\nmembers = ['everyone']\nwieght = 2", 3, "Did you mean “weight”?"),
         ("\n\n[lines]\n", 3, "Did you mean “line”?"),
         ("[classes.fast]\nweight = 'heavy'", 2, "valid number; got 'heavy'"),
-        ("[classes.fast]\nweight = 0", 2, "greater than 0"),
+        ("[classes.fast]\nweight = 0", 2, "greater than or equal to 0.001"),
         ("[classes.fast]\nweight = nan", 2, "finite number"),
         ("[chat]\nqueued = -1", 2, "greater than or equal to 0"),
-        ("[line]\nday_starts = '25:00'", 2, "valid time"),
+        ("[line]\nday_starts = '25:00'", 2, "no time of day"),
         ("[access]\nblock = ['bob']", 2, "“bob” names nobody"),
         ("[access]\nallow = [\n 'discord:guild:1',\n 'x']", 2, "“x” names nobody"),
         ("[classes.'Very Fast']\nmembers = ['everyone']", 1, "no name of a class"),
@@ -150,7 +150,8 @@ def test_a_moderator_gives_a_class(
 ) -> None:
     rules(CLASSES)
     monkeypatch.setenv("DRAWQUEUE_MODERATORS", "discord:9")
-    host, ann = Asker("discord", "9"), Asker("telegram", "2")
+    settings._read.cache_clear()
+    host, ann = house.known(Asker("discord", "9")), Asker("telegram", "2")
     with pytest.raises(NotAllowed):
         say(house, ann, "/grant 2 turbo")
     assert "turbo" in say(house, host, "/grant telegram:2 turbo")
@@ -407,7 +408,7 @@ def test_priority_counts_among_ones_own_only(house: House) -> None:
 
 
 def test_a_moderator_puts_a_picture_first_and_it_stays_so(house: House) -> None:
-    ann, host = Asker("web", "a"), Asker("web", "m", moderator=True)
+    ann, host = Asker("web", "a"), Asker("web", "m", trusted=True)
     made = [submit(house, ann, f"a{index}") for index in range(3)]
     late = submit(house, Asker("web", "b"), "b")
     assert "place 1" in say(house, host, f"/first {made[2].id}")
@@ -423,3 +424,95 @@ def test_a_moderator_puts_a_picture_first_and_it_stays_so(house: House) -> None:
 def test_a_class_that_was_taken_away_is_the_lightest(rules: Callable[[str], None]) -> None:
     assert parse(CLASSES).of_class("gone").weight == 1
     assert Policy().of_class("gone").weight == 1
+
+
+# Moderators
+
+
+def test_whoever_moderates_a_chat_of_their_own_moderates_nothing_else(
+    house: House, rules: Callable[[str], None]
+) -> None:
+    rules(CLASSES)
+    bob = Asker("telegram", "2", chat="telegram:chat:-1")
+    mallory = Asker("telegram", "6", moderator=True, chat="telegram:chat:-666")
+    made = submit(house, bob, "b1")
+    with pytest.raises(NotFound):
+        say(house, mallory, f"/show {made.id}")
+    for line in (f"/cancel {made.id}", f"/retry {made.id}", f"/first {made.id}"):
+        with pytest.raises((NotAllowed, NotFound)):
+            say(house, mallory, line)
+    assert submit(house, mallory, "m1").class_name == "fast", "no moderators' class either"
+    admin = Asker("telegram", "7", moderator=True, chat="telegram:chat:-1")
+    assert "queued" in say(house, admin, f"/show {made.id}")
+    assert run(house, "cancel", Ask(admin, "c", {}, {"id": str(made.id)})).generation
+
+
+def test_a_guilds_moderator_moderates_all_of_the_guild(house: House) -> None:
+    address = {"channel": "5", "guild": "1"}
+    ann = Asker("discord", "1", chat="discord:channel:5", places=("discord:guild:1",))
+    made = house.generations.submit(validate({"prompt": "a fox"}), ann, "e1", address)
+    other = Asker("discord", "2", moderator=True, chat="discord:channel:9")
+    with pytest.raises(NotAllowed):
+        house.generations.cancel(made.id, replace(other, places=("discord:guild:2",)))
+    house.generations.cancel(made.id, replace(other, places=("discord:guild:1",)))
+
+
+def test_the_host_may_list_a_role(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAWQUEUE_MODERATORS", "discord:role:7, telegram:5")
+    settings._read.cache_clear()
+    assert house.known(Asker("discord", "1", places=("discord:role:7",))).trusted
+    assert house.known(Asker("telegram", "5")).trusted
+    assert not house.known(Asker("discord", "5", places=("discord:role:8",))).trusted
+
+
+# What a review found
+
+
+def test_retrying_dodges_no_limit(house: House, rules: Callable[[str], None]) -> None:
+    ann = Asker("web", "a")
+    old = submit(house, ann, "e1", steps=100)
+    house.generations.cancel(old.id, ann)
+    with house.database.write() as connection:
+        connection.execute(update(generations).values(created=now() - timedelta(days=3)))
+        connection.execute(update(usage).values(day="2020-01-01"))
+    rules("[classes.fast]\nmembers=['everyone']\njobs_per_day=1\nsteps=100\n")
+    submit(house, ann, "e2")
+    with pytest.raises(TooMuch, match="1 of 1 pictures today"):
+        house.generations.redo(old.id, ann, "r")
+    rules("[classes.fast]\nmembers=['everyone']\nsteps=10\n")
+    with pytest.raises(InvalidOptions, match="at most 10 steps"):
+        house.generations.redo(old.id, ann, "r")
+    rules("[line]\nlongest=1\n")
+    with pytest.raises(TooMuch, match="The queue is full"):
+        house.generations.redo(old.id, ann, "r")
+    rules("[line]\ncooldown=60\n")
+    with pytest.raises(TooMuch, match="One request every"):
+        house.generations.redo(old.id, ann, "r")
+
+
+def test_a_night_without_workers_is_charged_to_nobody(house: House) -> None:
+    ann = Asker("web", "a")
+    made = submit(house, ann, "e1")
+    assert house.generations.claim(made.id)
+    with house.database.write() as connection:
+        connection.execute(update(generations).values(started=now() - timedelta(hours=8)))
+    house.generations.cancel(made.id, ann)
+    assert spent(house, "web:a") == 600, "as long as a drawing may take"
+
+
+def test_what_is_held_is_let_go_one_by_one(house: House, rules: Callable[[str], None]) -> None:
+    rules("[classes.fast]\nmembers=['everyone']\nrunning=1\n")
+    ann = Asker("web", "a")
+    made = [submit(house, ann, f"e{index}") for index in range(8)]
+    drawn = take(house)
+    assert drawn
+    while house.queue.length():
+        assert take(house) is None
+    for _ in range(7):
+        house.generations.finish(drawn, [], 1.0)
+        house.generations.sweep()
+        drawn = take(house)
+        assert drawn
+        house.generations.sweep()
+        assert house.queue.length() == 0
+    assert max(house.generations.get(one.id).attempt for one in made) == 2

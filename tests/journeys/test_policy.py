@@ -174,7 +174,10 @@ def test_accounts_are_linked_across_platforms(house: House) -> None:
     assert told["flags"] & 64, "the asker alone reads the code"
     written = code(told["versions"][-1]["content"])
     assert "to me alone" in shown(telegram.only_answer(f"/link {written}", chat=GROUP))
-    assert "Linked with your account discord" in shown(telegram.only_answer(f"/link {written}"))
+    assert "wrong, was used" in shown(telegram.only_answer(f"/link {written}")), "others read it"
+    written = code(discord.only_answer(discord.command("link"))["versions"][-1]["content"])
+    assert f"code of discord:{ANN}" in shown(telegram.only_answer(f"/link {written}"))
+    assert "Linked with discord" in shown(telegram.only_answer(f"/link {written} yes"))
     before = len(telegram.messages())
     telegram.say(f"/show {number[1]}")
     telegram.until(lambda: len(telegram.messages()) > before)
