@@ -867,11 +867,11 @@ class Generations:
                 # One that was drawn in vain had its turn already.
                 first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
-        except RedisError as error:
+        except (RedisError, OperationalError) as error:
+            # What is committed is accepted, however slow Redis or the database is now.
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
             return False
         mine = generations.c.id == generation.id, generations.c.attempt == generation.attempt
-        # What is committed is accepted: a database that is slow now is no fault of the asker's.
         with contextlib.suppress(OperationalError), self.database.write() as connection:
             connection.execute(update(generations).where(*mine).values(enqueued=NOTED))
         self._publish(generation.id)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from core import settings
 from core.lifecycle import State
 from tests.bots.test_discord_handlers import Chat
 from tests.bots.test_discord_handlers import chat as chat
@@ -74,13 +75,15 @@ def test_flags_in_the_prompt_are_understood(chat: Chat) -> None:
     assert "There is no --wings" in chat.only_answer(before) and chat.rows() == 1
 
 
-def test_priority_and_first(chat: Chat) -> None:
+def test_priority_and_first(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         chat.imagine()
     assert "#3 queued (place 1" in chat.say("priority", level="high").response.content
     before = len(chat.seen(chat.ann))
     chat.say("first", id="2")
     assert "Only a moderator" in chat.only_answer(before)
+    monkeypatch.setenv("DRAWQUEUE_MODERATORS", f"discord:role:{chat.role}")
+    settings._read.cache_clear()
     assert "#2 queued (place 1" in chat.say("first", chat.moderator, id="2").response.content
 
 
