@@ -195,7 +195,9 @@ class DiscordDrawer:
         if generation.message is None:
             editors = [channel.send]
             if hook:
-                editors.insert(0, functools.partial(hook.send, wait=True))
+                # As the bot where it can: the token sends five messages at most elsewhere.
+                follow_up = functools.partial(hook.send, wait=True)
+                editors.insert(1 if address.get("reachable") else 0, follow_up)
         else:
             number = int(generation.message)
             editors = [channel.get_partial_message(number).edit]
@@ -211,8 +213,10 @@ class DiscordDrawer:
                 sent = await asyncio.wait_for(edit(**shown), EDIT_SECONDS)
                 return None if generation.message else Moved(address, str(sent.id))
             except discord.HTTPException as error:
-                if error.code in TOKEN_SPENT and edit is not editors[-1]:
-                    continue  # So as the bot.
+                # The token edits what it sent, the bot what it sent: the other way in, then.
+                shut = error.status in (403, 404) or error.code in TOKEN_SPENT
+                if shut and edit is not editors[-1]:
+                    continue
                 if error.code == OLD_MESSAGE:
                     raise Later(30) from error
                 if 400 <= error.status < 500 and error.status not in (401, 429):

@@ -257,6 +257,10 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
             log.warning("#%d: its card comes later (%s)", made.id, error.status)
             await asyncio.to_thread(shown)
             return
+        finally:
+            if reply.others:
+                # Not before: what is sent while "thinking" stands there would take its place.
+                await asyncio.to_thread(bot.house.generations.release, reply.others)
         if card_is:
             await asyncio.to_thread(shown, version=card.version)
         if card.live and not _reachable(interaction):

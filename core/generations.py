@@ -169,13 +169,14 @@ class Generations:
                 "class_name": class_name,
                 "priority": priority,
             }
-            # Whoever asks draws the first card, in half a minute; a poster draws the others.
-            first = {
-                "message": message, "editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE
-            }  # fmt: skip
+            # Whoever asks draws the first card, in half a minute; a poster draws the others, but
+            # not into a message that waits for the first.
+            lease = {"editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE}
+            first = {} if posted else {"message": message, **lease}
+            others = lease if message else {}
             rows = [
                 {**shared, "event": name, "request": asdict(request), "charged": cost,
-                 **(first if index == 0 and not posted else {})}
+                 **(others if index else first)}
                 for index, (name, request, cost) in enumerate(
                     zip(events_, requests, costs, strict=True)
                 )
@@ -666,6 +667,12 @@ class Generations:
                 .values(editor=editor, editor_until=moment + EDITOR_LEASE)
             )
         return taken.rowcount == 1
+
+    def release(self, ids: Iterable[int]) -> None:
+        """Leave the cards of these to a poster."""
+        mine = generations.c.id.in_(list(ids)), generations.c.editor == FIRST_EDITOR
+        with self.database.write() as connection:
+            connection.execute(update(generations).where(*mine).values(editor_until=None))
 
     def shown(
         self, generation_id: int, editor: str, version: int | None = None,
