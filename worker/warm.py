@@ -47,9 +47,11 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     made: dict[str, engine.Engine] = {}
     while True:
         try:
-            work: Work = pipe.recv()
+            work = pipe.recv()
         except EOFError:
             return
+        if not isinstance(work, Work):
+            continue  # A stop that came when the drawing was over already.
         try:
             if work.model.engine not in made:
                 made[work.model.engine] = engines.make(

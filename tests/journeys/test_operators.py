@@ -29,7 +29,7 @@ def house(
         DATABASE_URL=new_database(),
         DRAWQUEUE_MEDIA_URL=(folder / "pictures").as_uri(),
         DRAWQUEUE_MODEL=f"pattern,{broken}",
-        DRAWQUEUE_JOB_TIMEOUT="8",
+        DRAWQUEUE_JOB_TIMEOUT="14",
         DRAWQUEUE_WEB_KEY="letmein",
     ) as drawqueue:
         drawqueue.client.headers["Authorization"] = "Bearer letmein"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import contextlib
 import os
 import shutil
 import signal
@@ -208,6 +209,17 @@ def children(drawqueue: Running) -> dict[str, int]:
     return found
 
 
+def answering(drawqueue: Running) -> None:
+    """Return when a new web process answers."""
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.HTTPError):
+            if drawqueue.client.get("/health").status_code == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError(drawqueue.log.read_text()[-2000:])
+
+
 @pytest.mark.both_databases
 def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path) -> None:
     """kill -9 of the web process and the worker mid-drawing; then Ctrl-C leaves nothing."""
@@ -218,8 +230,8 @@ def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path
         first = children(drawqueue)
         os.kill(first["worker"], signal.SIGKILL)
         os.kill(first["bots.web_chat"], signal.SIGKILL)
-        time.sleep(2)
         drawqueue.client = httpx.Client(base_url=drawqueue.address, timeout=30)
+        answering(drawqueue)
         done = drawqueue.until(job["id"], "done", seconds=60)
         assert len(done["results"]) == 1
         second = children(drawqueue)

@@ -68,6 +68,13 @@ def test_a_stop_takes_one_step_and_keeps_it_warm(engine: WarmEngine) -> None:
     assert engine.pid == pid
 
 
+def test_a_stop_that_came_too_late_stops_nothing(engine: WarmEngine) -> None:
+    engine.draw(PATTERN, request(), on)
+    assert engine._pipe
+    engine._pipe.send("stop")
+    assert engine.draw(PATTERN, request(), on) and engine.draw(PATTERN, request(seed=9), on)
+
+
 def test_a_crash_is_told_and_the_next_drawing_works(engine: WarmEngine) -> None:
     with pytest.raises(TransientError):
         engine.draw(PATTERN, request("crash:segv"), on)
