@@ -81,8 +81,8 @@ def test_pictures_are_kept_where_the_setting_says(house: Running) -> None:
 
 def test_a_job_that_takes_too_long_ends_in_words(house: Running) -> None:
     job = ask(house, "sleep:0.5 endless", steps=100)
-    failed = house.until(job, "failed", seconds=20)
-    assert "too long" in failed["error"] and 8 <= elapsed(failed) < 13
+    failed = house.until(job, "failed", seconds=30)
+    assert "too long" in failed["error"] and 14 <= elapsed(failed) < 22
     house.until(ask(house, "a fox"), "done")
 
 

@@ -1,8 +1,8 @@
 """The whole thing as a newcomer meets it: `drawqueue up`, the web chat, a real picture."""
 
+import contextlib
 import io
 import json
-import contextlib
 import os
 import shutil
 import signal
