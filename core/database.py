@@ -1,12 +1,14 @@
 """Tables, and short transactions that behave alike on SQLite and PostgreSQL."""
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -32,7 +34,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger("drawqueue")
 
 BUSY_TIMEOUT_MS = 10_000
 
@@ -207,6 +214,24 @@ def one_at_a_time(connection: Connection, *names: str) -> None:
 def upsert(connection: Connection) -> Any:
     """The dialect's own insert, which knows what to do on a conflict."""
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
+def patiently(act: Callable[[], Answer], seconds: float) -> Answer:
+    """What `act` answers, tried again for so many seconds while the database does not.
+
+    For those who have nothing better to do. A transaction whose answer was lost is done again:
+    `act` must be one that may be.
+    """
+    pause, end = 0.2, time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() + pause > end:
+                raise
+            log.warning("the database does not answer (%s)", type(error).__name__)
+            time.sleep(pause)
+            pause = min(5.0, pause * 2)
 
 
 def now() -> datetime:

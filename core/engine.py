@@ -1,11 +1,13 @@
 """What draws: the protocol every engine keeps, and its errors named by what one can do."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core.catalog import Model
 from core.options import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class EngineError(Exception):
@@ -28,18 +30,11 @@ class Stopped(EngineError):
     """The drawing was stopped as asked."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One drawn picture: PNG bytes with the recipe in them, its seed and its size in pixels."""
+class Report(Protocol):
+    """Told the share done from 0 to 1, and words for the asker where something is out of the
+    ordinary; answers whether to go on."""
 
-    png: bytes
-    seed: int
-    width: int
-    height: int
-
-
-# Told (share done from 0 to 1); answers whether to go on.
-Report = Callable[[float], bool]
+    def __call__(self, share: float, words: str = "") -> bool: ...
 
 
 class Engine(Protocol):
@@ -48,8 +43,8 @@ class Engine(Protocol):
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         """Make a model ready; `report` is told what is loading and which share is done."""
 
-    def draw(self, model: Model, request: Request, report: Report) -> list[Picture]:
-        """Draw `request.count` pictures, asking `report` at each step whether to go on.
+    def draw(self, model: Model, request: Request, report: Report) -> "list[Image]":
+        """Draw one picture for each of `request.seeds`, asking `report` at each step.
 
         Raises Stopped when told to stop, and otherwise only EngineError.
         """

@@ -450,16 +450,27 @@ class Generations:
     def finish(
         self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float
     ) -> Generation | None:
-        """Note the stored pictures; None when the attempt is no longer the row's."""
+        """Note the stored pictures; None when the attempt is no longer the row's.
+
+        Doing so twice notes them once.
+        """
+        kept = [dict(result) for result in results]
         won = self._change(
             drawn, lifecycle.sources(State.DONE), State.DONE, due=None,
-            results=[dict(result) for result in results], seconds=seconds, ended=now(),
-            error=None, charged=seconds,
+            results=kept, seconds=seconds, ended=now(), error=None, charged=seconds,
         )  # fmt: skip
+        if won is None:
+            # Keys are secret: a row that has these was given them by a call whose answer was lost.
+            one = self.get(drawn.id)
+            won = one if one.state == State.DONE and list(one.results) == kept else None
         if won:
             with contextlib.suppress(RedisError):
                 self.queue.ended(drawn.id, drawn.attempt, seconds, drawn.request)
         return won
+
+    def tell(self, drawn: Generation, words: str) -> Generation | None:
+        """Let the card say something while an attempt is being drawn."""
+        return self._change(drawn, {State.GENERATING}, State.GENERATING, error=words)
 
     def fail(self, drawn: Generation, words: str) -> Generation | None:
         """End an attempt with words for its asker; None when it is no longer the row's."""
@@ -484,6 +495,20 @@ class Generations:
             self.queue.forget(drawn.id, drawn.attempt)
             if at_once:
                 self._enqueue(again)
+        return again
+
+    def put_back(self, taken: Generation, words: str | None = None) -> Generation | None:
+        """Put an attempt that nobody works on any more in front of the line, as a new one.
+
+        None when it is no longer the row's. No fault of the drawing: it may happen ever so often.
+        """
+        again = self._change(
+            taken, {taken.state}, State.QUEUED,
+            attempt=taken.attempt + 1, enqueued=0, started=None, error=words,
+        )  # fmt: skip
+        if again:
+            self.queue.forget(taken.id, taken.attempt)
+            self._enqueue(again, first=True)
         return again
 
     # Looking
@@ -773,10 +798,10 @@ class Generations:
             if status in ("queued", "started", "deferred", "scheduled"):
                 if not self._lost(generation):
                     return False
-                return bool(self._taken_back(generation))
+                return bool(self.put_back(generation))
             if status is not None:
                 # RQ ended the job (a crash between its start and our claim): a new attempt.
-                return bool(self._taken_back(generation))
+                return bool(self.put_back(generation))
             if generation.enqueued == NOTED:
                 return bool(self._removed(generation, State.QUEUED))
             # Whoever accepted it may be about to put it in line.
@@ -805,16 +830,6 @@ class Generations:
                 one = self.get(generation_id)
                 if one.state not in RUNNING or one.attempt != attempt:
                     self.queue.forget(generation_id, attempt)
-
-    def _taken_back(self, generation: Generation) -> Generation | None:
-        again = self._change(
-            generation, {State.QUEUED}, State.QUEUED,
-            attempt=generation.attempt + 1, enqueued=0,
-        )  # fmt: skip
-        if again:
-            self.queue.forget(generation.id, generation.attempt)
-            self._enqueue(again, first=True)
-        return again
 
     def _removed(self, generation: Generation, state: State) -> Generation | None:
         removed = self._change(

@@ -1,9 +1,12 @@
 """Pictures in and out of storage: a local folder, or whatever fsspec reaches."""
 
+import contextlib
 import secrets
 from typing import Any
 
 import fsspec
+
+PART = ".part"
 
 
 class Media:
@@ -19,9 +22,15 @@ class Media:
     def save(self, generation: int, name: str, data: bytes) -> str:
         """Store bytes under a fresh key that nobody can guess, and return the key."""
         key = f"{generation // 1000:04d}/{generation}-{secrets.token_urlsafe(9)}-{name}"
-        temporary = f"{self._root}/{key}.part"
-        self._files.pipe_file(temporary, data)
-        self._files.mv(temporary, f"{self._root}/{key}")
+        temporary = f"{self._root}/{key}{PART}"
+        try:
+            self._files.pipe_file(temporary, data)
+            self._files.mv(temporary, f"{self._root}/{key}")
+        except BaseException:
+            # Half a file on a full disk would help nobody.
+            with contextlib.suppress(Exception):
+                self.delete(key + PART)
+            raise
         return key
 
     def load(self, key: str) -> bytes:

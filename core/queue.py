@@ -4,6 +4,7 @@ Jobs are enqueued by function name with one database id as their argument. Nothi
 changes a generation's state.
 """
 
+import contextlib
 import math
 import random
 import re
@@ -16,7 +17,8 @@ from typing import Any
 
 from redis import Redis
 from rq import Worker
-from rq.job import Job
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from core.fair import Claim, FairQueue
@@ -138,6 +140,16 @@ class WorkQueue:
         for execution in self._executions():
             if execution.startswith(f"{name}:"):
                 self.redis.zrem(self.rq.started_job_registry.key, execution)
+
+    def failed(self, generation: int, attempt: int, words: str) -> None:
+        """Let RQ count a job among the failed that it believes to be done, so that an operator
+        can requeue it."""
+        name = job_id(generation, attempt)
+        with contextlib.suppress(NoSuchJobError):
+            job = Job.fetch(name, connection=self.redis, serializer=JSONSerializer)
+            self.rq.finished_job_registry.remove(job)
+            job.set_status(JobStatus.FAILED)
+            self.rq.failed_job_registry.add(job, ttl=KEEP_JOB_SECONDS, exc_string=words)
 
     def begun(self) -> list[tuple[int, int]]:
         """Generation and attempt of every job that RQ believes to be running."""

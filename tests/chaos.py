@@ -118,23 +118,6 @@ def click(on: Scene) -> None:
 # Misfortune
 
 
-def processes(on: Scene) -> dict[str, int]:
-    """What can be killed, by name."""
-    parents: dict[int, list[tuple[int, list[str]]]] = {}
-    for path in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            parents.setdefault(parent, []).append((int(path.name), words))
-    found = {}
-    for pid, words in parents.get(on.drawqueue.process.pid, []):
-        found[words[2] if words[1] == "-m" else "valkey"] = pid
-    for pid, words in parents.get(found.get("worker", -1), []):
-        if "spawn_main" in " ".join(words):
-            found["engine"] = pid
-    return found
-
-
 def strike(on: Scene) -> None:
     """Kill a process, or let the next calls to a platform fail."""
     if on.rng.random() < 0.25:
@@ -150,7 +133,7 @@ def strike(on: Scene) -> None:
                 "method": method, "status": fault, "times": 2, "retry_after": 1,
             })  # fmt: skip
         return
-    alive = processes(on)
+    alive = on.drawqueue.processes()
     names = [name for name in VICTIMS if name in alive]
     if names:
         name = on.rng.choices(names, [VICTIMS[name] for name in names])[0]

@@ -184,6 +184,23 @@ class Running:
             found = connection.execute(select(generations.c.id, generations.c.state)).all()
         return {row.id: row.state for row in found}
 
+    def processes(self) -> dict[str, int]:
+        """What runs, by name: each part, and the worker's engine."""
+        parents: dict[int, list[tuple[int, list[str]]]] = {}
+        for path in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                parents.setdefault(parent, []).append((int(path.name), words))
+        found = {}
+        for pid, words in parents.get(self.process.pid, []):
+            if len(words) > 2:  # One that is just starting has no name yet.
+                found[words[2] if words[1] == "-m" else "valkey"] = pid
+        for pid, words in parents.get(found.get("worker", -1), []):
+            if "spawn_main" in " ".join(words):
+                found["engine"] = pid
+        return found
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)

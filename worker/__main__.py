@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 from rich.logging import RichHandler
@@ -27,6 +28,7 @@ from core.engine import EngineError
 from core.house import House, open_house
 from core.inbox import prune
 from core.settings import Drawing, read
+from worker.finishing import Finisher
 from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
 
@@ -34,6 +36,9 @@ log = logging.getLogger("drawqueue")
 
 SWEEP_SECONDS = 3
 PRUNE_SECONDS = 3600
+# Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
+LEAVE_SECONDS = 6.0
+DRAIN_SECONDS = 3.0
 
 
 class DrawingWorker(SimpleWorker):
@@ -43,11 +48,24 @@ class DrawingWorker(SimpleWorker):
         """RQ's stop-job and kill commands: stop at the next denoising step."""
         Studio.stop_requested = True
 
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM: the drawing under way may end in a while, or else is put back in front."""
+        leave = threading.Timer(LEAVE_SECONDS, _leave)
+        leave.daemon = True
+        leave.start()
+        super().request_stop(signum, frame)
+
     def perform_job(self, job: Job, queue: Queue) -> bool:
         if job.func_name not in ALLOWED:
             log.error("refused to run %s: not on the list", job.func_name)
             job._func_name = "worker.__main__.refused"
         return super().perform_job(job, queue)
+
+
+def _leave() -> None:
+    Studio.leaving.set()
+    # A step may take longer than there is time for.
+    Studio.engine.end()
 
 
 def refused(*_args: Any, **_kwargs: Any) -> None:
@@ -107,6 +125,7 @@ def main() -> int:
     house = open_house()
     Studio.house = house
     Studio.engine = WarmEngine(settings.device, settings.threads, settings.model_memory_gb)
+    Studio.finisher = Finisher(house)
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
@@ -133,6 +152,8 @@ def main() -> int:
     finally:
         stopped.set()
         Studio.engine.kill()
+        if not Studio.finisher.drain(DRAIN_SECONDS):
+            log.warning("a drawing could not be kept in time; it will be drawn again")
     return 0
 
 

@@ -2,14 +2,23 @@
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core.catalog import Model
-from core.engine import Picture
 from core.options import Request
+
+
+@dataclass(frozen=True)
+class Picture:
+    """PNG bytes with the recipe in them, the seed, and the size in pixels."""
+
+    png: bytes
+    seed: int
+    width: int
+    height: int
 
 
 def parameters(model: Model, request: Request, seed: int) -> str:

@@ -4,27 +4,32 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 from rq import get_current_job
+from rq.timeouts import JobTimeoutException
+from sqlalchemy.exc import OperationalError
 
-from core.catalog import models
-from core.engine import AskDifferently, EngineError, Picture, Stopped, TransientError
+from core.catalog import Model, models
+from core.database import patiently
+from core.engine import AskDifferently, EngineError, Stopped, TransientError
 from core.errors import report
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
-from core.queue import ALIVE_SECONDS, TASK
+from core.queue import TASK
+from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
 from worker.warm import WarmEngine
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = logging.getLogger("drawqueue")
 
 ALLOWED = frozenset({TASK})
 PROGRESS_EVERY_SECONDS = 0.3
-# Often enough that one beat may fail.
-BEAT_EVERY_SECONDS = ALIVE_SECONDS / 3
 
 
 class DrawingFailed(Exception):
@@ -36,84 +41,80 @@ class Studio:
 
     house: House
     engine: WarmEngine
+    finisher: Finisher
     stop_requested = False
+    # The worker goes away: what is being drawn is put back in front of the line.
+    leaving = threading.Event()
 
 
 def generate(generation_id: int) -> None:
-    """Draw one generation: claim, draw, store, finish. A loser of the claim returns quietly."""
+    """Claim one generation, draw it, and hand it over to be finished; the next may then begin.
+
+    A loser of the claim returns quietly.
+    """
     house = Studio.house
     job = get_current_job()
+    name = job.id if job else ""
     Studio.stop_requested = False
-    claimed = house.generations.claim(generation_id, job.id if job else "")
+    # A worker without its database has nothing better to do than to wait for it, and would
+    # otherwise fail its way through the whole line.
+    claimed = patiently(partial(house.generations.claim, generation_id, name), DATABASE_SECONDS)
     if claimed is None:
         return
     begun = time.monotonic()
-    done = None
+    heart = Heart(house.queue, claimed)
     try:
-        with _alive(claimed):
-            pictures = _draw(claimed)
-            results = [_store(claimed, index, picture) for index, picture in enumerate(pictures)]
-            done = house.generations.finish(claimed, results, time.monotonic() - begun)
-    except Stopped:
-        # Cancelled already, or stopped through RQ: then the row does not know yet.
-        if Studio.stop_requested:
-            house.generations.fail(claimed, "An operator stopped this.")
-            raise DrawingFailed("stopped") from None
-        return
-    except TransientError as error:
-        again = house.generations.restart(claimed, str(error), at_once=False)
-        if again and again.state == State.FAILED:
+        model = models().get(claimed.request.model)
+        if model is None:
+            raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
+        images = _draw(claimed, model)
+        Studio.finisher.take(Drawing(claimed, model, images, time.monotonic() - begun, heart))
+    except BaseException as error:
+        heart.stop()
+        # What was drawn in vain was drawn for its asker all the same.
+        with contextlib.suppress(RedisError):
+            house.queue.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
+        if patiently(partial(_ended, claimed, error), DATABASE_SECONDS):
             raise DrawingFailed(type(error).__name__) from None
-    except EngineError as error:
-        house.generations.fail(claimed, str(error))
-        raise DrawingFailed(type(error).__name__) from None
-    except Exception as error:
-        words = "It took too long and was stopped." if _timed_out(error) else (
-            f"Something went wrong. (fault {report('generate failed', error)})"
-        )  # fmt: skip
-        house.generations.fail(claimed, words)
-        raise DrawingFailed(type(error).__name__) from None
-    finally:
-        if not done:
-            # What was drawn in vain was drawn for its asker all the same.
-            with contextlib.suppress(RedisError):
-                house.queue.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
+        if not isinstance(error, Exception):
+            raise
 
 
-@contextlib.contextmanager
-def _alive(claimed: Generation) -> Iterator[None]:
-    """Say all the while that somebody works on it, however long a storage takes to answer."""
-    over = threading.Event()
+def _ended(claimed: Generation, error: BaseException) -> bool:
+    """Note why an attempt came to nothing; whether its generation has failed by that."""
+    generations = Studio.house.generations
+    if Studio.leaving.is_set() or not isinstance(error, Exception):
+        generations.put_back(claimed, "The worker is being restarted; this is drawn next.")
+        return False
+    match error:
+        case Stopped():
+            # Cancelled already, or stopped through RQ: then the row does not know yet.
+            if Studio.stop_requested:
+                generations.fail(claimed, "An operator stopped this.")
+            return Studio.stop_requested
+        case TransientError():
+            again = generations.restart(claimed, str(error), at_once=False)
+            return bool(again and again.state == State.FAILED)
+        case EngineError():
+            words = str(error)
+        case JobTimeoutException():
+            words = "It took too long and was stopped."
+        case _:
+            words = f"Something went wrong. (fault {report('generate failed', error)})"
+    generations.fail(claimed, words)
+    return True
 
-    def beat() -> None:
-        while not over.wait(BEAT_EVERY_SECONDS):
-            # Redis away for a moment: keep drawing, the row decides at the end.
-            with contextlib.suppress(RedisError):
-                Studio.house.queue.beat(claimed.id, claimed.attempt, None)
 
-    threading.Thread(target=beat, daemon=True, name="heart").start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def _timed_out(error: Exception) -> bool:
-    from rq.timeouts import JobTimeoutException
-
-    return isinstance(error, JobTimeoutException)
-
-
-def _draw(claimed: Generation) -> list[Picture]:
-    model = models().get(claimed.request.model)
-    if model is None:
-        raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
+def _draw(claimed: Generation, model: Model) -> "list[Image]":
     told = said = 0.0
 
-    def beat(share: float | None) -> bool:
+    def beat(share: float | None, words: str) -> bool:
         nonlocal told, said
-        if Studio.stop_requested:
+        if Studio.stop_requested or Studio.leaving.is_set():
             return False
+        if words:
+            with contextlib.suppress(OperationalError):
+                Studio.house.generations.tell(claimed, words)
         moment = time.monotonic()
         if share is None and moment - said < BEAT_EVERY_SECONDS:
             return True
@@ -129,14 +130,3 @@ def _draw(claimed: Generation) -> list[Picture]:
             return True
 
     return Studio.engine.draw(model, claimed.request, beat)
-
-
-def _store(claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
-    key = Studio.house.media.save(claimed.id, f"{index + 1}.png", picture.png)
-    return {
-        "key": key,
-        "seed": picture.seed,
-        "width": picture.width,
-        "height": picture.height,
-        "bytes": len(picture.png),
-    }

@@ -11,18 +11,25 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import engine
 from core.catalog import Model
-from core.engine import EngineError, Picture, Stopped, TransientError
+from core.engine import EngineError, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Request
 from core.supervisor import end_with_parent
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger("drawqueue")
 
 STOP_GRACE_SECONDS = 20
+
+
+# Told the share drawn (None: the engine lives) and words for the asker; answers whether to go on.
+Beat = Callable[[float | None, str], bool]
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                 pipe.send(("done", []))
                 continue
 
-            def report(share: float) -> bool:
-                pipe.send(("progress", share))
+            def report(share: float, words: str = "") -> bool:
+                pipe.send(("progress", (share, words)))
                 # A stop is the only thing the parent says while a drawing runs.
                 if pipe.poll():
                     pipe.recv()
@@ -115,27 +122,22 @@ class WarmEngine:
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         """Load a model ahead of the first drawing. Raises EngineError."""
-        self._talk(Work(model, None), lambda _share: True, report)
+        self._talk(Work(model, None), lambda _share, _words: True, report)
 
-    def draw(
-        self, model: Model, request: Request, beat: Callable[[float | None], bool]
-    ) -> list[Picture]:
+    def draw(self, model: Model, request: Request, beat: Beat) -> "list[Image]":
         """Draw; `beat` hears the share at each step (None: still there) and says whether to go on.
 
         Raises EngineError; TransientError when the process died.
         """
         return self._talk(Work(model, request), beat, lambda _name, _share: None)
 
-    def _talk(
-        self, work: Work, beat: Callable[[float | None], bool],
-        loading: Callable[[str, float], None],
-    ) -> list[Picture]:  # fmt: skip
+    def _talk(self, work: Work, beat: Beat, loading: Callable[[str, float], None]) -> "list[Image]":
         pipe = self._ready()
         stopping = 0.0
         try:
             pipe.send(work)
             while True:
-                share: float | None = None
+                share, words = None, ""
                 if pipe.poll(1.0):
                     kind, value = pipe.recv()
                     if kind == "done":
@@ -145,10 +147,10 @@ class WarmEngine:
                     if kind == "loading":
                         loading(*value)
                     if kind == "progress":
-                        share = value
+                        share, words = value
                 elif stopping:
                     stopping += 1.0
-                if not stopping and not beat(share):
+                if not stopping and not beat(share, words):
                     pipe.send("stop")
                     stopping = 1.0
                 if stopping > STOP_GRACE_SECONDS:
@@ -185,6 +187,11 @@ class WarmEngine:
         except (EOFError, OSError):
             pass
         self.kill()
+
+    def end(self) -> None:
+        """End the engine process from another thread: whoever talks to it hears of it."""
+        if self._process:
+            self._process.kill()
 
     def kill(self) -> None:
         """End the engine process now."""

@@ -14,7 +14,6 @@ from PIL import Image
 from sqlalchemy import text
 
 from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
-from tests.journeys.test_web import children
 
 MANAGE_MESSAGES = 1 << 13
 HUSH = 4
@@ -191,7 +190,7 @@ def test_a_hush_is_obeyed_and_the_picture_arrives(discord: Discord, route: str) 
 def test_buttons_work_after_the_bot_was_killed(discord: Discord) -> None:
     discord.command("imagine", prompt="a survivor")
     done = discord.card("a survivor", "done in")
-    os.kill(children(discord.drawqueue)["bots.discord_chat"], signal.SIGKILL)
+    os.kill(discord.drawqueue.processes()["bots.discord_chat"], signal.SIGKILL)
     discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") >= 2)
     before = len(discord.messages())
     discord.press(done["id"], "Retry")

@@ -1,6 +1,8 @@
 """What hosts and operators do to a running Drawqueue, and what its users see within seconds."""
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -8,8 +10,9 @@ import httpx
 import pytest
 from redis import Redis
 from rq.command import send_stop_job_command
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from core.database import generations
 from core.queue import job_id
 from tests.conftest import Running, running
 
@@ -69,6 +72,36 @@ def test_a_stopped_job_says_so(house: Running) -> None:
     failed = house.until(job, "failed", seconds=SOON)
     assert "operator stopped" in failed["error"]
     house.until(ask(house, "a fox"), "done")
+
+
+@pytest.mark.both_databases
+def test_a_worker_that_is_restarted_ends_its_picture_or_puts_it_back_in_front(
+    house: Running,
+) -> None:
+    """SIGTERM, as a new release or a reboot sends it; the supervisor starts another worker."""
+    short = ask(house, "sleep:0.1 short", steps=20)
+    house.until(short, "generating")
+    os.kill(house.processes()["worker"], signal.SIGTERM)
+    house.until(short, "done")
+    long = ask(house, "sleep:0.2 long", steps=55)
+    other = ask(house, "a fox")
+    house.until(long, "generating")
+    told = time.monotonic()
+    os.kill(house.processes()["worker"], signal.SIGTERM)
+    back = house.until(long, "queued", seconds=9)
+    assert "restarted" in back["error"] and back["place"] == 1
+    assert time.monotonic() - told > 4, "it had a while to end"
+    house.until(long, "generating")
+    assert house.client.get(f"/api/jobs/{other}").json()["status"] == "queued"
+    assert len(house.until(long, "done")["results"]) == 1
+    house.until(other, "done")
+    with house.database() as database, database.read() as connection:
+        rows = connection.execute(
+            select(generations.c.id, generations.c.attempt, generations.c.restarts)
+        ).all()
+    told_of = {row.id: (row.attempt, row.restarts) for row in rows}
+    assert told_of[short] == (1, 0), "it ended in time"
+    assert told_of[long] == (2, 0), "no fault of the drawing"
 
 
 def test_pictures_are_kept_where_the_setting_says(house: Running) -> None:

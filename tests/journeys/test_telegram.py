@@ -19,7 +19,6 @@ from core.cards import Card
 from core.lifecycle import State
 from tests.journeys.chats import SECOND_THOUGHT, Telegram, on_telegram, shown
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
-from tests.journeys.test_web import children
 
 ANN, BOB, GROUP, FORUM = 501, 502, -700, -800
 
@@ -211,7 +210,7 @@ def test_a_platform_that_is_down_gets_the_picture_later(telegram: Telegram) -> N
 def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
     telegram.say("a survivor sleep:0.3 --steps 10")
     telegram.card("a survivor")
-    os.kill(children(telegram.drawqueue)["bots.telegram_chat"], signal.SIGKILL)
+    os.kill(telegram.drawqueue.processes()["bots.telegram_chat"], signal.SIGKILL)
     telegram.say("a newcomer")
     telegram.card("a survivor", "done in")
     telegram.card("a newcomer", "done in")
@@ -277,6 +276,6 @@ def test_updates_by_webhook(new_database: Callable[[], str], tmp_path: Path) -> 
         telegram.card("your picture is here")
         cards = [m for m in telegram.messages() if "a slow one" in shown(m["versions"][-1])]
         assert len(cards) == 1
-        os.kill(children(telegram.drawqueue)["bots.telegram_chat"], signal.SIGKILL)
+        os.kill(telegram.drawqueue.processes()["bots.telegram_chat"], signal.SIGKILL)
         telegram.say("sent while the bot was away")
         telegram.card("sent while the bot was away", "done in")

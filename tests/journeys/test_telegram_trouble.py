@@ -26,7 +26,6 @@ from core.options import validate
 from core.settings import Telegram as Settings
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
 from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown
-from tests.journeys.test_web import children
 
 ANN, CAT = 501, 503
 
@@ -53,7 +52,7 @@ def number(card: dict[str, Any]) -> str:
 
 
 def bot_of(telegram: Telegram) -> int:
-    return children(telegram.drawqueue)["bots.telegram_chat"]
+    return telegram.drawqueue.processes()["bots.telegram_chat"]
 
 
 class Line:

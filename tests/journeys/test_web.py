@@ -195,20 +195,6 @@ def test_help_queue_and_models_answer(quick: Running) -> None:
     assert quick.client.get("/api/queue").json()["workers"] == 1
 
 
-def children(drawqueue: Running) -> dict[str, int]:
-    found = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                words = (path / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if parent == drawqueue.process.pid:
-                found[words[2] if words[1] == "-m" else "valkey"] = int(path.name)
-    return found
-
-
 def answering(drawqueue: Running) -> None:
     """Return when a new web process answers."""
     end = time.monotonic() + 40
@@ -227,14 +213,14 @@ def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path
     with running(tmp_path / "home", **house) as drawqueue:
         job = say(drawqueue, "sleep:0.2 a fox --steps 10").json()["job"]
         drawqueue.until(job["id"], "generating")
-        first = children(drawqueue)
+        first = drawqueue.processes()
         os.kill(first["worker"], signal.SIGKILL)
         os.kill(first["bots.web_chat"], signal.SIGKILL)
         drawqueue.client = httpx.Client(base_url=drawqueue.address, timeout=30)
         answering(drawqueue)
         done = drawqueue.until(job["id"], "done", seconds=60)
         assert len(done["results"]) == 1
-        second = children(drawqueue)
+        second = drawqueue.processes()
         assert second["worker"] != first["worker"]
         assert "starting it again" in drawqueue.log.read_text()
         # A second one in the same home is refused in words.

@@ -3,22 +3,24 @@
 Only this file imports torch, and only in the engine process.
 """
 
+import contextlib
+import gc
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import AutoPipelineForText2Image, schedulers
+from PIL.Image import Image
 from tqdm import tqdm
 
 from core.catalog import Model
-from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
+from core.engine import AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Request
-from worker.recipe import sealed
 
 log = logging.getLogger("drawqueue")
 
@@ -50,6 +52,16 @@ SAMPLERS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
 )
 
 
+# What is tried where memory does not suffice, each on top of those before; and what the card says.
+RUNGS = (
+    ("free", "Short of memory: making room."),
+    ("slices", "Short of memory: drawing in smaller slices."),
+    ("tiles", "Short of memory: drawing in tiles."),
+    ("offload", "Short of memory: using the computer's own memory, which is slower."),
+    ("one by one", "Short of memory: drawing one picture after the other."),
+)
+
+
 class LocalDiffusers:
     """Keeps pipelines warm on one device, dropping the least used when memory asks."""
 
@@ -59,49 +71,79 @@ class LocalDiffusers:
             torch.set_num_threads(threads)
         self.memory = memory_gb * 1e9 or _memory(self.device) * 0.8
         self.warm: OrderedDict[str, Any] = OrderedDict()
+        # By model: pixels that did not fit, and the rung on which they did.
+        self.thrift: dict[str, tuple[int, int]] = {}
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
 
-    def draw(self, model: Model, request: Request, report: Report) -> list[Picture]:
+    def draw(self, model: Model, request: Request, report: Report) -> list[Image]:
         pipeline = self._pipeline(model, lambda _name, _share: None)
         pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
-        total = request.steps
-        going = True
+        work = request.width * request.height * request.count
+        least, known = self.thrift.get(model.source, (work, 0))
+        rungs = RUNGS if request.count > 1 else RUNGS[:-1]
+        first = min(known, len(rungs)) if work >= least else 0
+        fault = ""
+        with _as_it_was(pipeline, self.device):
+            for rung in range(len(rungs) + 1):
+                if rung and not self._save_memory(pipeline, rungs[rung - 1][0]):
+                    continue
+                if rung < first:
+                    continue
+                if rung and not report(0.0, rungs[rung - 1][1]):
+                    raise Stopped
+                try:
+                    images = self._images(pipeline, request, report, rung == len(RUNGS))
+                except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                    if not _short_of_memory(error):
+                        raise
+                    # Only when the error is forgotten, at this block's end, so are its tensors.
+                    fault = report_fault(f"out of memory, rung {rung}", error)
+                else:
+                    if rung:
+                        self.thrift[model.source] = (work, rung)
+                    return images
+        self._forget_all()
+        raise AskDifferently(
+            "There was not enough memory for this, even in small pieces. "
+            f"Ask for a smaller or a single picture. (fault {fault})"
+        )
 
-        def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
-            nonlocal going
-            # Samplers of second order call twice a step: the share never passes 1.
-            going = report(min(1.0, (index + 1) / max(total, int(pipe.num_timesteps))))
-            if not going:
-                pipe._interrupt = True
-            return values
+    def _images(
+        self, pipeline: Any, request: Request, report: Report, one_by_one: bool
+    ) -> list[Image]:
+        """The pictures of a request, in one batch or one after the other."""
+        batches = [[seed] for seed in request.seeds] if one_by_one else [list(request.seeds)]
+        images: list[Image] = []
+        for done, seeds in enumerate(batches):
 
-        try:
-            with torch.inference_mode():
-                images = pipeline(
-                    prompt=[request.prompt] * request.count,
-                    negative_prompt=[request.negative_prompt] * request.count,
-                    width=request.width,
-                    height=request.height,
-                    num_inference_steps=request.steps,
-                    guidance_scale=request.guidance,
-                    # One CPU generator a picture: picture i is the same alone and in a batch.
-                    generator=[torch.Generator("cpu").manual_seed(seed) for seed in request.seeds],
-                    callback_on_step_end=step,
-                ).images
-        except torch.OutOfMemoryError as error:
-            self._forget_all()
-            fault = report_fault("out of memory", error)
-            raise AskDifferently(
-                f"The GPU ran out of memory. Ask for a smaller or a single picture. (fault {fault})"
-            ) from error
-        if not going:
-            raise Stopped
-        return [
-            sealed(image, model, request, seed)
-            for image, seed in zip(images, request.seeds, strict=True)
-        ]
+            def share_of_all(share: float, words: str = "", done: int = done) -> bool:
+                return report((done + share) / len(batches), words)
+
+            images += _batch(pipeline, request, seeds, share_of_all)
+        return images
+
+    def _save_memory(self, pipeline: Any, rung: str) -> bool:
+        """Do what a rung says; False where this pipeline or device cannot."""
+        match rung:
+            case "free":
+                for source in [one for one, warm in self.warm.items() if warm is not pipeline]:
+                    del self.warm[source]
+                self._empty()
+            case "slices" if hasattr(pipeline, "enable_attention_slicing"):
+                pipeline.enable_attention_slicing("max")
+            case "tiles" if hasattr(getattr(pipeline, "vae", None), "enable_tiling"):
+                pipeline.vae.enable_tiling()
+                pipeline.vae.enable_slicing()
+            case "offload" if self.device != "cpu":
+                pipeline.enable_model_cpu_offload(device=self.device)
+                self._empty()
+            case "one by one":
+                self._empty()
+            case _:
+                return False
+        return True
 
     def _pipeline(self, model: Model, report: Callable[[str, float], None]) -> Any:
         if model.source in self.warm:
@@ -135,13 +177,74 @@ class LocalDiffusers:
         while self.warm and needed + sum(map(_size, self.warm.values())) > self.memory:
             name, _ = self.warm.popitem(last=False)
             log.info("dropped %s to make room", name)
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
+            self._empty()
 
     def _forget_all(self) -> None:
         self.warm.clear()
+        self._empty()
+
+    def _empty(self) -> None:
+        gc.collect()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def _batch(pipeline: Any, request: Request, seeds: Sequence[int], report: Report) -> list[Image]:
+    going = True
+
+    def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
+        nonlocal going
+        # Samplers of second order call twice a step: the share never passes 1.
+        going = report(min(1.0, (index + 1) / max(request.steps, int(pipe.num_timesteps))))
+        if not going:
+            pipe._interrupt = True
+        return values
+
+    with torch.inference_mode():
+        images: list[Image] = pipeline(
+            prompt=[request.prompt] * len(seeds),
+            negative_prompt=[request.negative_prompt] * len(seeds),
+            width=request.width,
+            height=request.height,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            # One CPU generator a picture: picture i is the same alone and in a batch.
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            callback_on_step_end=step,
+        ).images
+    if not going:
+        raise Stopped
+    return images
+
+
+@contextlib.contextmanager
+def _as_it_was(pipeline: Any, device: str) -> Iterator[None]:
+    """Whatever was done to a pipeline for want of memory is undone for the next drawing."""
+    parts = [part for part in pipeline.components.values() if hasattr(part, "attn_processors")]
+    kept = [dict(part.attn_processors) for part in parts]
+    vae = getattr(pipeline, "vae", None)
+    tiled = {
+        name: getattr(vae, name) for name in ("use_tiling", "use_slicing") if hasattr(vae, name)
+    }
+    try:
+        yield
+    finally:
+        for part, processors in zip(parts, kept, strict=True):
+            if part.attn_processors != processors:
+                part.set_attn_processor(processors)
+        for name, value in tiled.items():
+            setattr(vae, name, value)
+        if getattr(pipeline, "_offload_device", None) is not None:
+            pipeline.remove_all_hooks()
+            pipeline._offload_device = None
+            pipeline.to(device)
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    """CUDA has an error of its own for it; the CPU's and Metal's allocators have but words."""
+    words = str(error).lower()
+    told = "can't allocate memory" in words or "out of memory" in words
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _scheduler(config: Any, sampler: str) -> Any:

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from PIL import Image, ImageDraw
 
 from core.catalog import Model
-from core.engine import AskDifferently, GiveUp, Picture, Report, Stopped, TransientError
+from core.engine import AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.options import Request
-from worker.recipe import sealed
 
 STEP_SECONDS = 0.02
 
@@ -27,7 +26,7 @@ class Pattern:
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         report(model.name, 1.0)
 
-    def draw(self, model: Model, request: Request, report: Report) -> list[Picture]:
+    def draw(self, model: Model, request: Request, report: Report) -> list[Image.Image]:
         _misbehave(request.prompt)
         found = re.search(r"sleep:([\d.]+)", request.prompt)
         pause = float(found[1]) if found else STEP_SECONDS
@@ -35,7 +34,7 @@ class Pattern:
             time.sleep(pause)
             if not report((step + 1) / request.steps):
                 raise Stopped
-        return [sealed(_tiles(request, seed), model, request, seed) for seed in request.seeds]
+        return [_tiles(request, seed) for seed in request.seeds]
 
 
 def _misbehave(prompt: str) -> None:

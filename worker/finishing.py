@@ -1,0 +1,141 @@
+"""What becomes of a drawing while the engine is at the next one: sealed, stored, noted.
+
+The GPU waits for no encoder, storage or database: one thread does this behind its back, a
+drawing at a time. Its heart goes on beating, so that nobody takes the worker for dead.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from core.catalog import Model
+from core.database import patiently
+from core.errors import report
+from core.generations import Generation
+from core.house import House
+from core.queue import ALIVE_SECONDS, WorkQueue
+from worker.recipe import Picture, sealed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger("drawqueue")
+
+# Often enough that one beat may fail.
+BEAT_EVERY_SECONDS = ALIVE_SECONDS / 3
+# How long a storage or a database that is away is waited for, a finished drawing in hand.
+STORE_PAUSES = (1.0, 5.0, 15.0)
+DATABASE_SECONDS = 300.0
+
+
+class Heart:
+    """Says all the while that somebody works on an attempt, however long a storage takes."""
+
+    def __init__(self, line: WorkQueue, claimed: Generation) -> None:
+        self._line, self._claimed = line, claimed
+        self._over = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="heart").start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_EVERY_SECONDS):
+            # Redis away for a moment: keep drawing, the row decides at the end.
+            with contextlib.suppress(RedisError):
+                self._line.beat(self._claimed.id, self._claimed.attempt, None)
+
+    def stop(self) -> None:
+        self._over.set()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What an engine drew for an attempt, one image for each seed, and the seconds it took."""
+
+    claimed: Generation
+    model: Model
+    images: "Sequence[Image]"
+    seconds: float
+    heart: Heart
+
+
+class Finisher:
+    """The thread that finishes drawings; one may be waiting while another is in hand."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._waiting: queue.Queue[Drawing] = queue.Queue(maxsize=1)
+        threading.Thread(target=self._work, daemon=True, name="finisher").start()
+
+    def take(self, drawing: Drawing) -> None:
+        """Finish a drawing soon; waits where two are not yet finished."""
+        self._waiting.put(drawing)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until everything is finished; False when that took too long."""
+        end = time.monotonic() + seconds
+        while self._waiting.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.02)
+        return not self._waiting.unfinished_tasks
+
+    def _work(self) -> None:
+        while True:
+            drawing = self._waiting.get()
+            try:
+                self._finish(drawing)
+            except Exception as error:  # Its row is still generating: the sweep has it drawn again.
+                report(f"#{drawing.claimed.id} could not be finished", error)
+            finally:
+                drawing.heart.stop()
+                self._waiting.task_done()
+
+    def _finish(self, drawing: Drawing) -> None:
+        house, claimed = self._house, drawing.claimed
+        stored: list[dict[str, Any]] = []
+        words = ""
+        try:
+            for index, (image, seed) in enumerate(
+                zip(drawing.images, claimed.request.seeds, strict=True)
+            ):
+                picture = sealed(image, drawing.model, claimed.request, seed)
+                stored.append(self._store(claimed, index, picture))
+        except Exception as error:
+            fault = report(f"the pictures of #{claimed.id} could not be stored", error)
+            words = f"The picture could not be kept; the host has to look. (fault {fault})"
+        if not words:
+            finish = partial(house.generations.finish, claimed, stored, drawing.seconds)
+            if patiently(finish, DATABASE_SECONDS):
+                return
+        for one in stored:
+            with contextlib.suppress(Exception):
+                house.media.delete(one["key"])
+        if words and patiently(partial(house.generations.fail, claimed, words), DATABASE_SECONDS):
+            with contextlib.suppress(RedisError):
+                house.queue.failed(claimed.id, claimed.attempt, words)
+        # What was drawn in vain was drawn for its asker all the same.
+        with contextlib.suppress(RedisError):
+            house.queue.ended(claimed.id, claimed.attempt, drawing.seconds)
+
+    def _store(self, claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
+        for pause in (*STORE_PAUSES, None):
+            try:
+                key = self._house.media.save(claimed.id, f"{index + 1}.png", picture.png)
+                break
+            except Exception as error:
+                if pause is None:
+                    raise
+                log.warning("#%d is not stored yet: %s", claimed.id, type(error).__name__)
+                time.sleep(pause)
+        return {
+            "key": key,
+            "seed": picture.seed,
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(picture.png),
+        }
