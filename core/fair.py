@@ -239,6 +239,9 @@ elseif command == 'clean' then
     redis.call('ZREMRANGEBYSCORE', mine(found[i]), '-inf', '(' .. exact(now()))
     if tonumber(found[i + 1]) <= now() then redis.call('HDEL', finish, found[i]) end
   end
+  for _, user in ipairs(redis.call('HKEYS', owed)) do
+    if redis.call('HEXISTS', finish, user) == 0 then redis.call('HDEL', owed, user) end
+  end
 end
 return {redis.call('LLEN', list), redis.call('ZCARD', order), did}
 """

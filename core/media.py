@@ -2,11 +2,15 @@
 
 import contextlib
 import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import fsspec
 
 PART = ".part"
+# Generations whose pictures share a folder.
+SHARD = 1000
 
 
 class Media:
@@ -21,7 +25,7 @@ class Media:
 
     def save(self, generation: int, name: str, data: bytes) -> str:
         """Store bytes under a fresh key that nobody can guess, and return the key."""
-        key = f"{generation // 1000:04d}/{generation}-{secrets.token_urlsafe(9)}-{name}"
+        key = f"{_folder(generation // SHARD)}/{generation}-{secrets.token_urlsafe(9)}-{name}"
         temporary = f"{self._root}/{key}{PART}"
         try:
             self._files.pipe_file(temporary, data)
@@ -37,7 +41,23 @@ class Media:
         """The bytes of a key. Raises FileNotFoundError."""
         return bytes(self._files.cat_file(f"{self._root}/{key}"))
 
+    def of_shard(self, shard: int) -> Iterator[str]:
+        """The keys of all files, half written ones too, of generations from `shard * SHARD` on."""
+        folder = _folder(shard)
+        with contextlib.suppress(FileNotFoundError):
+            for path in self._files.ls(f"{self._root}/{folder}", detail=False, refresh=True):
+                yield f"{folder}/{path.rsplit('/', 1)[1]}"
+
+    def modified(self, key: str) -> datetime:
+        """When a key was written. Raises FileNotFoundError."""
+        moment: datetime = self._files.modified(f"{self._root}/{key}")
+        return moment.replace(tzinfo=moment.tzinfo or UTC)
+
     def delete(self, key: str) -> None:
         """Remove a key; one that is gone already is no fault."""
         if self._files.exists(f"{self._root}/{key}"):
             self._files.rm_file(f"{self._root}/{key}")
+
+
+def _folder(shard: int) -> str:
+    return f"{shard:04d}"

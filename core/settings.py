@@ -45,6 +45,13 @@ class Storage(BaseSettings):
         alias="DRAWQUEUE_MEDIA_URL",
         description="Where pictures are kept: a folder or `s3://bucket/path`; empty: home/media.",
     )
+    keep_days: int = Field(
+        0,
+        alias="DRAWQUEUE_KEEP_DAYS",
+        ge=0,
+        description="Days after which a finished picture is forgotten, with its request and its "
+        "buttons; 0: never.",
+    )
 
     @property
     def database(self) -> str:

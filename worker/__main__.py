@@ -11,7 +11,6 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from types import FrameType
 from typing import Any
 
@@ -26,8 +25,8 @@ from bots.poster import run_in_thread
 from core.catalog import Model, missing_starter, models
 from core.engine import EngineError
 from core.house import House, open_house
-from core.inbox import prune
-from core.settings import Drawing, read
+from core.keeping import keep_house
+from core.settings import Drawing, Storage, read
 from worker.finishing import Finisher
 from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
@@ -35,7 +34,6 @@ from worker.warm import WarmEngine
 log = logging.getLogger("drawqueue")
 
 SWEEP_SECONDS = 3
-PRUNE_SECONDS = 3600
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
@@ -86,14 +84,10 @@ def _warm_up(engine: WarmEngine, model: Model) -> None:
 
 
 def _sweep_forever(house: House, stopped: threading.Event) -> None:
-    pruned = 0.0
     while not stopped.wait(SWEEP_SECONDS):
         try:
             house.generations.sweep()
-            if time.monotonic() - pruned > PRUNE_SECONDS:
-                prune(house.database)
-                house.proposals.prune()
-                pruned = time.monotonic()
+            keep_house(house, read(Storage).keep_days)
         except Exception as error:  # The next round tries again, whatever was away.
             log.warning("sweep: %s", type(error).__name__)
 
