@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables chaos starter-model clean
+.PHONY: install run test check tables chaos guards starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,11 +29,16 @@ check: $(INSTALLED)
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
 
-# Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200
+# Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200 DATABASE=postgresql
 SEED ?= $(shell date +%s)
 N ?= 60
+DATABASE ?= sqlite
 chaos: $(INSTALLED)
-	$(BIN)/python -m tests.chaos --seed $(SEED) --requests $(N)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --requests $(N) --database $(DATABASE)
+
+# Each guard against losing, doubling or hanging is taken away, and must be missed: ten minutes.
+guards: $(INSTALLED)
+	$(BIN)/python -m tests.guards
 
 # The weights that ship, from nothing: some two and a half hours of two cores.
 starter-model: $(INSTALLED)

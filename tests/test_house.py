@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guards import GUARDS, faults_of
 from tests.tables import ROOT, expected
 
 # Which of our rooms a room may import.
@@ -73,3 +74,7 @@ def test_core_imports_quickly(module: str, ratio: float) -> None:
 def test_derived_files_are_up_to_date() -> None:
     for path, text in expected().items():
         assert path.read_text() == text, f"{path.name} is stale: run `make tables`"
+
+
+def test_each_guard_stands_where_make_guards_takes_it_away() -> None:
+    assert [fault for guard in GUARDS for fault in faults_of(guard)] == []
