@@ -4,6 +4,7 @@ Run as `python -m worker`, one process a GPU (`DRAWQUEUE_DEVICE=cuda:1` for the 
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
@@ -14,6 +15,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from redis.exceptions import RedisError
 from rich.logging import RichHandler
 from rich.progress import Progress
 from rq import SimpleWorker
@@ -27,7 +29,7 @@ from core.engine import EngineError
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.settings import Drawing, Storage, read
-from worker.finishing import Finisher
+from worker.finishing import BEAT_EVERY_SECONDS, Finisher
 from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
 
@@ -92,6 +94,14 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
             log.warning("sweep: %s", type(error).__name__)
 
 
+def _be_present(house: House, name: str, stopped: threading.Event) -> None:
+    while True:
+        with contextlib.suppress(RedisError):
+            house.queue.present(name)
+        if stopped.wait(BEAT_EVERY_SECONDS):
+            return
+
+
 def check() -> list[str]:
     """What is wrong with this machine as a worker, in words; empty when all is well."""
     if missing_starter():
@@ -123,15 +133,16 @@ def main() -> int:
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
-    run_in_thread(house)
-    house.queue.starting(True)
-    _warm_up(Studio.engine, next(iter(models().values())))
-    house.queue.starting(False)
     house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
+    # RQ refuses a name until an earlier worker's key of that name has expired.
+    name = f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}"
+    # One that loads its model is as good as on line.
+    threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
+    run_in_thread(house)
+    _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
         [house.queue.rq],
-        # RQ refuses a name until an earlier worker's key of that name has expired.
-        name=f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}",
+        name=name,
         connection=house.queue.redis,
         serializer=house.queue.rq.serializer,
         worker_ttl=20,
@@ -145,6 +156,8 @@ def main() -> int:
         worker.work(logging_level="WARNING")
     finally:
         stopped.set()
+        with contextlib.suppress(RedisError):
+            house.queue.absent(name)
         Studio.engine.kill()
         if not Studio.finisher.drain(DRAIN_SECONDS):
             log.warning("a drawing could not be kept in time; it will be drawn again")
