@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import create_engine, make_url, select
 
 from core.database import generations, updates
 from core.house import House
@@ -34,7 +34,7 @@ from core.keeping import sweep_files
 from core.lifecycle import FINAL
 from core.media import Media
 from core.queue import WorkQueue
-from tests.conftest import Running, new_postgres
+from tests.conftest import PSYCOPG, Running, new_postgres
 from tests.journeys.chats import CHANNEL, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server
 
 SETTLE_SECONDS = 150
@@ -79,9 +79,11 @@ class PostgreSQL:
     def back_after(self, seconds: float) -> None:
         """Start it again, as its own supervisor would; not before its last process has gone."""
         time.sleep(seconds)
-        for _ in range(20):
+        for _ in range(60):
             with contextlib.suppress(Exception):
+                # It may be content with one that is dead and not yet buried.
                 self._server.ensure_postgres_running()
+                create_engine(make_url(self.url).set(drivername=PSYCOPG)).connect().close()
                 return
             time.sleep(0.5)
 
