@@ -742,7 +742,7 @@ class Generations:
                 report(f"#{generation_id} could not be looked after", error)
         moved += self._requeued_by_operator()
         self._forget_the_dead()
-        self.queue.clean_workers()
+        self.queue.clean()
         self.queue.rq.mend(self._claim_of)
         if moved:
             log.info("sweep moved %d generations", moved)

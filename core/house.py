@@ -53,6 +53,6 @@ def open_house() -> House:
     storage = read(Storage)
     return House(
         Database(storage.database),
-        WorkQueue(storage.redis, read(Drawing).job_timeout),
+        WorkQueue(storage.redis, read(Drawing).job_timeout, storage.keep_job_minutes),
         Media(storage.media),
     )

@@ -83,9 +83,10 @@ def job_id(generation: int, attempt: int) -> str:
 class WorkQueue:
     """RQ's queue of drawings, and what passes through Redis beside it."""
 
-    def __init__(self, url: str, job_timeout: int = 600) -> None:
+    def __init__(self, url: str, job_timeout: int = 600, keep_minutes: int = 60) -> None:
         self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
         self.pace = Pace(self.redis)
+        self._keep_seconds = keep_minutes * 60
         # Machine and device, where this process is a worker.
         self.worker = ""
         self._looked = -math.inf
@@ -111,7 +112,7 @@ class WorkQueue:
             job_id=name,
             at_front=first,
             description=description,
-            result_ttl=3600,
+            result_ttl=self._keep_seconds,
             failure_ttl=KEEP_JOB_SECONDS,
         )
 
@@ -206,10 +207,12 @@ class WorkQueue:
         names: Any = self.redis.zrange(WORKERS, time.time(), "+inf", byscore=True)
         return [name.decode().rsplit("-", 2)[0] for name in names]
 
-    def clean_workers(self) -> None:
-        """Forget workers that were killed, here and in RQ's own lists."""
+    def clean(self) -> None:
+        """Forget workers that were killed, and jobs that ended long ago, in RQ's lists as well."""
         self.redis.zremrangebyscore(WORKERS, "-inf", time.time())
         clean_worker_registry(self.rq)
+        self.rq.finished_job_registry.cleanup()
+        self.rq.failed_job_registry.cleanup()
 
     def began(self, generation: int, attempt: int, request: Request) -> None:
         """Note until when a drawing that begins now is expected to take."""

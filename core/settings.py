@@ -50,6 +50,12 @@ class Storage(BaseSettings):
         description="Days after which a finished picture is forgotten, with its request and its "
         "buttons; 0: never.",
     )
+    keep_job_minutes: int = Field(
+        60,
+        alias="DRAWQUEUE_KEEP_JOB_MINUTES",
+        ge=1,
+        description="Minutes that a finished job stays in rq-dashboard; failed ones stay a day.",
+    )
 
     @property
     def database(self) -> str:
