@@ -51,7 +51,8 @@ from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Ask, Reply
-from core.errors import UserError, report
+from core.database import AWAY
+from core.errors import TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.inbox import Inbox
@@ -63,6 +64,8 @@ log = logging.getLogger("drawqueue")
 
 POLL_SECONDS = 25
 LOOK_SECONDS = 5.0
+# How soon what could not be done for want of the database is tried again.
+AWAY_SECONDS = 2.0
 THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "callback_query"]
@@ -320,13 +323,18 @@ class TelegramChat:
                     self.inbox.acted(event, answer.words)
             return answer
 
-        try:
-            return await asyncio.to_thread(work)
-        except UserError as error:
-            return Answer(str(error))
-        except Exception as error:
-            fault = report(f"{what} failed", error)
-            return Answer(f"Something went wrong here. Please try again. (fault {fault})")
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except (TryAgain, *AWAY) as error:
+                # Telegram was told that we have it: it is done when the database is back.
+                log.warning("update %s waits: %s", event, type(error).__name__)
+                await asyncio.sleep(AWAY_SECONDS)
+            except UserError as error:
+                return Answer(str(error))
+            except Exception as error:
+                fault = report(f"{what} failed", error)
+                return Answer(f"Something went wrong here. Please try again. (fault {fault})")
 
     def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
         made = reply.generation

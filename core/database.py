@@ -41,6 +41,9 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger("drawqueue")
 
+# What is raised when the database does not answer, for whatever reason.
+AWAY = (OperationalError, InterfaceError)
+
 BUSY_TIMEOUT_MS = 10_000
 
 metadata = MetaData(
@@ -226,7 +229,7 @@ def patiently(act: Callable[[], Answer], seconds: float) -> Answer:
     while True:
         try:
             return act()
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             if time.monotonic() + pause > end:
                 raise
             log.warning("the database does not answer (%s)", type(error).__name__)

@@ -16,11 +16,11 @@ from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
 from core.catalog import settle
-from core.database import Database, generations, now, one_at_a_time, spend, usage
+from core.database import AWAY, Database, generations, now, one_at_a_time, spend, usage
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
@@ -209,7 +209,7 @@ class Generations:
             # Another process accepted the same event at the same moment.
             with self.database.read() as connection:
                 return self._known(connection, asker.platform, events_)
-        except OperationalError as error:
+        except AWAY as error:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain("I could not take that in just now. Please try again.") from error
         for generation in made:
@@ -831,7 +831,8 @@ class Generations:
                 continue
             with contextlib.suppress(NotFound):
                 one = self.get(generation_id)
-                if one.state not in RUNNING or one.attempt != attempt:
+                # One that is queued may be about to be claimed: if not, it is found to be lost.
+                if one.state in FINAL or one.attempt != attempt:
                     self.queue.forget(generation_id, attempt)
 
     def _removed(self, generation: Generation, state: State) -> Generation | None:
@@ -892,12 +893,12 @@ class Generations:
                 # One that was drawn in vain had its turn already.
                 first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
-        except (RedisError, OperationalError) as error:
+        except (RedisError, *AWAY) as error:
             # What is committed is accepted, however slow Redis or the database is now.
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
             return False
         mine = generations.c.id == generation.id, generations.c.attempt == generation.attempt
-        with contextlib.suppress(OperationalError), self.database.write() as connection:
+        with contextlib.suppress(*AWAY), self.database.write() as connection:
             connection.execute(update(generations).where(*mine).values(enqueued=NOTED))
         self._publish(generation.id)
         return True

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
+from rq.executions import Execution
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
@@ -313,6 +314,23 @@ def test_a_job_whose_worker_died_before_it_claimed_is_found(
     assert (again.state, again.attempt) == (State.QUEUED, 2)
     assert house.queue.rq.get_job_ids() == [again.job, behind.job], "it was its turn"
     assert house.generations.claim(made.id)
+
+
+def test_a_job_that_waits_to_be_claimed_is_not_taken_for_an_operators_delete(
+    house: House, ann: Asker
+) -> None:
+    """A worker took it, and waits for its database; the sweep is quicker."""
+    made = submit(house, ann)
+    rq = house.queue.rq
+    rq.dequeue_any([rq], None, connection=house.queue.redis, serializer=rq.serializer)
+    with house.queue.redis.pipeline() as pipe:
+        Execution.create(rq.fetch_job(made.job), 60, pipe)
+        pipe.execute()
+    assert house.queue.begun() == [(made.id, 1)]
+    house.generations.sweep()
+    assert house.generations.claim(made.id, made.job)
+    house.generations.sweep()
+    assert house.generations.get(made.id).state == State.GENERATING
 
 
 def test_rows_of_an_older_or_newer_version_are_read(house: House, ann: Asker) -> None:
