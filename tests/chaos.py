@@ -129,7 +129,12 @@ def _scene(folder: Path, seed: int, **environment: str) -> Iterator[Scene]:
         discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") >= 2)
         redis_url = f"unix://{discord.drawqueue.home / 'valkey.sock'}?db=0"
         yield Scene(
-            random.Random(seed), random.Random(-seed), discord, telegram, discord.drawqueue, url
+            random.Random(seed),
+            random.Random(f"luck {seed}"),
+            discord,
+            telegram,
+            discord.drawqueue,
+            redis_url,
         )
 
 
