@@ -274,8 +274,9 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     """The line on which each table and key stands; tomllib itself forgets them."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if head := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]", line):
+    # As TOML counts them: other signs that end a line elsewhere may stand in a comment.
+    for number, line in enumerate(text.split("\n"), 1):
+        if head := re.match(r"\s*\[{1,2}([^\[\]#]+)\]", line):
             table = _path(head[1])
             found.setdefault(table, number)
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
