@@ -160,6 +160,8 @@ def test_a_moderator_gives_a_class(
         say(house, host, "/grant telegram:2 gold")
     with pytest.raises(UserError, match="by their id"):
         say(house, host, "/grant bob turbo")
+    with pytest.raises(UserError, match="by their id"):
+        say(house, host, f"/grant <@{'7' * 65}> turbo")
     say(house, host, "/grant telegram:2 none")
     assert submit(house, ann, "e2").class_name == "fast"
 

@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import make_url
+
+from tests.conftest import PSYCOPG, new_postgres
 
 # How many times the usual number of examples is tried.
 TIMES = int(os.environ.get("FUZZ", "0"))
@@ -23,7 +27,15 @@ settings.register_profile(
 settings.load_profile("drawqueue")
 
 
+def some(share: float) -> Any:
+    """A share of the usual number of examples, for those that cost more."""
+    return settings(max_examples=max(1, int(settings.default.max_examples * share)))
+
+
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """One database is enough where odd input never reaches it."""
-    return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite, which is enough where odd input never reaches it; PostgreSQL where a test says so."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
+    made = make_url(new_postgres(request.getfixturevalue("postgres_url")))
+    return made.set(drivername=PSYCOPG).render_as_string(hide_password=False)

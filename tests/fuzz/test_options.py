@@ -24,7 +24,8 @@ FLAGS = [flag for option in OPTIONS for flag in option.flags]
 PIECES = [
     *(f"{dash}{flag}{end}" for dash in ("--", "—", "–") for flag in FLAGS for end in (" ", "=")),
     "--wings ", "--", "—", "{", "}", "{{", "}}", ",", "\\", '"', "'", "“", "”", " ", "\n",
-    "{red, green}", '" "', "7", "-1", "3:2", "5,5", "Euler a", "9" * 30, "٣", "²", "1_0", "1e3", "nan",
+    "{red, green}", '" "', "7", "-1", "3:2", "5,5", "Euler a", "9" * 30,
+    "٣", "²", "1_0", "1e3", "nan",
     "/imagine ", "/cancel ", "/first ", "/grant ", "@bot",
 ]  # fmt: skip
 LINES = st.lists(st.one_of(TEXT, st.sampled_from(PIECES)), max_size=30).map("".join)
