@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +36,7 @@ from core.inbox import Inbox
 from core.lifecycle import PENDING, State
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
+from core.supervisor import listening
 
 log = logging.getLogger("drawqueue")
 
@@ -542,7 +542,12 @@ def main() -> int:
     if faults or checking:
         return bool(faults)
     settings = read(Web)
-    with socket.create_server((settings.host, settings.port)) as door:
+    try:
+        opened = listening(settings.host, settings.port)
+    except OSError as error:
+        log.error("%s", error)
+        return 1
+    with opened as door:
         log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])
         config = uvicorn.Config(
             create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2

@@ -35,7 +35,8 @@ NUMBERS = st.one_of(
 WHAT = st.one_of(
     # Of somebody else's picture, which there is.
     st.sampled_from([*ACTIONS]).map("{}:1".format),
-    TEXT, st.builds("{}:{}".format, st.sampled_from([*ACTIONS, "delete", "", "Cancel"]), NUMBERS)
+    TEXT,
+    st.builds("{}:{}".format, st.sampled_from([*ACTIONS, "delete", "", "Cancel"]), NUMBERS),
 )
 
 

@@ -174,9 +174,9 @@ def test_no_line_takes_long(house: House) -> None:
     for text in LONG:
         # Four thousand signs are as many as a prompt may have, and go further than a longer line.
         for line in (text[:4000], text):
-            begun = time.perf_counter()
+            begun = time.process_time()
             try:
                 asked(house, line)
             except UserError as error:
                 for_a_person(error)
-            assert time.perf_counter() - begun < 0.5, line[:50]
+            assert time.process_time() - begun < 0.5, line[:50]
