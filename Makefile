@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables chaos guards starter-model clean
+.PHONY: install run test check tables fuzz chaos guards starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,11 @@ check: $(INSTALLED)
 # Writes what is derived from declarations: .env.example and the README's table of options.
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
+
+# Odd input for everything that takes input, so many times what `make test` tries: make fuzz TIMES=50
+TIMES ?= 20
+fuzz: $(INSTALLED)
+	FUZZ=$(TIMES) $(BIN)/python -m pytest --timeout=0 tests/fuzz
 
 # Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200 DATABASE=postgresql
 SEED ?= $(shell date +%s)

@@ -8,12 +8,12 @@ import argparse
 import hmac
 import logging
 import re
-import socket
 import sys
 from typing import Any
 
 from core.queue import QUEUE
 from core.settings import Dashboard, Storage, read
+from core.supervisor import listening
 
 log = logging.getLogger("drawqueue")
 
@@ -154,10 +154,11 @@ def main() -> int:
     settings = read(Dashboard)
     try:
         app = create_app(read(Storage).redis, settings.user, settings.password.get_secret_value())
-    except ValueError as error:
+        opened = listening(settings.host, settings.port)
+    except (ValueError, OSError) as error:
         log.error("%s", error)
         return 1
-    with socket.create_server((settings.host, settings.port)) as door:
+    with opened as door:
         log.info("watching queue %s on http://%s:%d", QUEUE, settings.host, door.getsockname()[1])
         config = uvicorn.Config(WSGIMiddleware(app), interface="asgi3", log_level="warning")
         uvicorn.Server(config).run(sockets=[door])

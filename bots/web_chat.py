@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from core import catalog, commands, events, options
@@ -35,17 +36,37 @@ from core.inbox import Inbox
 from core.lifecycle import PENDING, State
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
+from core.supervisor import listening
 
 log = logging.getLogger("drawqueue")
 
 PAGES = Path(__file__).parent / "web"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "drawqueue"
+# What is answered beside JSON, for the description of the interface.
+PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
+EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
 THREADS = 16
 PROGRESS_SECONDS = 0.4
 SHOWN = 50
+# Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
+BODY = 2**20
 # The row's own bound (a signed 64-bit integer would pass, a chat's id never reaches it).
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
+
+
+class Sorry(BaseModel):
+    """What is answered to whatever cannot be done."""
+
+    error: str = Field(description="What is wrong, in words for a person.")
+    faults: list[str] = Field(description="The same, a sentence for each mistake.")
+
+
+class Health(BaseModel):
+    """What answers."""
+
+    database: bool
+    redis: bool
 
 
 class Given(BaseModel):
@@ -138,13 +159,16 @@ def create_app(house: House) -> FastAPI:
         reader.cancel()
 
     app = FastAPI(
-        title="Drawqueue", lifespan=lifespan, docs_url="/api/docs", openapi_url="/api/openapi.json"
-    )
+        title="Drawqueue", lifespan=lifespan, docs_url="/api/docs", openapi_url="/api/openapi.json",
+        responses={"4XX": _refused("Refused."), "5XX": _refused("Something is wrong here.")},
+    )  # fmt: skip
     app.state.house = house
     key = settings.key.get_secret_value()
     if settings.host in LOOPBACK:
         # A page elsewhere on the web must not reach this one through a name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY)
 
     @app.middleware("http")
     async def who(
@@ -176,6 +200,10 @@ def create_app(house: House) -> FastAPI:
                 return answer
             elif request.url.path not in ("/health", HOOK):
                 return _sorry(401, "Open this page with ?key=… as its host gave it to you.")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 12 or int(length) > BODY):
+            # Here, because the library says it in a shape of its own.
+            return _sorry(413, _UNSERVED[413])
         answer = await call_next(request)
         answer.headers["X-Content-Type-Options"] = "nosniff"
         answer.headers["Referrer-Policy"] = "no-referrer"
@@ -196,11 +224,23 @@ def create_app(house: House) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        faults = [
-            f"{'.'.join(str(part) for part in line['loc'][1:]) or 'body'}: {line['msg']}"
+        told = InvalidOptions(
+            _UNSERVED[400] if line["type"] == "json_invalid" else
+            f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
-        ]
-        return _sorry(422, "; ".join(faults), faults)
+        )  # fmt: skip
+        return _sorry(422, str(told), told.faults)
+
+    @app.exception_handler(HTTPException)
+    async def unserved(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        answer = _sorry(error.status_code, _UNSERVED.get(error.status_code, error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RecursionError)
+    async def nested(_request: Request, _error: Exception) -> JSONResponse:
+        return _sorry(422, "That is nested too deeply.")
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, error: Exception) -> JSONResponse:
@@ -236,7 +276,10 @@ def create_app(house: House) -> FastAPI:
         try:
             update = await request.json()
             event = str(int(update["update_id"]))
-        except (ValueError, KeyError, TypeError):
+            if len(event) > 20:  # Telegram's fit into 64 bits.
+                raise ValueError
+            json.dumps(update, allow_nan=False)  # Python reads NaN; PostgreSQL does not.
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return _sorry(400, "That is no update.")
         # A database that is away answers 500, and Telegram sends the update again.
         await asyncio.to_thread(inbox.record, {event: update})
@@ -248,7 +291,11 @@ def create_app(house: House) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=PAGES), name="static")
 
-    @app.post("/api/jobs", status_code=202)
+    @app.post("/api/jobs", status_code=202, responses={
+        409: _refused("So many need `confirm`."),
+        422: _refused("Options that are wrong, every fault at once."),
+        429: _refused("A limit is reached; Retry-After says for how many seconds."),
+    })  # fmt: skip
     async def submit(request: Request, job: Annotated[Job, Body()]) -> dict[str, Any]:
         """Queue a picture, or several (`also` names the others); answers at once.
 
@@ -288,7 +335,7 @@ def create_app(house: House) -> FastAPI:
         """One job: status, progress, place and results."""
         return dict(await in_thread(lambda: shown(house.generations.visible(id, _asker(request)))))
 
-    @app.get("/api/jobs/{id}/stream", response_class=EventSourceResponse)
+    @app.get("/api/jobs/{id}/stream", response_class=EventSourceResponse, responses={200: EVENTS})
     async def stream(request: Request, id: JobId) -> EventSourceResponse:
         """Server-sent events (`update`) until the job is over."""
         first = await in_thread(lambda: shown(house.generations.visible(id, _asker(request))))
@@ -357,7 +404,7 @@ def create_app(house: House) -> FastAPI:
         ask = _ask(request, given, line.event, faults)
         return dict(await in_thread(lambda: answer(commands.run(house, name, ask))))
 
-    @app.get("/api/events", response_class=EventSourceResponse)
+    @app.get("/api/events", response_class=EventSourceResponse, responses={200: EVENTS})
     async def all_events(request: Request) -> EventSourceResponse:
         """One's own jobs as they change (`update`), for the page."""
         asker = _asker(request)
@@ -378,7 +425,7 @@ def create_app(house: House) -> FastAPI:
 
         return EventSourceResponse(tell())
 
-    @app.get("/media/{id}/{index}")
+    @app.get("/media/{id}/{index}", response_class=Response, responses={200: PICTURE})
     async def media(
         request: Request, id: JobId, index: Annotated[int, InPath(ge=0, le=99)]
     ) -> Response:
@@ -421,7 +468,7 @@ def create_app(house: House) -> FastAPI:
 
         return dict(await in_thread(work))
 
-    @app.get("/health")
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """200 when database and Redis answer, else 503 naming what does not."""
 
@@ -450,6 +497,19 @@ _STATUS: dict[type[Exception], int] = {
     TooMuch: 429,
     TryAgain: 503,
 }
+
+
+# What is refused before any of ours is asked.
+_UNSERVED = {
+    400: "That body is no JSON.",
+    404: "There is nothing here.",
+    405: "That cannot be done here; /api/docs says what can.",
+    413: f"That is too long: a body has at most {BODY // 1024} KiB.",
+}
+
+
+def _refused(when: str) -> dict[str, Any]:
+    return {"model": Sorry, "description": when}
 
 
 def _sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
@@ -482,7 +542,12 @@ def main() -> int:
     if faults or checking:
         return bool(faults)
     settings = read(Web)
-    with socket.create_server((settings.host, settings.port)) as door:
+    try:
+        opened = listening(settings.host, settings.port)
+    except OSError as error:
+        log.error("%s", error)
+        return 1
+    with opened as door:
         log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])
         config = uvicorn.Config(
             create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2

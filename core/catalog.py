@@ -42,6 +42,13 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name that is longer than any may be.
+        return False
+
+
 def _model(source: str) -> Model:
     if source == "pattern":
         return Model(
@@ -49,11 +56,11 @@ def _model(source: str) -> Model:
             notes="Draws test patterns, without a model.",
         )  # fmt: skip
     folder = Path(source)
-    name = folder.resolve().name if folder.exists() else source.rsplit("/", 1)[-1]
+    name = folder.resolve().name if _is_folder(folder) else source.rsplit("/", 1)[-1]
     told = next((facts for word, facts in FAMILIES if word in source.lower()), {})
     facts: dict[str, Any] = dict(told)
     unet, vae = folder / "unet" / "config.json", folder / "vae" / "config.json"
-    if unet.is_file() and vae.is_file():
+    if _is_folder(folder) and unet.is_file() and vae.is_file():
         latent = json.loads(unet.read_text()).get("sample_size", 64)
         blocks = json.loads(vae.read_text()).get("block_out_channels", [0] * 4)
         facts["size"] = int(latent) * 2 ** (len(blocks) - 1)

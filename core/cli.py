@@ -1,5 +1,6 @@
 """The `drawqueue` command: starts the other parts as processes, and tells what is wrong."""
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -227,15 +228,15 @@ def _database_fault() -> str:
 
     from core.database import Database
 
-    database = Database(read(Storage).database)
     try:
-        with database.read() as connection:
+        with (
+            contextlib.closing(Database(read(Storage).database)) as database,
+            database.read() as connection,
+        ):
             if not inspect(connection).has_table("generations"):
                 return "it has no tables yet; run `drawqueue migrate` (or `drawqueue up`)."
-    except (SQLAlchemyError, ModuleNotFoundError) as error:
+    except (SQLAlchemyError, ModuleNotFoundError, OSError) as error:
         return f"it cannot be reached ({type(error).__name__}); check DATABASE_URL."
-    finally:
-        database.close()
     return ""
 
 
@@ -289,11 +290,16 @@ def example() -> str:
 def _checked() -> None:
     """Read every setting and the policy, and word what is wrong with any."""
     faults = []
-    for section in declared.SECTIONS:
-        try:
-            read(section)
-        except ValidationError as error:
-            faults += [f"{line['loc'][0]}: {line['msg']}" for line in error.errors()]
+    try:
+        for section in declared.SECTIONS:
+            try:
+                read(section)
+            except ValidationError as error:
+                faults += [f"{line['loc'][0]}: {_meant(line)}" for line in error.errors()]
+    except (OSError, UnicodeDecodeError):
+        faults = [".env cannot be read; it has to be a text file in UTF-8."]
+    if not faults:
+        faults = _home_fault(read(Storage))
     if not faults:
         try:
             policy.policy()
@@ -304,6 +310,22 @@ def _checked() -> None:
         for fault in faults:
             out.print(f"  {fault}", markup=False)
         raise typer.Exit(2)
+
+
+def _meant(error: Any) -> str:
+    if error["type"] == "value_error":
+        return f"{error['ctx']['error']}."
+    return f"{error['msg'].removeprefix('Input ').split(',')[0]}."
+
+
+def _home_fault(storage: Storage) -> list[str]:
+    if storage.database_url and storage.redis_url and storage.media_url:
+        return []  # Nothing is kept there.
+    try:
+        storage.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return [f"DRAWQUEUE_HOME: that folder cannot be made ({error.strerror})."]
+    return []
 
 
 def main() -> None:

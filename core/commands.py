@@ -204,7 +204,7 @@ def _grant(house: House, ask: Ask) -> Reply:
     if name not in policy().classes and name != "none":
         raise UserError(f"There is no class {name[:40]}. Known: {', '.join(policy().classes)}.")
     who = str(ask.given["who"]).strip()
-    mention = re.fullmatch(r"<@!?(\d+)>|@?(\d+)", who)
+    mention = re.fullmatch(r"<@!?([0-9]{1,20})>|@?([0-9]{1,20})", who)
     platform, id_ = ask.asker.platform, mention and (mention[1] or mention[2])
     if account := re.fullmatch(r"(discord|telegram|web):([\w-]{1,64})", who):
         platform, id_ = account[1], account[2]

@@ -2,8 +2,13 @@
 
 import logging
 import secrets
+from collections.abc import Iterable
 
 log = logging.getLogger("drawqueue")
+
+
+# Told at once; so many fit into the shortest of the chats' messages.
+MOST_FAULTS = 8
 
 
 class UserError(Exception):
@@ -11,12 +16,15 @@ class UserError(Exception):
 
 
 class InvalidOptions(UserError):
-    """One or more options are wrong; `faults` holds one sentence for each."""
+    """One or more options are wrong; `faults` holds one sentence for each of the first."""
 
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
+    def __init__(self, faults: Iterable[str]) -> None:
+        each = list(dict.fromkeys(faults))
+        self.faults = each[:MOST_FAULTS]
+        if len(each) > MOST_FAULTS:
+            self.faults.append(f"… and {len(each) - MOST_FAULTS} more.")
         super().__init__(
-            faults[0] if len(faults) == 1 else "\n".join(f"• {fault}" for fault in faults)
+            each[0] if len(each) == 1 else "\n".join(f"• {fault}" for fault in self.faults)
         )
 
 

@@ -20,6 +20,8 @@ from core.errors import InvalidOptions
 PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
 REPEAT_LIMIT = 40
+# How many of what nobody knows a fault names.
+SHOWN = 5
 PRIORITIES = ("low", "normal", "high")
 
 # A1111's names, each with the other spellings people type (compared without case and signs).
@@ -242,7 +244,7 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.name, *option
 def _fault(name: str, error: Any) -> str:
     option = next((option for option in OPTIONS if option.name == name), None)
     if option is None:
-        return f"There is no option “{name}”. Known: {', '.join(o.name for o in OPTIONS)}."
+        return f"There is no option “{name[:40]}”. Known: {', '.join(o.name for o in OPTIONS)}."
     given = str(error.get("input"))[:40]
     kind = error["type"]
     if name == "prompt":
@@ -272,9 +274,7 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
         options = Options.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
         for line in error.errors():
-            fault = _fault(str(line["loc"][0]) if line["loc"] else "options", line)
-            if fault not in faults:
-                faults.append(fault)
+            faults.append(_fault(str(line["loc"][0]) if line["loc"] else "options", line))
         raise InvalidOptions(faults) from None
     if options.aspect and (options.width or options.height):
         faults.append("Give either an aspect or a width and height, not both.")
@@ -296,14 +296,15 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
     marks = list(_FLAG.finditer(text))
     given: dict[str, Any] = {"prompt": text[: marks[0].start()].strip() if marks else text}
     faults: list[str] = []
+    unknown: dict[str, None] = {}
     for mark, after in zip(marks, [*marks[1:], None], strict=False):
         value = text[mark.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
         if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
-            value = value[1:-1]
+            value = value[1:-1].strip()
         flag = mark[1].lower()
         option = _BY_FLAG.get(flag)
         if option is None or option.required:
-            faults.append(f"There is no --{flag}. Known: {flag_names()}.")
+            unknown[f"--{flag[:40]}"] = None
         elif not value:
             faults.append(f"--{flag} needs a value: {option.help[0].lower()}{option.help[1:]}")
         elif option.kind is not str and " " in value and not option.choices:
@@ -314,6 +315,9 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
             )
         else:
             given[option.name] = value
+    if unknown:
+        named = ", ".join([*unknown][:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
+        faults.insert(0, f"There is no {named}. Known: {flag_names()}.")
     return given, faults
 
 

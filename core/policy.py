@@ -38,7 +38,7 @@ class PolicyFault(Exception):
 def _named(name: str) -> str:
     if name not in (EVERYONE, MODERATOR) and not _NAME.fullmatch(name):
         raise ValueError(
-            f"“{name}” names nobody; write for example discord:role:123, discord:guild:123, "
+            f"“{name[:60]}” names nobody; write for example discord:role:123, discord:guild:123, "
             f"telegram:chat:-100123, web:user:abc, {MODERATOR} or {EVERYONE}"
         )
     return name
@@ -49,7 +49,7 @@ Names = Annotated[tuple[Annotated[str, AfterValidator(_named)], ...], Field(stri
 
 def _hour(text: str) -> str:
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
-        raise ValueError(f'“{text}” is no time of day; write "06:00"')
+        raise ValueError(f'“{text[:60]}” is no time of day; write "06:00"')
     return text
 
 
@@ -274,8 +274,9 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     """The line on which each table and key stands; tomllib itself forgets them."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if head := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]", line):
+    # As TOML counts them: other signs that end a line elsewhere may stand in a comment.
+    for number, line in enumerate(text.split("\n"), 1):
+        if head := re.match(r"\s*\[{1,2}([^\[\]#]+)\]", line):
             table = _path(head[1])
             found.setdefault(table, number)
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
@@ -295,10 +296,15 @@ def _known(table: Sequence[str]) -> list[str]:
     return sorted(kind.model_fields)
 
 
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:59] + "…"
+
+
 def _word(error: Any, place: tuple[str, ...]) -> str:
     *table, name = place
-    where = ".".join(place)
-    got = error.get("input")
+    where = ".".join(place)[:80]
+    got = _short(error.get("input"))
     match error["type"]:
         case "extra_forbidden":
             known = _known(table)
@@ -308,10 +314,10 @@ def _word(error: Any, place: tuple[str, ...]) -> str:
         case "value_error":
             return f"“{where}”: {error['ctx']['error']}."
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return f"“{where}” {error['msg'].removeprefix('Input ')}; got {got!r}."
+            return f"“{where}” {error['msg'].removeprefix('Input ')}; got {got}."
         case _:
             wanted = error["msg"].removeprefix("Input ").split(",")[0]
-            return f"“{where}” {wanted}; got {got!r}."
+            return f"“{where}” {wanted}; got {got}."
 
 
 def parse(text: str, name: str = "policy.toml") -> Policy:
@@ -320,6 +326,8 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
         made = Policy.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise PolicyFault([f"{name} is not TOML: {error}."]) from None
+    except RecursionError:
+        raise PolicyFault([f"{name} is nested too deeply."]) from None
     except ValidationError as error:
         lines, found = _lines(text), []
         for one in error.errors():
@@ -327,6 +335,8 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
             at = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
             found.append((at, f"{name}, line {at}: {_word(one, place)}"))
         raise PolicyFault([words for _at, words in sorted(found)]) from None
+    except (ValueError, OverflowError):
+        raise PolicyFault([f"{name} holds a number beyond all bounds."]) from None
     lines = _lines(text)
     faults = [
         f"{name}, line {lines.get(('classes', one), 1)}: “{one}” is no name of a class; "
@@ -351,12 +361,15 @@ def policy() -> Policy:
     Raises PolicyFault.
     """
     path = read(Chat).policy
-    if path == Path() or (not path.exists() and "policy" not in read(Chat).model_fields_set):
-        return Policy()
+    named = "policy" in read(Chat).model_fields_set
     try:
+        if path == Path() or not (named or path.exists()):
+            return Policy()
         return parse(path.read_text("utf-8-sig"), path.name)
-    except (OSError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise PolicyFault([f"{path} cannot be read ({type(error).__name__})."]) from None
+    except UnicodeDecodeError:
+        raise PolicyFault([f"{path} cannot be read: it is no text in UTF-8."]) from None
+    except OSError as error:
+        raise PolicyFault([f"{str(path)[:200]} cannot be read: {error.strerror}."]) from None
 
 
 def example() -> str:

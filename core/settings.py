@@ -7,38 +7,111 @@ with `DRAWQUEUE_`. `.env.example` is written from these declarations (`drawqueue
 import hmac
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+class Settings(BaseSettings):
+    """The settings of one concern."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True,
+        # A database's address holds its password.
+        hide_input_in_errors=True,
+    )  # fmt: skip
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_line(cls, value: Any) -> Any:
+        if isinstance(value, str) and any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
+            raise ValueError("must be one line of text in UTF-8")
+        return value
+
+
+def _home(folder: Path) -> Path:
+    if set("?%") & set(str(folder.absolute())):
+        raise ValueError("must be a folder without ? and % in its name and in those above it")
+    return folder
+
+
+# What follows imports its library when there is something to check: most homes leave these empty.
+
+
+def _driven(url: str) -> str:
+    """The address with the driver that ships."""
+    for short in ("postgres://", "postgresql://"):
+        if url.startswith(short):
+            return "postgresql+psycopg://" + url.removeprefix(short)
+    return url
+
+
+def _database_url(url: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        kind = make_url(_driven(url) or "sqlite://").get_dialect()
+        kind.import_dbapi()
+        known = kind.name in ("sqlite", "postgresql") and not kind.is_async
+    except (ArgumentError, ValueError, ImportError):
+        known = False
+    if not known:
+        raise ValueError(
+            "must be such as postgresql://user:password@host:5432/name or sqlite:///path, "
+            "where the driver for it is installed"
+        )
+    return url
+
+
+def _redis_url(url: str) -> str:
+    from redis import ConnectionPool
+
+    try:
+        if url:
+            ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("must be such as redis://:password@host:6379/0") from None
+    return url
+
+
+def _media_url(url: str) -> str:
+    from fsspec import get_filesystem_class
+    from fsspec.core import split_protocol
+
+    try:
+        get_filesystem_class(split_protocol(url)[0] or "file")
+    except (ValueError, ImportError):
+        raise ValueError(
+            "must be a folder, or such as s3://bucket/path where the library for it is installed"
+        ) from None
+    return url
 
 
 # Where the web process takes Telegram's updates in, below DRAWQUEUE_PUBLIC_URL.
 HOOK = "/webhook/telegram"
 
 
-class Storage(BaseSettings):
+class Storage(Settings):
     """Where rows, jobs and pictures are kept."""
 
-    model_config = _CONFIG
-    home: Path = Field(
+    home: Annotated[Path, AfterValidator(_home)] = Field(
         Path("home"),
         alias="DRAWQUEUE_HOME",
         description="Folder of everything that `drawqueue up` keeps.",
     )
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         "",
         alias="DATABASE_URL",
         description="PostgreSQL or SQLite; empty: a SQLite file in the home folder.",
     )
-    redis_url: str = Field(
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "",
         alias="REDIS_URL",
         description="Redis or Valkey; empty: `drawqueue up` starts its own in the home folder.",
     )
-    media_url: str = Field(
+    media_url: Annotated[str, AfterValidator(_media_url)] = Field(
         "",
         alias="DRAWQUEUE_MEDIA_URL",
         description="Where pictures are kept: a folder or `s3://bucket/path`; empty: home/media.",
@@ -61,10 +134,7 @@ class Storage(BaseSettings):
     def database(self) -> str:
         if not self.database_url:
             return f"sqlite:///{self.home.resolve() / 'drawqueue.sqlite3'}"
-        for short in ("postgres://", "postgresql://"):
-            if self.database_url.startswith(short):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(short)
-        return self.database_url
+        return _driven(self.database_url)
 
     @property
     def redis(self) -> str:
@@ -75,10 +145,9 @@ class Storage(BaseSettings):
         return self.media_url or str(self.home.resolve() / "media")
 
 
-class Drawing(BaseSettings):
+class Drawing(Settings):
     """What draws, and how."""
 
-    model_config = _CONFIG
     model: str = Field(
         "",
         alias="DRAWQUEUE_MODEL",
@@ -94,26 +163,28 @@ class Drawing(BaseSettings):
         0,
         alias="DRAWQUEUE_THREADS",
         ge=0,
+        le=1024,
         description="CPU threads of a worker without a GPU; 0: as many as there are cores.",
     )
     job_timeout: int = Field(
         600,
         alias="DRAWQUEUE_JOB_TIMEOUT",
         ge=1,
+        le=86_400,
         description="Seconds after which a drawing is given up.",
     )
     model_memory_gb: float = Field(
         0,
         alias="DRAWQUEUE_MODEL_MEMORY_GB",
         ge=0,
+        allow_inf_nan=False,
         description="Memory for warm models, in GB; 0: 80 % of the device's.",
     )
 
 
-class Web(BaseSettings):
+class Web(Settings):
     """The web chat and the JSON interface."""
 
-    model_config = _CONFIG
     host: str = Field(
         "127.0.0.1", alias="DRAWQUEUE_WEB_HOST", description="Address the web chat listens on."
     )
@@ -132,10 +203,9 @@ class Web(BaseSettings):
     )
 
 
-class Dashboard(BaseSettings):
+class Dashboard(Settings):
     """rq-dashboard."""
 
-    model_config = _CONFIG
     host: str = Field(
         "127.0.0.1",
         alias="DRAWQUEUE_DASHBOARD_HOST",
@@ -158,10 +228,9 @@ class Dashboard(BaseSettings):
     )
 
 
-class Discord(BaseSettings):
+class Discord(Settings):
     """The Discord bot."""
 
-    model_config = _CONFIG
     token: SecretStr = Field(
         SecretStr(""), alias="DISCORD_TOKEN", description="Bot token; empty: no Discord bot."
     )
@@ -177,10 +246,9 @@ class Discord(BaseSettings):
     )
 
 
-class Telegram(BaseSettings):
+class Telegram(Settings):
     """The Telegram bot."""
 
-    model_config = _CONFIG
     token: SecretStr = Field(
         SecretStr(""), alias="TELEGRAM_TOKEN", description="Bot token; empty: no Telegram bot."
     )
@@ -207,10 +275,9 @@ class Telegram(BaseSettings):
         return hmac.new(self.token.get_secret_value().encode(), b"webhook", "sha256").hexdigest()
 
 
-class Chat(BaseSettings):
+class Chat(Settings):
     """Manners, in every chat."""
 
-    model_config = _CONFIG
     mention_after: int = Field(
         60,
         alias="DRAWQUEUE_MENTION_AFTER",

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,17 @@ def end_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
     """Let Linux send this process a signal when its parent ends; elsewhere nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, how)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError with words for who set it."""
+    try:
+        return socket.create_server((host, port))
+    except (OSError, TypeError, UnicodeError):
+        raise OSError(
+            f"Cannot listen on {host[:80]}, port {port}: the port is taken, or that is no "
+            "address of this machine. Set another in .env."
+        ) from None
 
 
 @dataclass

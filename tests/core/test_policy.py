@@ -1,6 +1,7 @@
 """Classes, limits and lists, from the file's text to the person who is told."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -78,6 +79,7 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
         ("[classes.fast]\nmembers = ['moderator']", 1, "members"),
         ("[classes.fast\nweight = 2", 1, "not TOML"),
         ("weight = 2", 1, "Known: access, chat, classes, line"),
+        ("# \u2028 \x85\n[chat]\nqueued = -1", 3, "greater than or equal to 0"),
     ],
 )
 def test_a_mistake_is_told_by_line_and_meaning(text: str, line: int, words: str) -> None:
@@ -110,6 +112,30 @@ def test_a_file_that_is_named_and_missing_is_told(monkeypatch: pytest.MonkeyPatc
     settings._read.cache_clear()
     with pytest.raises(PolicyFault, match="cannot be read"):
         policy()
+
+
+def test_a_file_that_is_odd_is_told_soon(
+    rules: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for odd, words in (
+        ("x = '''\n[" + " " * 4000 + "\n'''", "no setting “x”"),
+        ("x = '''\n" + "[" * 20_000 + "\n'''", "no setting “x”"),
+        ("[chat]\nqueued = " + "9" * 5000, "beyond all bounds"),
+        ("x = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("[access]\nallow = ['" + "x" * 5000 + "']", "names nobody"),
+        ("[chat]\nqueued = '" + "x" * 5000 + "'", "valid integer"),
+    ):
+        rules(odd)
+        begun = time.process_time()
+        with pytest.raises(PolicyFault, match=words) as told:
+            policy()
+        assert time.process_time() - begun < 1 and len(str(told.value)) < 500
+    for path, words in (("x" * 5000, "File name too long"), ("/tmp", "Is a directory")):
+        monkeypatch.setenv("DRAWQUEUE_POLICY", path)
+        settings._read.cache_clear()
+        policy.cache_clear()
+        with pytest.raises(PolicyFault, match=f"cannot be read: {words}"):
+            policy()
 
 
 # Days
@@ -160,6 +186,8 @@ def test_a_moderator_gives_a_class(
         say(house, host, "/grant telegram:2 gold")
     with pytest.raises(UserError, match="by their id"):
         say(house, host, "/grant bob turbo")
+    with pytest.raises(UserError, match="by their id"):
+        say(house, host, f"/grant <@{'7' * 65}> turbo")
     say(house, host, "/grant telegram:2 none")
     assert submit(house, ann, "e2").class_name == "fast"
 

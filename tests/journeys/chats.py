@@ -214,3 +214,13 @@ def on_telegram(folder: Path, **environment: str) -> Iterator[Telegram]:
         made.post("limits", private_per_second=None, group_per_minute=None)
         made.until(lambda: "on line as" in drawqueue.log.read_text())
         yield made
+
+
+@contextlib.contextmanager
+def wire() -> Iterator[tuple[httpx.Client, str]]:
+    """A Bot API server of one's own, and the address of its bots."""
+    with (
+        server("telegram_server", TELEGRAM_TOKEN) as address,
+        contextlib.closing(httpx.Client(base_url=f"{address}/control")) as door,
+    ):
+        yield door, f"{address}/bot"

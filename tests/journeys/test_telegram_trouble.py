@@ -1,7 +1,6 @@
 """Telegram when things go wrong: answers that do not get through, crashes, odd updates, moves."""
 
 import asyncio
-import contextlib
 import io
 import os
 import re
@@ -13,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 from telegram import Bot
@@ -27,7 +25,7 @@ from core.house import House
 from core.options import validate
 from core.settings import Telegram as Settings
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
-from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown
+from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown, wire
 
 ANN, CAT = 501, 503
 
@@ -253,16 +251,6 @@ def huge() -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (4200, 4200), "red").save(out, "PNG", compress_level=0)
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def wire() -> Iterator[tuple[httpx.Client, str]]:
-    """A Bot API server of one's own, and the address of its bots."""
-    with (
-        server("telegram_server", TOKEN) as address,
-        contextlib.closing(httpx.Client(base_url=f"{address}/control")) as door,
-    ):
-        yield door, f"{address}/bot"
 
 
 def test_a_picture_beyond_telegrams_limit_is_made_smaller(house: House) -> None:
