@@ -46,7 +46,7 @@ from telegram.error import (
 
 from bots import telegram_cards
 from bots.pictures import picture_of
-from bots.poster import Poster
+from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
@@ -211,18 +211,31 @@ class TelegramChat:
         await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
         self._busy.discard(event)
 
-    async def _insist(self, event: str, step: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+    async def _insist(
+        self, event: str, step: Callable[..., Awaitable[Any]], *given: Any, chat: int = 0
+    ) -> Any:
         """Take a step, again after whatever Telegram, the network or the database delays.
 
-        Raises TelegramError when that would not help.
+        What is said in a `chat` waits for the end of any silence that Telegram asked for there,
+        and the posters keep one that it asks for here. Raises TelegramError when taking the step
+        again would not help.
         """
         pause = 1.0
+        place = Place("telegram", str(chat))
+        redis = self.house.queue.redis
         while True:
+            with contextlib.suppress(RedisError):
+                while chat and (left := await asyncio.to_thread(hushed, redis, place)):
+                    await asyncio.sleep(left)
             try:
                 async with self._gate:
                     return await step(*given)
             except RetryAfter as error:
-                await asyncio.sleep(later(error).seconds)
+                seconds = later(error).seconds
+                if chat:
+                    with contextlib.suppress(RedisError):
+                        await asyncio.to_thread(hush, redis, place, seconds)
+                await asyncio.sleep(seconds)
             except (TelegramError, SQLAlchemyError) as error:
                 if isinstance(error, TelegramError) and hopeless(error):
                     raise
@@ -255,7 +268,9 @@ class TelegramChat:
         if query and answer.answers:
             # The question makes way for what was answered to it.
             with contextlib.suppress(BadRequest):
-                await self._insist(event, query.edit_message_text, answer.words)
+                await self._insist(
+                    event, query.edit_message_text, answer.words, chat=message.chat.id
+                )
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -346,10 +361,12 @@ class TelegramChat:
         """Answer where it was asked, or where that group went since."""
         address, reply_to = _address(message), message.message_id
         try:
-            sent = await self._insist(event, self._say, answer, address, reply_to)
+            sent = await self._insist(
+                event, self._say, answer, address, reply_to, chat=address["chat"]
+            )
         except ChatMigrated as error:
             address = moved(address, error)
-            sent = await self._insist(event, self._say, answer, address, 0)
+            sent = await self._insist(event, self._say, answer, address, 0, chat=address["chat"])
         made = answer.generation
         if made and answer.own and sent:
             note = self.house.generations.place
