@@ -149,6 +149,9 @@ class Telegram:
         found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
         return [one for one in found if one["from_bot"] and not one["deleted"]]
 
+    def pictures(self, chat: int = 501) -> list[dict[str, Any]]:
+        return [one for one in self.messages(chat) if one["versions"][-1]["kind"] == "photo"]
+
     def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
