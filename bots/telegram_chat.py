@@ -54,7 +54,7 @@ from core.commands import COMMANDS, Ask, Reply
 from core.errors import UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.inbox import Inbox
+from core.inbox import CLAIM_SECONDS, Inbox
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
@@ -99,6 +99,7 @@ class TelegramChat:
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
+        self._mine: set[str] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -118,6 +119,7 @@ class TelegramChat:
                 await asyncio.sleep(3)
         log.info("on line as @%s", self.bot.username)
         poster = asyncio.create_task(Poster(self.house, [TelegramDrawer(self.bot)]).run())
+        keeper = asyncio.create_task(self._keep())
         try:
             if read(Telegram).webhook:
                 await self._work_off()
@@ -127,6 +129,7 @@ class TelegramChat:
                 await self._poll()
         finally:
             poster.cancel()
+            keeper.cancel()
 
     async def _receive(self) -> None:
         """Tell Telegram whether to send updates to the web process, or to keep them for us."""
@@ -202,6 +205,10 @@ class TelegramChat:
 
     async def _handle(self, event: str) -> None:
         """Work an update off; one that cannot be read or answered holds up no other."""
+        while not await asyncio.to_thread(self.inbox.claim, event):
+            # Another process of this bot is at it; if that one dies, this one goes on.
+            await asyncio.sleep(1)
+        self._mine.add(event)
         try:
             await self._work(event)
         except TelegramError as error:
@@ -209,7 +216,15 @@ class TelegramChat:
         except Exception as error:
             report(f"update {event} failed", error)
         await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
+        self._mine.discard(event)
         self._busy.discard(event)
+
+    async def _keep(self) -> None:
+        """Say all the while which updates are worked off here."""
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / 3)
+            with contextlib.suppress(RedisError):
+                await asyncio.to_thread(self.inbox.keep, list(self._mine))
 
     async def _insist(
         self, event: str, step: Callable[..., Awaitable[Any]], *given: Any, chat: int = 0
