@@ -246,6 +246,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection that only reads."""
         with self.engine.connect() as connection, connection.begin():
+            self._hurry(connection, PATIENCE.get())
             yield connection
 
     @contextmanager
@@ -257,9 +258,12 @@ class Database:
         with self._my_turn() as left, self.engine.connect() as plain:
             connection = plain.execution_options(patience=left)
             with connection.begin():
-                if self._turn is None and left < BUSY_SECONDS:
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(left * 1000)}")
+                self._hurry(connection, left)
                 yield connection
+
+    def _hurry(self, connection: Connection, patience: float) -> None:
+        if self._turn is None and patience < BUSY_SECONDS:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(patience * 1000)}")
 
     @contextmanager
     def _my_turn(self) -> Iterator[float]:
