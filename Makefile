@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables chaos starter-model clean
+.PHONY: install run test check tables chaos outages starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,11 @@ SEED ?= $(shell date +%s)
 N ?= 60
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --requests $(N)
+
+# Networks, tokens, Redis and databases are taken away for half a minute: make outages ONLY=network
+ONLY ?=
+outages: $(INSTALLED)
+	$(BIN)/python -m tests.outages --only '$(ONLY)'
 
 # The weights that ship, from nothing: some two and a half hours of two cores.
 starter-model: $(INSTALLED)
