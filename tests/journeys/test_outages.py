@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from core.database import generations
 from tests.journeys.chats import Everywhere, everywhere, shown
+from tests.servers.plug import HANG, REFUSE
 
 HUSH = 5
 ANN = 501
@@ -93,6 +94,40 @@ def test_a_silence_of_all_discord_is_kept_in_every_channel(house: Everywhere) ->
     (hush,) = [one["time"] for one in calls if one["status"] == 429]
     after = [one["time"] - hush for one in calls if one["time"] > hush]
     assert not [moment for moment in after if 0.3 < moment < HUSH], after
+
+
+# Networks
+
+
+@pytest.mark.parametrize("way", [REFUSE, HANG])
+def test_a_network_that_blinks_costs_seconds_and_a_line_in_the_log(
+    house: Everywhere, way: str
+) -> None:
+    discord, telegram, chat = house.discord, house.telegram, 650 + len(way)
+    log = house.drawqueue.log
+    begun = len(log.read_text())
+    discord.command("imagine", prompt=f"a blink, {way} sleep:0.3", steps=8)
+    telegram.say(f"a blink there, {way} sleep:0.3 --steps 8", chat, chat)
+    discord.card(f"a blink, {way}", "")
+    telegram.card(f"a blink there, {way}", chat=chat)
+    for plug in (house.discord_plug, house.telegram_plug):
+        plug.pull(way)
+    for prompt in (f"a blink, {way}", f"a blink there, {way}"):
+        discord.until(lambda prompt=prompt: row(house, prompt)["state"] == "done")
+    time.sleep(1)
+    for plug in (house.discord_plug, house.telegram_plug):
+        plug.put_back()
+    discord.card(f"a blink, {way}", "done in", seconds=15)
+    telegram.card(f"a blink there, {way}", "done in", chat=chat, seconds=15)
+    assert len(telegram.messages(chat)) == 1
+    assert "Traceback" not in log.read_text()[begun:]
+
+    def answers() -> bool:
+        asked = discord.command("queue")
+        time.sleep(0.5)
+        return bool(discord.interaction(asked)["acked"])
+
+    discord.until(answers)
 
 
 # What is gone
