@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables fuzz chaos guards starter-model clean
+.PHONY: install run test check tables fuzz chaos guards outages starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,11 @@ chaos: $(INSTALLED)
 # Each guard against losing, doubling or hanging is taken away, and must be missed: ten minutes.
 guards: $(INSTALLED)
 	$(BIN)/python -m tests.guards
+
+# Networks, tokens, Redis and databases are taken away for half a minute: make outages ONLY=network
+ONLY ?=
+outages: $(INSTALLED)
+	$(BIN)/python -m tests.outages --only '$(ONLY)'
 
 # The weights that ship, from nothing: some two and a half hours of two cores.
 starter-model: $(INSTALLED)

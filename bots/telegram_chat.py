@@ -46,7 +46,7 @@ from telegram.error import (
 
 from bots import telegram_cards
 from bots.pictures import picture_of
-from bots.poster import Poster
+from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
@@ -55,7 +55,7 @@ from core.database import AWAY
 from core.errors import TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.inbox import Inbox
+from core.inbox import CLAIM_SECONDS, Inbox
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
@@ -102,6 +102,7 @@ class TelegramChat:
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
+        self._mine: set[str] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -121,6 +122,7 @@ class TelegramChat:
                 await asyncio.sleep(3)
         log.info("on line as @%s", self.bot.username)
         poster = asyncio.create_task(Poster(self.house, [TelegramDrawer(self.bot)]).run())
+        keeper = asyncio.create_task(self._keep())
         try:
             if read(Telegram).webhook:
                 await self._work_off()
@@ -130,6 +132,7 @@ class TelegramChat:
                 await self._poll()
         finally:
             poster.cancel()
+            keeper.cancel()
 
     async def _receive(self) -> None:
         """Tell Telegram whether to send updates to the web process, or to keep them for us."""
@@ -205,6 +208,10 @@ class TelegramChat:
 
     async def _handle(self, event: str) -> None:
         """Work an update off; one that cannot be read or answered holds up no other."""
+        while not await asyncio.to_thread(self.inbox.claim, event):
+            # Another process of this bot is at it; if that one dies, this one goes on.
+            await asyncio.sleep(1)
+        self._mine.add(event)
         try:
             await self._work(event)
         except TelegramError as error:
@@ -212,20 +219,41 @@ class TelegramChat:
         except Exception as error:
             report(f"update {event} failed", error)
         await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
+        self._mine.discard(event)
         self._busy.discard(event)
 
-    async def _insist(self, event: str, step: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+    async def _keep(self) -> None:
+        """Say all the while which updates are worked off here."""
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / 3)
+            with contextlib.suppress(RedisError):
+                await asyncio.to_thread(self.inbox.keep, list(self._mine))
+
+    async def _insist(
+        self, event: str, step: Callable[..., Awaitable[Any]], *given: Any, chat: int = 0
+    ) -> Any:
         """Take a step, again after whatever Telegram, the network or the database delays.
 
-        Raises TelegramError when that would not help.
+        What is said in a `chat` waits for the end of any silence that Telegram asked for there,
+        and the posters keep one that it asks for here. Raises TelegramError when taking the step
+        again would not help.
         """
         pause = 1.0
+        place = Place("telegram", str(chat))
+        redis = self.house.queue.redis
         while True:
+            with contextlib.suppress(RedisError):
+                while chat and (left := await asyncio.to_thread(hushed, redis, place)):
+                    await asyncio.sleep(left)
             try:
                 async with self._gate:
                     return await step(*given)
             except RetryAfter as error:
-                await asyncio.sleep(later(error).seconds)
+                seconds = later(error).seconds
+                if chat:
+                    with contextlib.suppress(RedisError):
+                        await asyncio.to_thread(hush, redis, place, seconds)
+                await asyncio.sleep(seconds)
             except (TelegramError, SQLAlchemyError) as error:
                 if isinstance(error, TelegramError) and hopeless(error):
                     raise
@@ -258,7 +286,9 @@ class TelegramChat:
         if query and answer.answers:
             # The question makes way for what was answered to it.
             with contextlib.suppress(BadRequest):
-                await self._insist(event, query.edit_message_text, answer.words)
+                await self._insist(
+                    event, query.edit_message_text, answer.words, chat=message.chat.id
+                )
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -354,10 +384,12 @@ class TelegramChat:
         """Answer where it was asked, or where that group went since."""
         address, reply_to = _address(message), message.message_id
         try:
-            sent = await self._insist(event, self._say, answer, address, reply_to)
+            sent = await self._insist(
+                event, self._say, answer, address, reply_to, chat=address["chat"]
+            )
         except ChatMigrated as error:
             address = moved(address, error)
-            sent = await self._insist(event, self._say, answer, address, 0)
+            sent = await self._insist(event, self._say, answer, address, 0, chat=address["chat"])
         made = answer.generation
         if made and answer.own and sent:
             note = self.house.generations.place

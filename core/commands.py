@@ -3,14 +3,17 @@
 Chats register, parse and describe their commands from this table.
 """
 
+import contextlib
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
-from core.errors import NotAllowed, UserError
+from core.database import AWAY, PATIENCE
+from core.errors import NotAllowed, TryAgain, UserError
 from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
@@ -18,6 +21,10 @@ from core.options import OPTIONS, Option, Request
 from core.people import Asker
 from core.policy import policy
 
+log = logging.getLogger("drawqueue")
+
+# How long somebody who asked waits for a busy database before they are told to ask again.
+ANSWER_SECONDS = 6.0
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
 
@@ -295,6 +302,20 @@ BY_NAME: Mapping[str, Command] = {
 }
 
 
+@contextlib.contextmanager
+def _somebody_waits() -> Iterator[None]:
+    """Give the database a few seconds, and then say so. Raises TryAgain."""
+    before = PATIENCE.set(ANSWER_SECONDS)
+    try:
+        yield
+    except AWAY as error:
+        log.warning("could not do what was asked: %s", type(error).__name__)
+        raise TryAgain("I could not do that just now. Please try again.") from error
+    finally:
+        PATIENCE.reset(before)
+
+
+@_somebody_waits()
 def run(house: House, name: str, ask: Ask) -> Reply:
     """Run a command. Raises UserError with words for the asker."""
     command = BY_NAME.get(name)
@@ -325,6 +346,7 @@ def suggestions(option: str) -> list[str]:
     return next((list(o.choices) for o in (*OPTIONS, LEVEL) if o.name == option), [])
 
 
+@_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
     if action in QUESTIONS:

@@ -22,7 +22,7 @@ SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on
 STOP_SECONDS = 10
 CALM_SECONDS = 30
 MOST_PAUSE_SECONDS = 30.0
-MEND_SECONDS = 300.0
+MEND_SECONDS = 60.0
 # How a part ends whose settings only a person can mend, such as a token that is refused.
 LEFT_OUT = os.EX_CONFIG
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
@@ -150,7 +150,7 @@ class Supervisor:
         if code == LEFT_OUT:
             log.warning(
                 "The %s is left out until its settings are mended (see the lines above); "
-                "the others go on. Trying it again in %.0f min.", child.name, MEND_SECONDS / 60,
+                "the others go on. Trying it again in %.0f s.", child.name, MEND_SECONDS,
             )  # fmt: skip
             child.again_at = moment + MEND_SECONDS
             return

@@ -15,7 +15,7 @@ import simcord
 from PIL import Image
 from sqlalchemy import event, func, select
 
-from bots.discord_chat import Bot
+from bots.discord_chat import Backoff, Bot
 from core.commands import COMMANDS
 from core.database import generations, metadata
 from core.generations import Generation
@@ -396,3 +396,9 @@ def test_a_card_that_discord_refused_once_can_be_drawn_later(chat: Chat) -> None
     chat.say("imagine", prompt="a fox")
     (thinking,) = chat.seen(chat.ann)
     assert chat.house.generations.get(1).message == str(thinking.id)
+
+
+def test_after_an_outage_of_hours_the_gateway_is_tried_every_few_seconds() -> None:
+    assert discord.backoff.ExponentialBackoff()._max == 10, "2 ** 10 seconds"
+    backoff = Backoff()
+    assert max(backoff.delay() for _ in range(60)) <= 20

@@ -19,7 +19,7 @@ from telegram import Bot
 from bots import telegram_cards, telegram_chat
 from bots.telegram_cards import TelegramDrawer
 from bots.telegram_chat import TelegramChat
-from core import database
+from core import commands
 from core.generations import Asker
 from core.house import House
 from core.options import validate
@@ -298,9 +298,8 @@ def test_what_was_taken_in_waits_for_a_database_that_is_away(
     """Telegram does not send it again, and nobody need ask again."""
     if house.database.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL has no lock of the whole database; its stop is in make outages")
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(commands, "ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(telegram_chat, "AWAY_SECONDS", 0.2)
-    house.database.engine.dispose()
     other = sqlite3.connect(tmp_path / "rows.sqlite3", isolation_level=None)
 
     async def handle(url: str, update: Any) -> None:
