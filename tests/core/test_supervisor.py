@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import typer
 
 from core.cli import _wait_for
-from core.supervisor import LEFT_OUT, Child, Supervisor
+from core.supervisor import LEFT_OUT, CannotStart, Child, Supervisor
 
 
 @pytest.fixture
@@ -59,13 +58,13 @@ def test_a_bot_that_is_left_out_stops_nobody_from_starting(supervisor: Superviso
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     threading.Thread(target=come_later, daemon=True).start()
-    _wait_for(f"http://127.0.0.1:{port}/health", supervisor)
+    _wait_for(f"http://127.0.0.1:{port}/health", supervisor, "mine")
 
 
 def test_a_part_that_breaks_at_the_start_is_told_and_ends_it(supervisor: Supervisor) -> None:
     ending(supervisor, 1)
-    with pytest.raises(typer.Exit):
-        _wait_for("http://127.0.0.1:1/health", supervisor)
+    with pytest.raises(CannotStart):
+        _wait_for("http://127.0.0.1:1/health", supervisor, "mine")
 
 
 def test_what_fell_is_started_again_but_not_what_a_person_must_mend(
