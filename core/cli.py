@@ -349,15 +349,15 @@ def _media_fault() -> str:
     from core.media import Media
 
     setting, url = "DRAWQUEUE_MEDIA_URL", read(Storage).media
-    if not url.startswith("s3://"):
+    if "://" not in url or url.startswith("file://"):
         return _unwritable(setting, Path(url.removeprefix("file://")))
     try:
         media = Media(url)
         media.delete(media.save(0, "written", b"x"))
     except ImportError:
-        return f"{setting}: s3fs is not installed: pip install 'drawqueue[s3]'."
+        return f"{setting}: its library is not installed; for s3: pip install 'drawqueue[s3]'."
     except Exception as error:  # Whatever the storage's library calls it.
-        return f"{setting}: {url} cannot be written ({type(error).__name__})."
+        return f"{setting}: nothing can be written there ({type(error).__name__})."
     return ""
 
 

@@ -234,8 +234,8 @@ def _grant(house: House, ask: Ask) -> Reply:
         platform, id_ = account[1], account[2]
     if not id_:
         raise UserError(
-            "Say to whom by their account, which /quota tells them, for example telegram:123 "
-            "(or just the number, for somebody of this platform)."
+            "Say to whom by their account, which /quota tells them, for example telegram:123, or "
+            "just 123 for somebody of this platform."
         )
     house.people.grant(platform, id_, "" if name == "none" else name)
     if name == "none":
@@ -270,9 +270,7 @@ def _unlink(house: House, ask: Ask) -> Reply:
 def _help(house: House, ask: Ask) -> Reply:
     lines = []
     for command in COMMANDS:
-        also = (
-            f" (or {', '.join(f'/{name}' for name in command.aliases)})" if command.aliases else ""
-        )
+        also = "".join(f", /{name}" for name in command.aliases)
         lines.append(f"{command.usage}{also}: {command.summary}")
     lines += ["", f"Flags: {options.flag_names()}", "For example:"]
     lines += [command.typed for command in COMMANDS if command.example]

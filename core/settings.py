@@ -95,13 +95,6 @@ def _like(pattern: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _folder_or_bucket(value: str) -> str:
-    scheme = value.partition("://")[0] if "://" in value else "file"
-    if scheme not in ("file", "s3"):
-        raise ValueError(f"must be a folder or s3://bucket/path; got {scheme}://…")
-    return value
-
-
 Host = Annotated[str, AfterValidator(_host)]
 _PLACE = r"://[^/\s]"
 PublicUrl = Annotated[str, _like("https?" + _PLACE, "https://draw.example.org")]
@@ -136,7 +129,7 @@ class Storage(BaseSettings):
         alias="REDIS_URL",
         description="Redis or Valkey; empty: `drawqueue up` starts its own in the home folder.",
     )
-    media_url: Annotated[str, AfterValidator(_folder_or_bucket)] = Field(
+    media_url: str = Field(
         "",
         alias="DRAWQUEUE_MEDIA_URL",
         description="Where pictures are kept: a folder or `s3://bucket/path`; empty: home/media.",

@@ -1,8 +1,32 @@
-"""Which names of the environment are settings, and which are not."""
+"""Which names of the environment are settings, what they take, and what is told of others."""
+
+from pathlib import Path
 
 import pytest
 
-from core.settings import SECTIONS
+from core.settings import SECTIONS, Drawing, Storage, faults
+
+# What a setting takes that takes not any word.
+VALUES = {
+    "DATABASE_URL": "postgresql://host/database",
+    "REDIS_URL": "rediss://host/1",
+    "DRAWQUEUE_DEVICE": "cuda:1",
+    "DRAWQUEUE_PUBLIC_URL": "https://draw.example.org",
+    "DISCORD_API_URL": "http://host:1/api",
+    "DISCORD_GATEWAY_URL": "wss://host/gateway",
+    "TELEGRAM_API_URL": "http://host:1/bot",
+    "TELEGRAM_FILE_URL": "http://[::1]:1/file",
+    "DRAWQUEUE_MODERATORS": "discord:1, web:user:local,discord:role:2",
+}
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of settings that is read beside the environment."""
+    path = tmp_path / ".env"
+    for section in SECTIONS:
+        monkeypatch.setitem(section.model_config, "env_file", str(path))
+    return path
 
 
 def test_only_the_documented_names_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +45,72 @@ def test_a_documented_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, field in section.model_fields.items():
             default = field.get_default()
             value = "17" if isinstance(default, int) and not isinstance(default, bool) else "true"
-            monkeypatch.setenv(str(field.alias), value)
+            monkeypatch.setenv(str(field.alias), VALUES.get(str(field.alias), value))
             assert getattr(section(), name) != default, field.alias
             monkeypatch.delenv(str(field.alias))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DATABASE_URL", "foo", "postgresql://name:password@host/database"),
+        ("DATABASE_URL", "mysql://ann:SECRET@host/x", "postgresql://name:password@host/database"),
+        ("REDIS_URL", "bar", "redis://host:6379/0"),
+        ("DRAWQUEUE_DEVICE", "toaster", "must be cpu, mps, cuda or"),
+        ("DRAWQUEUE_WEB_HOST", "999.1.1.1", "must be an address or name of this machine"),
+        ("DRAWQUEUE_WEB_HOST", "http://localhost", "must be an address or name of this machine"),
+        ("DRAWQUEUE_WEB_PORT", "eighty", "must be a whole number; got eighty"),
+        ("DRAWQUEUE_DASHBOARD_PORT", "65536", "must be at most 65535; got 65536"),
+        ("DRAWQUEUE_MODEL_MEMORY_GB", "much", "must be a number; got much"),
+        ("DRAWQUEUE_PUBLIC_URL", "example", "https://draw.example.org"),
+        ("DISCORD_GATEWAY_URL", "http://host", "ws://host:8081/gateway"),
+        ("TELEGRAM_WEBHOOK", "maybe", "must be 1 or 0"),
+        ("DRAWQUEUE_MODERATORS", "joe,discord:abc,discord:5", "and not “joe”, “discord:abc”."),
+        ("DRAWQUEUE_MODERATORS", "discord:guild:5", "“discord:guild:5”"),
+    ],
+)
+def test_a_wrong_value_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    (told,) = faults()
+    assert told.startswith(f"{name} must ") and words in told and told.endswith(".")
+    assert "SECRET" not in told
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "DRAWQUEUE_WEBPORT=8099",
+            "no setting DRAWQUEUE_WEBPORT. Did you mean DRAWQUEUE_WEB_PORT",
+        ),
+        ("drawqueue_port=8099", "Did you mean DRAWQUEUE_WEB_PORT?"),
+        ("DISCORDTOKEN=x", "no setting DISCORDTOKEN. Did you mean DISCORD_TOKEN?"),
+        ("DRAWQUEUE_XYZZY=x", "no setting DRAWQUEUE_XYZZY; .env.example has them all."),
+    ],
+)
+def test_a_misspelt_name_is_told(env_file: Path, line: str, words: str) -> None:
+    env_file.write_text(f"{line}\n")
+    (told,) = faults()
+    assert words in told
+
+
+def test_the_names_of_others_are_theirs(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text("POSTGRES_PASSWORD=x\nHF_HOME=/x\nDISCORD_TOKEN=x\nDISCORD_BOT_TOKEN=x\n")
+    monkeypatch.setenv("DRAWQUEUE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("REDIS_URI", "x")
+    assert faults() == []
+    monkeypatch.setenv("DRAWQUEUE_DEVISE", "cpu")
+    assert faults() == ["There is no setting DRAWQUEUE_DEVISE. Did you mean DRAWQUEUE_DEVICE?"]
+
+
+def test_a_file_that_is_no_utf8_is_told_by_its_line(env_file: Path) -> None:
+    env_file.write_bytes("DRAWQUEUE_THREADS=1\nDRAWQUEUE_HOME=café\n".encode("latin-1"))
+    assert faults() == [".env, line 2: not UTF-8. Save the file as UTF-8."]
+
+
+def test_the_mark_that_some_editors_write_first_hides_no_setting(env_file: Path) -> None:
+    env_file.write_text("DRAWQUEUE_HOME=elsewhere\nDRAWQUEUE_THREADS=3\n", "utf-8-sig")
+    assert faults() == []
+    assert Storage().home == Path("elsewhere") and Drawing().threads == 3
