@@ -91,6 +91,16 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in told.stderr
 
 
+def test_a_file_of_settings_that_is_no_utf8_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("DRAWQUEUE_HOME=caf\xe9\n".encode("latin-1"))
+    told = subprocess.run(
+        [sys.executable, "-m", "core.cli", "up"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert told.returncode == 2 and ".env, line 1: not UTF-8" in told.stdout
+    assert not told.stderr and [one.name for one in tmp_path.iterdir()] == [".env"]
+
+
 def test_a_database_that_is_away_is_a_line_at_migrating(tmp_path: Path) -> None:
     told = drawqueue("migrate", DATABASE_URL="postgresql://ann:SECRET@127.0.0.1:1/x")
     assert told.returncode == 1

@@ -117,6 +117,9 @@ def test_answers_stay_in_their_topic(telegram: Telegram) -> None:
         ("/show 99999", ("no #99999",)),
         ("/show a fox", ("by its number",)),
         ("/dance", ("/help",)),
+        ("/ imagine cat", ("Did you mean /imagine …?",)),
+        ("/imagine@ cat", ("Did you mean /imagine …?",)),
+        ("//imagine cat", ("Did you mean /imagine …?",)),
     ],
 )
 def test_bad_input_is_one_clear_answer(
