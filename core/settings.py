@@ -18,11 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import nearest
 
-# The encoding passes over the mark that some editors put before the first name.
-_CONFIG = SettingsConfigDict(
-    env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True,
-    env_ignore_empty=True,
-)  # fmt: skip
+_CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 OURS = "DRAWQUEUE_"
 # How alike a name of the environment, which is everybody's, must be to be taken for a setting.
 ALIKE = 0.8
@@ -379,7 +375,7 @@ def _misspelt() -> list[str]:
     """The names that nobody reads though they look like settings."""
     known = [str(field.alias) for section in SECTIONS for field in section.model_fields.values()]
     file = Storage.model_config.get("env_file")
-    written = dotenv_values(str(file), encoding="utf-8-sig") if file else {}
+    written = dotenv_values(str(file)) if file else {}
     given = {name.upper() for name in (*written, *os.environ)}
     found = []
     for name in dict.fromkeys((*written, *os.environ)):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.settings import SECTIONS, Drawing, Storage, faults
+from core.settings import SECTIONS, faults
 
 # What a setting takes that takes not any word.
 VALUES = {
@@ -108,9 +108,3 @@ def test_the_names_of_others_are_theirs(env_file: Path, monkeypatch: pytest.Monk
 def test_a_file_that_is_no_utf8_is_told_by_its_line(env_file: Path) -> None:
     env_file.write_bytes("DRAWQUEUE_THREADS=1\nDRAWQUEUE_HOME=café\n".encode("latin-1"))
     assert faults() == [".env, line 2: not UTF-8. Save the file as UTF-8."]
-
-
-def test_the_mark_that_some_editors_write_first_hides_no_setting(env_file: Path) -> None:
-    env_file.write_text("DRAWQUEUE_HOME=elsewhere\nDRAWQUEUE_THREADS=3\n", "utf-8-sig")
-    assert faults() == []
-    assert Storage().home == Path("elsewhere") and Drawing().threads == 3
