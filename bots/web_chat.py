@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import math
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,13 +36,12 @@ from core.house import House, open_house
 from core.inbox import Inbox
 from core.lifecycle import PENDING, State
 from core.people import Asker
-from core.settings import HOOK, Telegram, Web, read
-from core.supervisor import listening
+from core.settings import HOOK, LOOPBACK, Telegram, Web, read
+from core.supervisor import NONCE, CannotStart, door
 
 log = logging.getLogger("drawqueue")
 
 PAGES = Path(__file__).parent / "web"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "drawqueue"
 # What is answered beside JSON, for the description of the interface.
 PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
@@ -485,7 +485,9 @@ def create_app(house: House) -> FastAPI:
             return told
 
         told = await in_thread(work)
-        return JSONResponse(told, 200 if all(told.values()) else 503)
+        # For who started this process, and asks whether it is this one that answers.
+        mine = {"Drawqueue-Nonce": os.environ.get(NONCE, "")}
+        return JSONResponse(told, 200 if all(told.values()) else 503, mine)
 
     return app
 
@@ -523,11 +525,12 @@ def _proof(key: str, user: str) -> str:
 def check() -> list[str]:
     """What is wrong with the web chat's settings, in words."""
     settings = read(Web)
-    if settings.host not in LOOPBACK and not settings.key.get_secret_value():
-        return [
-            f"The web chat would listen on {settings.host} for everybody: set DRAWQUEUE_WEB_KEY."
-        ]
-    return []
+    try:
+        # Any port: the one that is set may be taken, by this very web chat.
+        door(settings.host, 0, "").close()
+    except CannotStart as error:
+        return [f"DRAWQUEUE_WEB_HOST: {error}"]
+    return [settings.fault] if settings.fault else []
 
 
 def main() -> int:
@@ -543,16 +546,16 @@ def main() -> int:
         return bool(faults)
     settings = read(Web)
     try:
-        opened = listening(settings.host, settings.port)
-    except OSError as error:
+        listening = door(settings.host, settings.port, "DRAWQUEUE_WEB_PORT")
+    except CannotStart as error:
         log.error("%s", error)
         return 1
-    with opened as door:
-        log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])
+    with listening:
+        log.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
         config = uvicorn.Config(
             create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2
         )
-        uvicorn.Server(config).run(sockets=[door])
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

@@ -1,18 +1,20 @@
 """What can be asked of which model: defaults and limits, read from its folder, as data."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidOptions
-from core.options import Options, Request, validate
+from core.errors import InvalidOptions, nearest
+from core.options import MULTIPLE, Options, Request, validate
 from core.settings import Drawing, read
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
-MULTIPLE = 8
+# What a model at a hub is called; a path begins otherwise.
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,23 @@ def models() -> dict[str, Model]:
 def missing_starter() -> bool:
     """Whether the default model is asked for and its weights are not there."""
     return not read(Drawing).model and not (STARTER / "model_index.json").is_file()
+
+
+def faults() -> list[str]:
+    """What is wrong with the models that the host names, as this machine sees it, in words."""
+    if missing_starter():
+        return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
+    found = []
+    for model in models().values():
+        folder = Path(model.source)
+        if model.engine == "pattern" or (folder / "model_index.json").is_file():
+            continue
+        if folder.exists():
+            found.append(f"{model.source} is no model's folder: it holds no model_index.json.")
+        elif not _HUB_ID.fullmatch(model.source):
+            meant = " Did you mean pattern?" if nearest(model.source, ["pattern"]) else ""
+            found.append(f"There is no folder {model.source}.{meant or ' A hub id is owner/name.'}")
+    return [f"DRAWQUEUE_MODEL: {fault}" for fault in found]
 
 
 def _rounded(pixels: float) -> int:

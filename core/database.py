@@ -35,7 +35,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 Answer = TypeVar("Answer")
@@ -243,6 +243,18 @@ def patiently(act: Callable[[], Answer], seconds: float) -> Answer:
 def now() -> datetime:
     """This moment, in UTC."""
     return datetime.now(UTC)
+
+
+def unusable(error: Exception) -> str:
+    """Why the database of the settings cannot be used, in words."""
+    if isinstance(error, ModuleNotFoundError):
+        return "PostgreSQL's driver is not installed: pip install 'drawqueue[postgres]'."
+    if isinstance(error, ArgumentError | ValueError):
+        return (
+            "DATABASE_URL cannot be read. In a name or password the signs @ : / are written "
+            "%40 %3A %2F."
+        )
+    return f"The database cannot be reached ({type(error).__name__}); check DATABASE_URL."
 
 
 class Database:

@@ -1,5 +1,6 @@
 """Errors whose message is written for the person who reads it, and how one says a time."""
 
+import difflib
 import logging
 import secrets
 from collections.abc import Iterable
@@ -55,6 +56,17 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
+def many(number: int, what: str) -> str:
+    """A number of things: 1 step, 2 steps, 2 pictures in a grid."""
+    one, _, rest = what.partition(" ")
+    return f"{number} {one}{'' if number == 1 else 's'} {rest}".rstrip()
+
+
+def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The known word that was probably meant; empty when none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, alike)), "")
 
 
 def report(what: str, error: BaseException) -> str:

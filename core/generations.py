@@ -5,7 +5,6 @@ won. Two workers, double clicks and a cancel racing a finish settle themselves t
 """
 
 import contextlib
-import json
 import logging
 import secrets
 import time
@@ -884,7 +883,9 @@ class Generations:
 
     def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
         """Put a row in line; False when Redis or the database is left to the sweep."""
-        words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
+        # Who reads it may be a terminal.
+        prompt = generation.request.prompt[:40]
+        words = "".join(sign if sign.isprintable() else " " for sign in prompt)
         try:
             self._rebuild_if_emptied()
             self.queue.enqueue(

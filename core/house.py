@@ -44,8 +44,7 @@ class House:
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""
-        listed = {word.strip() for word in read(Chat).moderators.split(",")}
-        return replace(asker, trusted=not listed.isdisjoint((asker.account, *asker.places)))
+        return replace(asker, trusted=not read(Chat).trusted.isdisjoint(asker.names))
 
 
 def open_house() -> House:

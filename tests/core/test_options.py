@@ -88,7 +88,7 @@ def test_many_faults_fit_into_one_message() -> None:
         ask("a fox " + " ".join(f"--x{number} 1" for number in range(900)) + " --seed")
     unknown, seed = told.value.faults
     assert unknown.startswith("There is no --x0, --x1, --x2, --x3, --x4, …. Known: --no")
-    assert seed.startswith("--seed needs a value")
+    assert seed.startswith("--seed needs a number")
     with pytest.raises(InvalidOptions) as told:
         ask("a fox" + " --seed" * 900 + "".join(f" --seed 1 {word}" for word in range(900)))
     assert len(told.value.faults) == 9 and told.value.faults[-1] == "… and 893 more."

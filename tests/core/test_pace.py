@@ -41,7 +41,7 @@ def test_a_card_tells_a_range_first_and_a_time_later(house: House, ann: Asker) -
         assert standing
         return status_line(made, replace(standing, workers=1), 0.0)
 
-    assert ask("e1") == "queued (place 1, about 8 s to 30 s)"
+    assert ask("e1") == "queued (place 1, 8 s to 30 s)"
     house.queue.pace.learn(request(), 4.0)
     assert ask("e2") == "queued (place 2, about 19 s)", "15 s as guessed for the first, 4 s"
 
