@@ -205,6 +205,15 @@ def test_cancel_takes_the_newest_or_the_one_that_is_named(chat: Chat) -> None:
     assert chat.house.queue.rq.get_job_ids() == ["generation-2-1"]
 
 
+def test_cancel_all_is_told_to_the_asker_alone(chat: Chat) -> None:
+    chat.imagine("somebody else's", chat.bob)
+    for prompt in ("one", "two"):
+        chat.imagine(prompt)
+    chat.say("cancel", id="all")
+    assert chat.only_answer(before=3) == "2 pictures are cancelled."
+    assert [chat.state(number) for number in (1, 2, 3)] == ["queued", "cancelled", "cancelled"]
+
+
 def test_models_are_completed_without_a_database(chat: Chat) -> None:
     metadata.drop_all(chat.house.database.engine)
 
