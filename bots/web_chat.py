@@ -180,12 +180,17 @@ def create_app(house: House) -> FastAPI:
             elif hmac.compare_digest(given.encode(), key.encode()):
                 request.state.user = "api"
             elif "key" in request.query_params:
-                return entered(request.query_params["key"], request)
+                return guarded(entered(request.query_params["key"], request), request)
             elif request.url.path not in OPEN and not request.url.path.startswith(STATIC):
-                return no_key(request)
-        answer = await call_next(request)
+                return guarded(no_key(request), request)
+        return guarded(await call_next(request), request)
+
+    def guarded(answer: Response, request: Request) -> Response:
         answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Referrer-Policy"] = "no-referrer"
+        # A browser that guesses shows a page of yesterday, or without the key.
+        answer.headers.setdefault("Cache-Control", "no-cache")
+        # Without any referrer a browser does not say either whence a form was sent.
+        answer.headers["Referrer-Policy"] = "same-origin"
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""
         answer.headers["Content-Security-Policy"] = (
@@ -197,7 +202,7 @@ def create_app(house: House) -> FastAPI:
         if "text/html" not in request.headers.get("accept", ""):
             return _sorry(401, sorry or "Open this page with ?key=… as its host gave it to you.")
         page = (PAGES / "key.html").read_text().replace("{sorry}", sorry)
-        return HTMLResponse(page, 401, {"Cache-Control": "no-store"})
+        return HTMLResponse(page, 401)
 
     def entered(given: str, request: Request) -> Response:
         if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):

@@ -86,8 +86,8 @@ def order(page: Page) -> list[str]:
 
 
 def test_what_is_drawn_is_shown_however_much_waits_behind_it(house: House, page: Page) -> None:
-    submit(house, 120)
-    expect(page.locator(".card")).to_have_count(120)
+    submit(house, 70)
+    expect(page.locator(".card")).to_have_count(70)
     claimed = house.generations.claim(1)
     assert claimed
     house.queue.beat(1, 1, 0.5)
@@ -95,11 +95,11 @@ def test_what_is_drawn_is_shown_however_much_waits_behind_it(house: House, page:
     page.reload()
     expect(card(page, 1)).to_contain_text("generating 50 %")
     say(page, "/cancel all")
-    expect(page.get_by_text("120 pictures are cancelled.")).to_be_visible()
-    expect(page.locator(".card[data-status=cancelled]")).to_have_count(120)
+    expect(page.get_by_text("70 pictures are cancelled.")).to_be_visible()
+    expect(page.locator(".card[data-status=cancelled]")).to_have_count(70)
     page.reload()
     expect(page.locator(".card")).to_have_count(50)
-    assert [one for one in order(page) if one[0] == "#"] == [f"#{n}" for n in range(71, 121)]
+    assert [one for one in order(page) if one[0] == "#"] == [f"#{n}" for n in range(21, 71)]
 
 
 def lose_answers(page: Page, path: str) -> list[str]:
@@ -195,7 +195,7 @@ def test_cards_stand_in_order_below_their_message(house: House, page: Page) -> N
     page.route("**/api/chat", slowly)
     say(page, "{red, green, blue} fox")
     expect(page.locator(".card")).to_have_count(3)
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     say(page, "/show 99")
     expect(page.locator(".sorry")).to_be_visible()
     assert order(page)[:5] == ["{red, green, blue} fox", "#1", "#2", "#3", "/show 99"]
@@ -261,12 +261,10 @@ def test_a_reload_keeps_ones_own_lines_and_shows_no_other_persons(
             say(page, line)
             expect(page.locator(".bot")).to_have_count(bots + 1)
         stood = order(page)
-        assert stood[-5] == "#1" and stood[-2:][0] == "/quota"
+        assert stood[5] == "#1" and stood[-2] == "/quota"
         page.reload()
         expect(page.locator(".card")).to_have_count(2)
         assert order(page) == stood
-        for number in range(100):
-            page.evaluate("n => tell(`line ${n}`, 'bot')", number) if False else None
         context.clear_cookies()
         enter()
         expect(page.locator("#busy")).to_contain_text("2 queued")
@@ -343,9 +341,4 @@ def test_the_description_of_the_interface_needs_no_other_host(
     page.goto(f"{web.base_url}/docs")
     operations = page.locator(".opblock-summary-path")
     expect(operations.filter(has_text="/api/proposals")).to_be_visible()
-    expect(
-        page.locator("#model-Job, [id='schemas-Job']")
-        .or_(page.get_by_text("Made", exact=True))
-        .first
-    ).to_be_attached()
     assert len(asked) >= 4 and all(one.startswith((str(web.base_url), "data:")) for one in asked)
