@@ -428,7 +428,7 @@ def create_app(house: House) -> FastAPI:
     async def all_events(request: Request) -> EventSourceResponse:
         """One's own jobs as they change (`update`), for the page; first, who one is (`hello`)."""
         asker = _asker(request)
-        said: dict[int, str] = {}
+        said: dict[int, dict[str, Any]] = {}
         over: dict[int, int] = {}
         live: set[int] = set()
 
@@ -448,10 +448,12 @@ def create_app(house: House) -> FastAPI:
                 over.pop(id, None)
                 if one.state in FINAL:
                     over[id] = one.version
-                text = json.dumps(shown(one))
-                if said.get(id) != text:
-                    said[id] = text
-                    news.append(text)
+                job = shown(one)
+                # Of the estimate, which moves all the time, the card says what is worth saying.
+                seen = {**job, "eta_seconds": None}
+                if said.get(id) != seen:
+                    said[id] = seen
+                    news.append(json.dumps(job))
             return news
 
         async def tell() -> AsyncIterator[ServerSentEvent]:

@@ -21,12 +21,19 @@ function put(node, place) {
   messages.insertBefore(node, next);
 }
 
-// The end stays in sight where it was, also when a phone's keyboard takes half of the room.
+// The end stays in sight where it was, also when a phone's keyboard takes half of the room. Who
+// scrolls up is left in peace; what grows below them is not their scrolling.
 let following = true;
-function toEnd() { messages.scrollTop = messages.scrollHeight; }
+let scrolled = 0;
+function toEnd() {
+  following = true;
+  messages.scrollTop = messages.scrollHeight;
+}
 function follow() { if (following) toEnd(); }
 messages.addEventListener("scroll", () => {
-  following = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 120;
+  const atEnd = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 120;
+  if (atEnd || messages.scrollTop < scrolled) following = atEnd;
+  scrolled = messages.scrollTop;
 });
 new ResizeObserver(follow).observe(messages);
 
@@ -205,7 +212,7 @@ function show(job) {
           const method = { cancel: "DELETE", why: "GET" }[one.action] || "POST";
           const answer = await call(`/api/jobs/${job.id}` + (method === "DELETE" ? "" : `/${one.action}`), { method });
           if (answer.text) tell(answer.text, "bot"); else show(answer);
-          if (answer.id !== job.id) toEnd();
+          if (answer.id !== job.id) toEnd(); else follow();
         } catch (error) { tell(error.message, "bot sorry"); }
         button.disabled = false;
       });
@@ -213,7 +220,6 @@ function show(job) {
       return button;
     }));
   }
-  follow();
 }
 
 // The large picture is a step in the browser's history, so that Back closes it.
@@ -244,7 +250,7 @@ async function send(line) {
       for (const id of line.jobs) anchor(id, line);
     }
     if (answer.job) show(answer.job);
-    if (answer.fresh) toEnd();
+    if (answer.fresh) toEnd(); else follow();
   } catch (error) {
     line.open = Boolean(error.lost);
     if (error.lost) offer(line, error.message);
@@ -278,7 +284,18 @@ text.addEventListener("keydown", (key) => {
 });
 document.querySelector(".example").addEventListener("click", (click) => say(click.target.textContent));
 
-source.addEventListener("update", (event) => show(JSON.parse(event.data)));
+// However many come, they are drawn once a frame.
+const news = new Map();
+source.addEventListener("update", (event) => {
+  const job = JSON.parse(event.data);
+  if (!news.size) requestAnimationFrame(drawNews);
+  news.set(job.id, job);
+});
+function drawNews() {
+  for (const job of news.values()) show(job);
+  news.clear();
+  follow();
+}
 const state = document.querySelector("#busy");
 source.addEventListener("error", () => {
   state.textContent = source.readyState === EventSource.CLOSED ? "not connected: reload this page" : "reconnecting…";
