@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from bots.web_chat import create_app
+from core import events
 from core.house import House
 from core.options import validate
 
@@ -29,7 +30,9 @@ def web(house: House) -> Iterator[httpx.Client]:
     with contextlib.closing(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)) as made:
         yield made
     server.should_exit = True
-    thread.join(10)
+    while thread.is_alive():  # Its reader of the stream ends with the event that it waits for.
+        events.publish(house.queue.redis, 0)
+        thread.join(0.05)
 
 
 def post(web: httpx.Client, path: str, body: str) -> httpx.Response:
