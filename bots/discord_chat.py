@@ -301,7 +301,7 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
     elif made is None:
         await interaction.edit_original_response(content=plain(reply.text))
     elif not reply.fresh:
-        await _alone(interaction, f"#{made.id} is {made.state}.", public)
+        await _alone(interaction, reply.said, public)
     else:
 
         async def edit(values: dict[str, Any]) -> discord.Message:

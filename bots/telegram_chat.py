@@ -319,7 +319,7 @@ class TelegramChat:
             reply = commands.run(self.house, name, ask)
             made = reply.generation
             if made and not reply.fresh:
-                return Answer(f"#{made.id} is {made.state}.")
+                return Answer(reply.said)
             return self._shown(reply, own=name != "show")
 
         return functools.partial(self._act, f"/{name}", act, event, message, user, given, faults)

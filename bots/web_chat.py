@@ -13,13 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
 
 import uvicorn
-from fastapi import Body, FastAPI, Query, Request, Response
+from fastapi import Body, FastAPI, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -27,6 +29,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from bots.web_cards import Answer, Job, Made, Model, Queue, Words
 from core import catalog, commands, events, options
 from core.cards import as_json
 from core.commands import Ask, Reply
@@ -34,7 +37,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain,
 from core.generations import Generation
 from core.house import House, open_house
 from core.inbox import Inbox
-from core.lifecycle import PENDING, State
+from core.lifecycle import FINAL, PENDING, State
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Telegram, Web, read
 from core.supervisor import NONCE, CannotStart, door
@@ -46,11 +49,20 @@ COOKIE = "drawqueue"
 # What is answered beside JSON, for the description of the interface.
 PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
 EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
-THREADS = 16
-PROGRESS_SECONDS = 0.4
-SHOWN = 50
 # Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
 BODY = 2**20
+STATIC = "/static/"
+# What is answered without the key, and tells nothing of anybody's.
+OPEN = ("/health", "/key", HOOK)
+THREADS = 16
+PROGRESS_SECONDS = 0.4
+# What a page is shown: so many that are over, the newest, and of those that are not the next.
+SHOWN, LIVE = 50, 300
+# How long an answer is known that may have been lost on its way.
+SAID_SECONDS = 3600
+EVENT = r"^[ -~]*$"
+DOCS = "/api/docs"
+AMONG = "Give the prompt beside the parameters, not among them."
 # The row's own bound (a signed 64-bit integer would pass, a chat's id never reaches it).
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
 
@@ -80,7 +92,7 @@ class Given(BaseModel):
         return json.loads(json.dumps(given, ensure_ascii=False).encode(errors="replace"))
 
 
-class Job(Given):
+class Wanted(Given):
     """What `POST /api/jobs` takes."""
 
     model_config = ConfigDict(extra="forbid")
@@ -98,7 +110,7 @@ class Line(Given):
 
     text: str = Field(max_length=20_000)
     event: str = Field(
-        default="", max_length=64, pattern=r"^[ -~]*$", description="Sent twice, handled once."
+        default="", max_length=64, pattern=EVENT, description="Sent twice, handled once."
     )
 
 
@@ -158,8 +170,10 @@ def create_app(house: House) -> FastAPI:
         yield
         reader.cancel()
 
-    app = FastAPI(
-        title="Drawqueue", lifespan=lifespan, docs_url="/api/docs", openapi_url="/api/openapi.json",
+    # The library's own page of the interface would be fetched from another host.
+    app = FastAPIOffline(
+        title="Drawqueue", lifespan=lifespan, docs_url=DOCS, redoc_url=None,
+        static_url=f"{DOCS}/static", favicon_url="data:,", openapi_url="/api/openapi.json",
         responses={"4XX": _refused("Refused."), "5XX": _refused("Something is wrong here.")},
     )  # fmt: skip
     app.state.house = house
@@ -184,33 +198,48 @@ def create_app(house: House) -> FastAPI:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, _, proof = cookie.partition(".")
         request.state.user = "local"
-        fresh = ""
         if key:
             if user and hmac.compare_digest(proof.encode(), _proof(key, user).encode()):
                 request.state.user = user
             elif hmac.compare_digest(given.encode(), key.encode()):
                 request.state.user = "api"
-            elif hmac.compare_digest(request.query_params.get("key", "").encode(), key.encode()):
-                fresh = secrets.token_hex(8)
-                answer: Response = RedirectResponse("/", 303)
-                answer.set_cookie(
-                    COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8,
-                    httponly=True, samesite="lax",
-                )  # fmt: skip
-                return answer
-            elif request.url.path not in ("/health", HOOK):
-                return _sorry(401, "Open this page with ?key=… as its host gave it to you.")
+            elif "key" in request.query_params:
+                return guarded(entered(request.query_params["key"], request), request)
+            elif request.url.path not in OPEN and not request.url.path.startswith(STATIC):
+                return guarded(no_key(request), request)
         length = request.headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 12 or int(length) > BODY):
             # Here, because the library says it in a shape of its own.
-            return _sorry(413, _UNSERVED[413])
-        answer = await call_next(request)
+            return guarded(_sorry(413, _UNSERVED[413]), request)
+        return guarded(await call_next(request), request)
+
+    def guarded(answer: Response, request: Request) -> Response:
         answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Referrer-Policy"] = "no-referrer"
-        if not request.url.path.startswith("/api/docs"):
-            answer.headers["Content-Security-Policy"] = (
-                "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
-            )
+        # A browser that guesses shows a page of yesterday, or without the key.
+        answer.headers.setdefault("Cache-Control", "no-cache")
+        # Without any referrer a browser does not say either whence a form was sent.
+        answer.headers["Referrer-Policy"] = "same-origin"
+        # The page of the interface holds its script and styles in itself.
+        inline = "'unsafe-inline'" if request.url.path == DOCS else ""
+        answer.headers["Content-Security-Policy"] = (
+            f"default-src 'self' {inline}; img-src 'self' data:; frame-ancestors 'none'"
+        )
+        return answer
+
+    def no_key(request: Request, sorry: str = "") -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return _sorry(401, sorry or "Open this page with ?key=… as its host gave it to you.")
+        page = (PAGES / "key.html").read_text().replace("{sorry}", sorry)
+        return HTMLResponse(page, 401)
+
+    def entered(given: str, request: Request) -> Response:
+        if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
+            return no_key(request, "That is not the key. Ask the host of this chat for it.")
+        fresh = secrets.token_hex(8)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8, httponly=True, samesite="lax"
+        )
         return answer
 
     @app.exception_handler(UserError)
@@ -254,10 +283,27 @@ def create_app(house: House) -> FastAPI:
         return as_json(house.card(generation), generation, standing)
 
     def answer(reply: Reply) -> dict[str, Any]:
-        if reply.text or reply.generation is None:
-            buttons = [{"id": one.id, "label": one.label} for one in reply.buttons]
-            return {"text": reply.text, "buttons": buttons}
-        return {"job": shown(reply.generation), "fresh": reply.fresh}
+        return {
+            "text": "" if reply.fresh else reply.said,
+            "buttons": [{"id": one.id, "label": one.label} for one in reply.buttons],
+            "job": reply.generation and shown(reply.generation),
+            "fresh": reply.fresh,
+            "also": list(reply.others),
+        }
+
+    def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do what an event asks for; when it comes again, answer what was answered to it."""
+        kept = f"drawqueue:said:{event}"
+        with contextlib.suppress(RedisError):
+            found: Any = house.queue.redis.get(kept)
+            if found:
+                told = json.loads(found)
+                return {**told, "job": told["job"] and shown(house.generations.get(told["job"]))}
+        told = work()
+        with contextlib.suppress(RedisError):
+            words = json.dumps({**told, "job": told["job"] and told["job"]["id"]})
+            house.queue.redis.set(kept, words, ex=SAID_SECONDS)
+        return told
 
     async def in_thread(work: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(work)
@@ -291,20 +337,37 @@ def create_app(house: House) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=PAGES), name="static")
 
-    @app.post("/api/jobs", status_code=202, responses={
+    @app.post("/key", include_in_schema=False)
+    async def enter(request: Request) -> Response:
+        """Take the key from the page that asks for it."""
+        given = parse_qs((await request.body()).decode(errors="replace"))
+        return entered(given.get("key", [""])[0], request) if key else RedirectResponse("/", 303)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return RedirectResponse(DOCS)
+
+    @app.post("/api/jobs", status_code=202, response_model=Made, responses={
         409: _refused("So many need `confirm`."),
         422: _refused("Options that are wrong, every fault at once."),
         429: _refused("A limit is reached; Retry-After says for how many seconds."),
     })  # fmt: skip
-    async def submit(request: Request, job: Annotated[Job, Body()]) -> dict[str, Any]:
+    async def submit(
+        request: Request, job: Annotated[Wanted, Body()],
+        event: Annotated[str, Header(
+            alias="Idempotency-Key", max_length=64, pattern=EVENT,
+            description="Of your choice; sent twice with the same one, it is queued once.",
+        )] = "",
+    ) -> dict[str, Any]:  # fmt: skip
         """Queue a picture, or several (`also` names the others); answers at once.
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
         given = {**job.parameters, "prompt": job.prompt}
+        faults = (AMONG,) if "prompt" in job.parameters else ()
 
         def work() -> dict[str, Any]:
-            ask = _ask(request, given, agreed=job.confirm)
+            ask = _ask(request, given, event, faults, agreed=job.confirm)
             reply = commands.run(house, "imagine", ask)
             if reply.generation is None:
                 raise NotAllowed(f"{reply.text} Then send the same with confirm: true.")
@@ -312,7 +375,7 @@ def create_app(house: House) -> FastAPI:
 
         return dict(await in_thread(work))
 
-    @app.get("/api/jobs")
+    @app.get("/api/jobs", response_model=list[Job])
     async def jobs(
         request: Request,
         status: State | None = None,
@@ -330,7 +393,7 @@ def create_app(house: House) -> FastAPI:
 
         return list(await in_thread(work))
 
-    @app.get("/api/jobs/{id}")
+    @app.get("/api/jobs/{id}", response_model=Job)
     async def job(request: Request, id: JobId) -> dict[str, Any]:
         """One job: status, progress, place and results."""
         return dict(await in_thread(lambda: shown(house.generations.visible(id, _asker(request)))))
@@ -355,22 +418,22 @@ def create_app(house: House) -> FastAPI:
 
         return EventSourceResponse(tell())
 
-    @app.delete("/api/jobs/{id}")
+    @app.delete("/api/jobs/{id}", response_model=Job)
     async def cancel(request: Request, id: JobId) -> dict[str, Any]:
         """Cancel a job that is not over."""
         return await press(request, id, "cancel")
 
-    @app.post("/api/jobs/{id}/retry", status_code=202)
+    @app.post("/api/jobs/{id}/retry", status_code=202, response_model=Job)
     async def retry(request: Request, id: JobId) -> dict[str, Any]:
         """Draw again: the same id when it failed or was cancelled, else a new one."""
         return await press(request, id, "retry")
 
-    @app.post("/api/jobs/{id}/reseed", status_code=202)
+    @app.post("/api/jobs/{id}/reseed", status_code=202, response_model=Job)
     async def reseed(request: Request, id: JobId) -> dict[str, Any]:
         """Draw again with a new seed, as a new job."""
         return await press(request, id, "reseed")
 
-    @app.get("/api/jobs/{id}/why")
+    @app.get("/api/jobs/{id}/why", response_model=Words)
     async def why(request: Request, id: JobId) -> dict[str, str]:
         """Why a queued job waits, in words."""
 
@@ -389,7 +452,7 @@ def create_app(house: House) -> FastAPI:
 
         return dict(await in_thread(work))
 
-    @app.post("/api/proposals/{id}/{answer}")
+    @app.post("/api/proposals/{id}/{answer}", response_model=Words)
     async def proposal(
         request: Request, id: JobId, answer: Literal["agree", "refuse"]
     ) -> dict[str, str]:
@@ -397,30 +460,56 @@ def create_app(house: House) -> FastAPI:
         said = await in_thread(lambda: commands.press(house, answer, id, _ask(request)))
         return {"text": said.text}
 
-    @app.post("/api/chat")
+    @app.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:
         """Say a line as one would in any chat: a command, or a prompt."""
         name, given, faults = commands.from_text(line.text)
         ask = _ask(request, given, line.event, faults)
-        return dict(await in_thread(lambda: answer(commands.run(house, name, ask))))
+
+        def work() -> dict[str, Any]:
+            return answer(commands.run(house, name, ask))
+
+        return dict(await in_thread(lambda: once(ask.event, work) if line.event else work()))
 
     @app.get("/api/events", response_class=EventSourceResponse, responses={200: EVENTS})
     async def all_events(request: Request) -> EventSourceResponse:
-        """One's own jobs as they change (`update`), for the page."""
+        """One's own jobs as they change (`update`), for the page; first, who one is (`hello`)."""
         asker = _asker(request)
+        said: dict[int, dict[str, Any]] = {}
+        over: dict[int, int] = {}
+        live: set[int] = set()
+
+        def look() -> list[str]:
+            """What the page has not seen, oldest first."""
+            found = {one.id: one for one in house.generations.pending(asker, LIVE)}
+            found |= {one.id: one for one in house.generations.of(asker, FINAL, SHOWN)}
+            for id in live - found.keys():
+                with contextlib.suppress(NotFound):
+                    found[id] = house.generations.get(id)
+            live.clear()
+            live.update(one.id for one in found.values() if one.state in PENDING)
+            news = []
+            for id, one in sorted(found.items()):
+                if over.get(id) == one.version:
+                    continue
+                over.pop(id, None)
+                if one.state in FINAL:
+                    over[id] = one.version
+                job = shown(one)
+                # Of the estimate, which moves all the time, the card says what is worth saying.
+                seen = {**job, "eta_seconds": None}
+                if said.get(id) != seen:
+                    said[id] = seen
+                    news.append(json.dumps(job))
+            return news
 
         async def tell() -> AsyncIterator[ServerSentEvent]:
-            said: dict[int, str] = {}
+            last = await in_thread(lambda: house.generations.of(asker, limit=1))
+            hello = {"user": asker.account, "newest": last[0].id if last else 0}
+            yield ServerSentEvent(json.dumps(hello), event="hello")
             while True:
-                found = await in_thread(
-                    lambda: [shown(g) for g in house.generations.of(asker, State, SHOWN)]
-                )
-                for one in reversed(found):
-                    text = json.dumps(one)
-                    if said.get(one["id"]) != text:
-                        said[one["id"]] = text
-                        yield ServerSentEvent(text, event="update")
-                live = any(one["status"] in PENDING for one in found)
+                for text in await in_thread(look):
+                    yield ServerSentEvent(text, event="update")
                 await presence.wait(PROGRESS_SECONDS if live else 15)
 
         return EventSourceResponse(tell())
@@ -445,7 +534,7 @@ def create_app(house: House) -> FastAPI:
             data, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000"}
         )
 
-    @app.get("/api/models")
+    @app.get("/api/models", response_model=list[Model])
     async def models() -> list[dict[str, Any]]:
         """What can draw, and its defaults."""
         return [
@@ -454,7 +543,7 @@ def create_app(house: House) -> FastAPI:
             for m in catalog.models().values()
         ]  # fmt: skip
 
-    @app.get("/api/queue")
+    @app.get("/api/queue", response_model=Queue)
     async def queue() -> dict[str, Any]:
         """How busy it is."""
 

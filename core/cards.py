@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from core.errors import UserError, duration, many
@@ -189,6 +190,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "progress": 1.0 if generation.state == State.DONE else card.progress,
         "place": standing.place if standing else None,
         "eta_seconds": round(standing.seconds, 1) if standing else None,
+        "ready": datetime.fromtimestamp(card.ready, UTC).isoformat() if card.ready else None,
         "prompt": generation.request.prompt,
         "parameters": {
             name: value

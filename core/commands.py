@@ -20,6 +20,7 @@ from core.lifecycle import PENDING, RUNNING, State
 from core.options import OPTIONS, Option, Request
 from core.people import Asker
 from core.policy import policy
+from core.proposals import counted
 
 log = logging.getLogger("drawqueue")
 
@@ -60,6 +61,13 @@ class Reply:
     fresh: bool = False
     others: tuple[int, ...] = ()
     buttons: tuple[Button, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The words, also where a card that stands elsewhere shows what was done."""
+        if self.text or self.generation is None:
+            return self.text
+        return f"#{self.generation.id} is {self.generation.state}."
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,14 @@ def _imagine(house: House, ask: Ask) -> Reply:
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
-        words = f"{len(made)} pictures are in line, #{made[0].id} to #{made[-1].id}."
-        return Reply(words, made[0], others=others)
+        words = f"{counted([one.request for one in made])} are in line"
+        return Reply(f"{words}, #{made[0].id} to #{made[-1].id}.", made[0], others=others)
     return Reply(generation=made[0], fresh=True, others=others)
 
 
 def _propose(house: House, ask: Ask, requests: Sequence[Request]) -> Reply:
+    # Nobody is asked about what would be refused.
+    house.generations.check(requests, ask.asker)
     number = house.proposals.keep(ask.asker, ask.event, ask.given, ask.address)
     return Reply(
         house.proposals.words(requests),
@@ -138,8 +148,8 @@ def _status(house: House, one: Generation) -> str:
 
 
 def _queue(house: House, ask: Ask) -> Reply:
-    mine = house.generations.of(ask.asker, PENDING)
-    lines = [_status(house, one) for one in mine[::-1][:LISTED]]
+    mine = house.generations.pending(ask.asker)
+    lines = [_status(house, one) for one in mine[:LISTED]]
     if len(mine) > LISTED:
         lines.append(f"… and {len(mine) - LISTED} more.")
     counts = house.generations.counts()
@@ -157,6 +167,11 @@ def _show(house: House, ask: Ask) -> Reply:
 
 
 def _cancel(house: House, ask: Ask) -> Reply:
+    if str(ask.given.get("id") or "").strip().lower() == ALL:
+        ended = house.generations.cancel_all(ask.asker)
+        if not ended:
+            raise UserError("You have nothing to cancel.")
+        return Reply(f"{ended} pictures are cancelled." if ended > 1 else "1 picture is cancelled.")
     return Reply(
         generation=house.generations.cancel(_which(house, ask, PENDING, "cancel"), ask.asker)
     )
@@ -290,6 +305,8 @@ def _option(name: str, help_: str, *, required: bool = False,
 
 
 ID = _option("id", "The picture's number.")
+ALL = "all"
+WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
 
 COMMANDS: tuple[Command, ...] = (
@@ -299,7 +316,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
     Command("show", "Show a picture again by its number.", (ID,), _show, example="12"),
-    Command("cancel", "Cancel your newest picture, or one by its number.", (ID,), _cancel),
+    Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry),
     Command("models", "List what can draw.", (), _models),
     Command("quota", "See what you may still ask for today, and your account.", (), _quota),
@@ -348,7 +365,7 @@ def _somebody_waits() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
-        log.warning("could not do what was asked: %s", type(error).__name__)
+        log.warning("could not do what was asked: %s", error.orig)
         raise TryAgain("I could not do that just now. Please try again.") from error
     finally:
         PATIENCE.reset(before)

@@ -25,7 +25,7 @@ from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.options import PRIORITIES, SEED_LIMIT, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
-from core.people import Asker, People
+from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
 from core.queue import JOB, KEEP_JOB_SECONDS, Standing, WorkQueue, job_id
 from core.settings import Drawing, read
@@ -149,8 +149,7 @@ class Generations:
         """
         rules, moment = policy(), now()
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
-        known_costs = {one: self._expect(one) for one in {replace(r, seed=0) for r in requests}}
-        costs = [known_costs[replace(request, seed=0)] for request in requests]
+        costs = self._costs(requests)
         full = self._full(rules, len(requests))
         try:
             person = self.people.get(asker.platform, asker.id)
@@ -185,16 +184,7 @@ class Generations:
                 known = self._known(connection, asker.platform, events_)
                 if known:
                     return known
-                rules.open_to(person.names(asker))
-                rules.suits(class_name, requests)
-                if full:
-                    raise full
-                rules.room(
-                    class_name, len(requests), sum(costs),
-                    self._spent(connection, rules, generations.c.person, person.id, moment),
-                    self._spent(connection, rules, generations.c.chat, asker.chat, moment),
-                    moment,
-                )  # fmt: skip
+                self._admit(connection, person, asker, requests, sum(costs), full, moment)
                 made = [
                     _generation(
                         connection.execute(insert(generations).values(row).returning(generations))
@@ -216,6 +206,30 @@ class Generations:
                 break  # The sweep puts the others in line as well.
         return made
 
+    def check(self, requests: Sequence[Request], asker: Asker) -> None:
+        """Raises what `accept` would raise for these now, and changes nothing."""
+        person = self.people.get(asker.platform, asker.id)
+        cost, full = sum(self._costs(requests)), self._full(policy(), len(requests))
+        with self.database.read() as connection:
+            self._admit(connection, person, asker, requests, cost, full, now())
+
+    def _admit(
+        self, connection: Connection, person: Person, asker: Asker, requests: Sequence[Request],
+        cost: float, full: TooMuch | None, moment: datetime,
+    ) -> None:  # fmt: skip
+        rules = policy()
+        class_name = person.classes(rules, asker)[0]
+        rules.open_to(person.names(asker))
+        rules.suits(class_name, requests)
+        if full:
+            raise full
+        rules.room(
+            class_name, len(requests), cost,
+            self._spent(connection, rules, generations.c.person, person.id, moment),
+            self._spent(connection, rules, generations.c.chat, asker.chat, moment),
+            moment,
+        )  # fmt: skip
+
     def _known(
         self, connection: Connection, platform: str, names: Sequence[str]
     ) -> list[Generation]:
@@ -225,6 +239,10 @@ class Generations:
             .order_by(generations.c.id)
         ).all()
         return [_generation(row) for row in rows]
+
+    def _costs(self, requests: Sequence[Request]) -> list[float]:
+        known = {one: self._expect(one) for one in {replace(r, seed=0) for r in requests}}
+        return [known[replace(request, seed=0)] for request in requests]
 
     def _expect(self, request: Request) -> float:
         try:
@@ -336,15 +354,29 @@ class Generations:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
         old = self.get(generation_id)
         self._may_touch(old, asker)
+        ended = self._cancel(old)
+        if not ended:
+            raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
+        return ended
+
+    def cancel_all(self, asker: Asker) -> int:
+        """Cancel everything of the asker's own that is not over; how many that were."""
+        total = 0
+        # The last in line first, so that none begins because another ended. Looked at again,
+        # because a worker may have moved one meanwhile.
+        while ended := sum(self._cancel(one) is not None for one in self.pending(asker)[::-1]):
+            total += ended
+        return total
+
+    def _cancel(self, old: Generation) -> Generation | None:
         ended = self._change(
             old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
         )
-        if not ended:
-            raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
-        with contextlib.suppress(RedisError):
-            self.queue.stop(old.id, old.attempt)
-            if old.state == State.QUEUED:
-                self.queue.forget(old.id, old.attempt)
+        if ended:
+            with contextlib.suppress(RedisError):
+                self.queue.stop(old.id, old.attempt)
+                if old.state == State.QUEUED:
+                    self.queue.forget(old.id, old.attempt)
         return ended
 
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
@@ -565,6 +597,22 @@ class Generations:
                     generations.c.id < before if before else true(),
                 )
                 .order_by(generations.c.id.desc())
+                .limit(limit)
+            ).all()
+        return [_generation(row) for row in rows]
+
+    def pending(self, asker: Asker, limit: int | None = None) -> list[Generation]:
+        """The asker's generations that are not over, those that are drawn first in front."""
+        person = self.people.get(asker.platform, asker.id).id
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(generations.c.person == person, generations.c.state.in_(list(PENDING)))
+                .order_by(
+                    generations.c.state == State.QUEUED,
+                    generations.c.priority.desc(),
+                    generations.c.id,
+                )
                 .limit(limit)
             ).all()
         return [_generation(row) for row in rows]

@@ -101,6 +101,13 @@ def permutations(text: str, most: int) -> list[str]:
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
+def counted(requests: Sequence[Request]) -> str:
+    """How many these are, as the question and its answer say it."""
+    pictures = sum(one.count for one in requests)
+    jobs = f"{len(requests)} jobs with " if pictures != len(requests) else ""
+    return f"{jobs}{pictures} pictures"
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A request of many pictures that was shown with its cost, and what was answered to it."""
@@ -143,15 +150,12 @@ class Proposals:
 
     def words(self, requests: Sequence[Request]) -> str:
         """What is asked before so many are queued."""
-        pictures = sum(one.count for one in requests)
         # Redis away: a guess is as good as none.
         seconds = FIRST_GUESS_SECONDS * len(requests)
         with contextlib.suppress(RedisError):
             seconds = sum(self.pace.expect(one).seconds for one in requests)
-        jobs = f"{len(requests)} jobs with {pictures} pictures"
-        if pictures == len(requests):
-            jobs = f"{pictures} pictures"
-        return f"That makes {jobs}, about {duration(seconds)} of drawing. Queue them all?"
+        about = duration(seconds)
+        return f"That makes {counted(requests)}, about {about} of drawing. Queue them all?"
 
     def keep(
         self, asker: Asker, event: str, given: Mapping[str, Any], address: Mapping[str, Any]

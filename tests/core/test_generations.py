@@ -1,6 +1,7 @@
 """A generation's life over real databases and a real Valkey."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import timedelta
@@ -14,7 +15,7 @@ from core import commands
 from core import generations as module
 from core.commands import Ask, press, run
 from core.database import generations, now
-from core.errors import NotAllowed, NotFound
+from core.errors import NotAllowed, NotFound, UserError
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House
 from core.lifecycle import MOVES, State
@@ -26,6 +27,12 @@ FOX = Request("a fox", "", 64, 64, 5, 5.0, 1, "Euler", "pattern", 1)
 
 def submit(house: House, asker: Asker, event: str = "e1", prompt: str = "a fox") -> Generation:
     return house.generations.submit(validate({"prompt": prompt}), asker, event, {"chat": "c"})
+
+
+def taken(house: House, one: Generation) -> Generation | None:
+    """Take a job out of RQ's list and claim it, as a worker does."""
+    assert house.queue.redis.lrem(house.queue.rq.key, 1, one.job)
+    return house.generations.claim(one.id, one.job)
 
 
 def later(house: House, seconds: float) -> None:
@@ -207,8 +214,46 @@ def test_a_long_queue_is_told_in_short_and_what_is_pending_has_one_card(
         submit(house, ann, f"long {number}")
     told = commands.run(house, "queue", Ask(ann, "q", {}, {})).text
     assert "… and 5 more." in told and told.splitlines()[-1].startswith("In all: 20 queued")
+    assert told.startswith("#1 queued (place 1"), "those drawn next, not those asked for last"
     shown = commands.run(house, "show", Ask(ann, "s", {}, {"id": "3"}))
     assert shown.generation is None and shown.text.startswith("#3 queued (place 3")
+
+
+def test_what_is_pending_comes_in_the_order_it_is_drawn(house: House, ann: Asker) -> None:
+    made = [submit(house, ann, f"e{number}").id for number in range(60)]
+    house.generations.move(made[58], ann, 2)
+    assert house.generations.claim(made[59])
+    wanted = [made[59], made[58], *made[:58]]
+    assert [one.id for one in house.generations.pending(ann)] == wanted
+    assert [one.id for one in house.generations.pending(ann, 2)] == wanted[:2]
+
+
+def test_cancel_all_cancels_ones_own_and_tells_how_many(house: House, ann: Asker) -> None:
+    made = [submit(house, ann, f"e{number}") for number in range(60)]
+    others = submit(house, Asker("web", "bob"), "bobs")
+    drawn = taken(house, made[0])
+    assert drawn
+    told = commands.run(house, "cancel", Ask(ann, "c", {}, {"id": " All "})).text
+    assert told == "60 pictures are cancelled."
+    assert house.generations.pending(ann) == []
+    assert house.queue.rq.get_job_ids() == [others.job]
+    assert not house.queue.beat(drawn.id, drawn.attempt, 0.5), "its worker stops"
+    with pytest.raises(UserError, match="nothing to cancel"):
+        commands.run(house, "cancel", Ask(ann, "c2", {}, {"id": "all"}))
+    submit(house, ann, "one more")
+    told = commands.run(house, "cancel", Ask(ann, "c3", {}, {"id": "all"})).text
+    assert told == "1 picture is cancelled."
+
+
+def test_cancel_all_begins_none_that_was_held(
+    house: House, ann: Asker, rules: Callable[[str], None]
+) -> None:
+    rules("[classes.fast]\nmembers=['everyone']\nrunning=1\n")
+    made = [submit(house, ann, f"e{number}") for number in range(3)]
+    assert taken(house, made[0])
+    assert taken(house, made[1]) is None, "held"
+    assert house.generations.cancel_all(ann) == 3
+    assert house.queue.rq.get_job_ids() == []
 
 
 def test_a_submit_after_redis_was_emptied_cancels_nobody(house: House, ann: Asker) -> None:

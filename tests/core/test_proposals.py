@@ -1,12 +1,13 @@
 """Many pictures from one message: permutations, repeats, and asking first."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from core.cards import pressed
 from core.commands import Ask, Reply, from_text, press, run
-from core.errors import InvalidOptions, NotAllowed, NotFound
+from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
@@ -77,9 +78,30 @@ def test_many_are_asked_about_first(house: House) -> None:
     action, number = pressed(reply.buttons[0].id)
     for _ in range(2):
         told = press(house, action, number, Ask(ANN, "p", {}, {}))
-        assert "12 pictures are in line" in told.text and house.queue.length() == 12
+        assert told.text == "12 jobs with 24 pictures are in line, #1 to #12."
+        assert house.queue.length() == 12
     with pytest.raises(NotAllowed, match="agreed to already"):
         press(house, "refuse", number, Ask(ANN, "p", {}, {}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("queued=10", "You have 0 of at most 10 pictures in line; 12 more would be too many"),
+        ("jobs_per_day=11", "asked for 0 of 11 pictures today"),
+        ("steps=4", "at most 4 steps"),
+        ("[access]\nblock=['everyone']", "does not let you draw"),
+        ("[line]\nlongest=11", "The queue is full"),
+    ],
+)
+def test_what_would_be_refused_is_not_asked_about(
+    house: House, rules: Callable[[str], None], policy: str, words: str
+) -> None:
+    rules(f"[classes.fast]\nmembers=['everyone']\n{policy}\n")
+    with pytest.raises(UserError, match=words):
+        ask(house, "{red, green} {bird, fox} --repeat 3")
+    with pytest.raises(NotFound):
+        house.proposals.get(1, ANN)
 
 
 def test_declined_nothing_is_queued(house: House) -> None:

@@ -131,6 +131,14 @@ def test_cancel_cancels_one_though_its_answer_is_delayed(telegram: Telegram) -> 
     line.end()
 
 
+def test_cancel_all_is_told_once_though_its_answer_is_delayed(telegram: Telegram) -> None:
+    line = Line(telegram, 514)
+    telegram.post("fail", method="sendMessage", status=500, description="Oops", times=2)
+    line.say("/cancel all")
+    line.card("3 pictures are cancelled.")
+    assert line.states() == ["cancelled"] * 3
+
+
 def test_quiet_turns_once_though_its_answer_is_delayed(telegram: Telegram) -> None:
     telegram.post("fail", method="sendMessage", status=429, retry_after=1, times=1)
     telegram.say("/quiet", chat=CAT, user=CAT)

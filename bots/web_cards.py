@@ -1,0 +1,109 @@
+"""What the JSON interface answers: its description, which its answers are held to."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.lifecycle import State
+
+
+class Result(BaseModel):
+    """One finished picture."""
+
+    # An engine may tell more of what it drew.
+    model_config = ConfigDict(extra="allow")
+    url: str = Field(description="Where the picture is, below this address.")
+    alt: str = Field(description="A description for those who cannot see it.")
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+
+
+class CardButton(BaseModel):
+    """Something that can be done to a job now."""
+
+    action: str
+    label: str
+
+
+class Card(BaseModel):
+    """What a person is shown of a job."""
+
+    status: str
+    details: str
+    notice: str
+    buttons: list[CardButton]
+
+
+class Job(BaseModel):
+    """One request, from asking to its pictures."""
+
+    id: int
+    status: State
+    progress: float = Field(description="The share drawn, 0 to 1.")
+    place: int | None = Field(description="Place in line while queued; 1 is next.")
+    eta_seconds: float | None = Field(description="Seconds until it is there, roughly.")
+    ready: datetime | None = Field(
+        description="When it is expected, to the minute; null where nobody can tell."
+    )
+    prompt: str
+    parameters: dict[str, Any] = Field(description="Every option as it is drawn with.")
+    parent: int | None = Field(description="The job that this one draws again.")
+    error: str | None = Field(description="What went wrong, in words for the asker.")
+    seconds: float | None = Field(description="How long the drawing took.")
+    created: datetime
+    ended: datetime | None
+    results: list[Result]
+    version: int = Field(description="Higher with each change.")
+    card: Card
+
+
+class Made(Job):
+    """The first job that a request made, and the numbers of the others."""
+
+    also: list[int]
+
+
+class Choice(BaseModel):
+    """A button below a question; its id is `action:number` of `/api/proposals`."""
+
+    id: str
+    label: str
+
+
+class Answer(BaseModel):
+    """What a line in the chat is answered with: words, a job, or both."""
+
+    text: str = ""
+    buttons: list[Choice] = []
+    job: Job | None = None
+    fresh: bool = Field(False, description="Whether the job's card belongs below the line.")
+    also: list[int] = Field([], description="The other jobs that the line made.")
+
+
+class Words(BaseModel):
+    """An answer in words."""
+
+    text: str
+
+
+class Model(BaseModel):
+    """Something that draws, and its defaults."""
+
+    name: str
+    size: int
+    steps: int
+    guidance: float
+    sampler: str
+    largest: int = Field(description="Most pixels a side.")
+
+
+class Queue(BaseModel):
+    """How busy it is."""
+
+    queued: int
+    generating: int
+    waiting: int = Field(description="Being drawn by another server.")
+    workers: int
