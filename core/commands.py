@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
-from core.database import PATIENCE
+from core.database import PATIENCE, is_away
 from core.errors import NotAllowed, TryAgain, UserError
 from core.generations import FIRST, Generation
 from core.house import House
@@ -311,6 +311,8 @@ def _somebody_waits() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if not is_away(error):
+            raise
         log.warning("could not do what was asked: %s", type(error).__name__)
         raise TryAgain("I could not do that just now. Please try again.") from error
     finally:

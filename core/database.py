@@ -219,6 +219,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def is_away(error: OperationalError) -> bool:
+    """Whether the database is busy or out of reach; SQLite tells of missing tables alike."""
+    return not isinstance(error.orig, sqlite3.Error) or "locked" in str(error.orig)
+
+
 class Database:
     """The rows: `read()` and `write()` give a connection inside one short transaction."""
 
