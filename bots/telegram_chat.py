@@ -51,7 +51,6 @@ from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Ask, Reply
-from core.database import AWAY
 from core.errors import TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
@@ -356,7 +355,7 @@ class TelegramChat:
         while True:
             try:
                 return await asyncio.to_thread(work)
-            except (TryAgain, *AWAY) as error:
+            except TryAgain as error:
                 # Telegram was told that we have it: it is done when the database is back.
                 log.warning("update %s waits: %s", event, type(error).__name__)
                 await asyncio.sleep(AWAY_SECONDS)

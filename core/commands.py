@@ -12,7 +12,7 @@ from typing import Any
 
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
-from core.database import AWAY, PATIENCE
+from core.database import AWAY, PATIENCE, is_away
 from core.errors import NotAllowed, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
@@ -365,6 +365,8 @@ def _somebody_waits() -> Iterator[None]:
     try:
         yield
     except AWAY as error:
+        if not is_away(error):
+            raise
         log.warning("could not do what was asked: %s", error.orig)
         raise TryAgain("I could not do that just now. Please try again.") from error
     finally:

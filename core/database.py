@@ -257,6 +257,11 @@ def unusable(error: Exception) -> str:
     return f"The database cannot be reached ({type(error).__name__}); check DATABASE_URL."
 
 
+def is_away(error: OperationalError | InterfaceError) -> bool:
+    """Whether the database is busy or out of reach; SQLite tells of missing tables alike."""
+    return not isinstance(error.orig, sqlite3.Error) or "locked" in str(error.orig)
+
+
 class Database:
     """The rows: `read()` and `write()` give a connection inside one short transaction."""
 

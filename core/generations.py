@@ -865,7 +865,7 @@ class Generations:
             # An operator deleted a running job; its worker is told to stop.
             self.queue.stop(generation.id, generation.attempt)
             return bool(self._removed(generation, State.GENERATING))
-        if alive:
+        if alive or (generation.enqueued == LOST and self.queue.young()):
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False

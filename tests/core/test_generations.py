@@ -378,6 +378,23 @@ def test_a_job_that_waits_to_be_claimed_is_not_taken_for_an_operators_delete(
     assert house.generations.get(made.id).state == State.GENERATING
 
 
+def test_an_emptied_redis_kills_no_drawing_that_goes_on(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker says that it is alive every few seconds, and has not yet again."""
+    made = submit(house, ann)
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    with house.database.write() as connection:
+        connection.execute(update(generations).values(started=now() - timedelta(minutes=1)))
+    house.queue.redis.flushall()
+    house.generations.sweep()
+    assert house.generations.get(made.id).attempt == 1
+    monkeypatch.setattr("core.queue.ALIVE_SECONDS", 0)
+    house.generations.sweep()
+    assert house.generations.get(made.id).attempt == 2, "now it had time enough"
+
+
 def test_rows_of_an_older_or_newer_version_are_read(house: House, ann: Asker) -> None:
     made = submit(house, ann)
     kept = {**asdict(made.request), "an_option_of_tomorrow": 3}

@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from core.database import generations
 from tests.journeys.chats import Everywhere, everywhere, shown
-from tests.servers.plug import HANG, REFUSE
+from tests.servers.plug import HANG
 
-HUSH = 5
+HUSH = 4
 ANN = 501
 
 
@@ -53,26 +53,27 @@ def telegram_calls(house: Everywhere, chat: int) -> list[dict[str, Any]]:
 # Silence that is asked for
 
 
-@pytest.mark.parametrize("method", ["editMessageText", "sendMessage"])
+@pytest.mark.parametrize("method", ["editMessageMedia", "sendMessage"])
 def test_telegram_is_left_in_peace_by_every_process(house: Everywhere, method: str) -> None:
     telegram, chat = house.telegram, 600 + len(method)
-    telegram.say("a patient one sleep:0.3 --steps 12", chat, chat)
-    telegram.card("a patient one", "generating", chat=chat)
+    telegram.say(f"patient, {method} sleep:0.3 --steps 12", chat, chat)
+    telegram.card(f"patient, {method}", chat=chat)
+    telegram.until(lambda: row(house, f"patient, {method}")["state"] == "generating")
     telegram.post("fail", method=method, status=429, retry_after=HUSH, times=1)
-    if method == "sendMessage":
+    if method == "sendMessage":  # The bot is told, and the posters keep it.
         telegram.say("/queue", chat, chat)
-    calls = telegram.until(
+    (refused,) = telegram.until(
         lambda: [one for one in telegram_calls(house, chat) if one.get("status") == 429]
     )
-    if method != "sendMessage":
+    if method != "sendMessage":  # A poster is told, and the bot keeps it.
         time.sleep(1)
         telegram.say("/queue", chat, chat)
-    telegram.card("a patient one", "done in", chat=chat)
+    telegram.card(f"patient, {method}", "done in", chat=chat)
     telegram.card("In all:", chat=chat)
-    after = [one["time"] - calls[0]["time"] for one in telegram_calls(house, chat)]
+    after = [one["time"] - refused["time"] for one in telegram_calls(house, chat)]
     assert not [moment for moment in after if 0.3 < moment < HUSH], after
-    late = sorted(moment for moment in after if moment >= HUSH)
-    assert late[0] < HUSH + 3 and len(telegram.messages(chat)) == 2
+    assert min(moment for moment in after if moment >= HUSH) < HUSH + 3
+    assert len(telegram.messages(chat)) == 2
 
 
 def test_a_silence_of_all_discord_is_kept_in_every_channel(house: Everywhere) -> None:
@@ -83,7 +84,8 @@ def test_a_silence_of_all_discord_is_kept_in_every_channel(house: Everywhere) ->
     discord.command("imagine", prompt="a loud one sleep:0.3", steps=12)
     discord.command("imagine", place={"channel_id": other}, prompt="one elsewhere sleep:0.3",
                     steps=12)  # fmt: skip
-    discord.card("a loud one", "generating")
+    discord.card("a loud one", "")
+    discord.until(lambda: row(house, "a loud one")["state"] == "generating")
     discord.door.post("/control/fail", json={
         "method": "PATCH", "path_regex": "/messages/\\d", "status": 429, "retry_after": HUSH,
         "json": {"global": True},
@@ -99,35 +101,27 @@ def test_a_silence_of_all_discord_is_kept_in_every_channel(house: Everywhere) ->
 # Networks
 
 
-@pytest.mark.parametrize("way", [REFUSE, HANG])
-def test_a_network_that_blinks_costs_seconds_and_a_line_in_the_log(
-    house: Everywhere, way: str
-) -> None:
-    discord, telegram, chat = house.discord, house.telegram, 650 + len(way)
+def test_a_network_that_blinks_costs_seconds_and_a_line_in_the_log(house: Everywhere) -> None:
+    discord, telegram, chat = house.discord, house.telegram, 650
     log = house.drawqueue.log
     begun = len(log.read_text())
-    discord.command("imagine", prompt=f"a blink, {way} sleep:0.3", steps=8)
-    telegram.say(f"a blink there, {way} sleep:0.3 --steps 8", chat, chat)
-    discord.card(f"a blink, {way}", "")
-    telegram.card(f"a blink there, {way}", chat=chat)
+    discord.command("imagine", prompt="a blink here sleep:0.3", steps=8)
+    telegram.say("a blink there sleep:0.3 --steps 8", chat, chat)
+    discord.card("a blink here", "")
+    telegram.card("a blink there", chat=chat)
     for plug in (house.discord_plug, house.telegram_plug):
-        plug.pull(way)
-    for prompt in (f"a blink, {way}", f"a blink there, {way}"):
+        plug.pull(HANG)
+    for prompt in ("a blink here", "a blink there"):
         discord.until(lambda prompt=prompt: row(house, prompt)["state"] == "done")
     time.sleep(1)
     for plug in (house.discord_plug, house.telegram_plug):
         plug.put_back()
-    discord.card(f"a blink, {way}", "done in", seconds=15)
-    telegram.card(f"a blink there, {way}", "done in", chat=chat, seconds=15)
+    discord.card("a blink here", "done in", seconds=15)
+    telegram.card("a blink there", "done in", chat=chat, seconds=15)
     assert len(telegram.messages(chat)) == 1
     assert "Traceback" not in log.read_text()[begun:]
-
-    def answers() -> bool:
-        asked = discord.command("queue")
-        time.sleep(0.5)
-        return bool(discord.interaction(asked)["acked"])
-
-    discord.until(answers)
+    starts = log.read_text().count("on line as")
+    assert starts == log.read_text()[:begun].count("on line as"), "no process fell"
 
 
 # What is gone
@@ -153,7 +147,7 @@ def test_what_is_gone_on_discord_is_asked_for_once_and_kept(house: Everywhere) -
     for what in gone:
         discord.until(lambda what=what: row(house, f"no {what}")["state"] == "done")
     discord.card("beside what is gone", "done in", seconds=5)
-    time.sleep(4)
+    time.sleep(3)
     for what, reason in gone.items():
         lost = row(house, f"no {what}")
         assert reason in lost["undeliverable"]
@@ -176,7 +170,7 @@ def test_what_is_gone_on_telegram_is_asked_for_once_and_kept(house: Everywhere) 
     for what in chats:
         telegram.until(lambda what=what: row(house, f"before {what}")["state"] == "done")
     telegram.card("beside what is gone", "done in", seconds=5)
-    time.sleep(4)
+    time.sleep(3)
     reasons = {"block": "lets me write there no more", "delete_message": "essage to edit not found"}
     for what, chat in chats.items():
         lost = row(house, f"before {what}")
