@@ -323,7 +323,11 @@ class Poster:
         return bool(shown != _looks(card))
 
     def _note(self, card: Card) -> None:
-        self.house.queue.redis.set(f"drawqueue:drawn:{card.generation}", _looks(card), ex=3600)
+        name = f"drawqueue:drawn:{card.generation}"
+        if card.live:
+            self.house.queue.redis.set(name, _looks(card), ex=3600)
+        else:
+            self.house.queue.redis.delete(name)
 
 
 def hush(redis: Redis, place: Place, seconds: float) -> None:

@@ -8,8 +8,10 @@ again. `make outages ONLY=network` plays those whose name says so.
 import argparse
 import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from sqlalchemy import select
 
 from core.database import generations
 from core.lifecycle import FINAL
+from tests.chaos import PostgreSQL
 from tests.conftest import new_postgres
 from tests.journeys.chats import TELEGRAM_TOKEN, Everywhere, everywhere, shown
 from tests.servers.plug import HANG, REFUSE
@@ -412,6 +416,60 @@ def postgresql_stopped() -> Told:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def killed(house: Everywhere, part: str) -> Told:
+    """`kill -9` of a part while one picture is drawn and another one waits."""
+    name = part.rsplit(".", 1)[-1]
+    ask(house, f"{name} running sleep:0.2", "telegram", steps=20)
+    until(house, lambda: drawn(house, f"{name} running"))
+    ask(house, f"{name} waiting", "discord")
+    until(house, lambda: messages(house, f"{name} waiting"))
+    os.kill(house.drawqueue.processes()[part], signal.SIGKILL)
+    begun = time.monotonic()
+    ask(house, f"{name} meanwhile", "telegram")
+    with ThreadPoolExecutor() as aside:
+        again = aside.submit(answers_again, house, begun, name)
+        page = aside.submit(page_answers, house, begun)
+        seconds = whole(
+            house, begun, what_was_drawn=[f"{name} running"], what_waited=[f"{name} waiting"],
+            Telegram_requests=[f"{name} meanwhile"],
+        )  # fmt: skip
+        seconds |= {"Discord commands": again.result(), "the page": page.result()}
+    (running,) = rows(house, f"{name} running")
+    return Told(f"kill -9 of {part}", f"drawn {running.attempt} time(s)", seconds)
+
+
+def page_answers(house: Everywhere, begun: float) -> float:
+    """Seconds until the web chat takes a line."""
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            line = {"text": "/queue"}
+            answer = httpx.post(f"{house.drawqueue.address}/api/chat", json=line, timeout=10)
+            if answer.status_code == 200:
+                return since(begun)
+        assert since(begun) < 60
+        time.sleep(0.1)
+
+
+def postgresql_killed() -> Told:
+    folder = Path(tempfile.mkdtemp(prefix="outages-", dir="/tmp"))
+    server = PostgreSQL(folder / "data")
+
+    @contextlib.contextmanager
+    def away() -> Iterator[None]:
+        os.kill(server.pid, signal.SIGKILL)
+        yield
+        server.back_after(0)
+
+    try:
+        with everywhere(folder / "scene", DATABASE_URL=server.url) as house:
+            fault = f"kill -9 of PostgreSQL, which is back after {LOCKED_SECONDS:.0f} s"
+            return database(house, fault, "killed", away)
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+KILLED = ("worker", "engine", "bots.discord_chat", "bots.telegram_chat", "bots.web_chat", "valkey")
 SCENES: dict[str, Callable[[Everywhere], Told]] = {
     "errors": errors,
     "silence": silence,
@@ -420,6 +478,7 @@ SCENES: dict[str, Callable[[Everywhere], Told]] = {
     "flush": flush,
     "locked": sqlite_locked,
     "token": token,
+    **{f"kill-{part}": partial(killed, part=part) for part in KILLED},
     # Last: it moves Discord's clock.
     "old": old,
 }
@@ -457,6 +516,8 @@ def main() -> int:
         print(f"log: {house.drawqueue.log}")
     if only in "postgresql":
         told.append(play("postgresql", postgresql_stopped))
+    if only in "kill-postgresql":
+        told.append(play("kill-postgresql", postgresql_killed))
     faults = [one for one in told if "fault" in one]
     print(json.dumps({"played": len(told), "faults": len(faults), "told": told}))
     return bool(faults)
