@@ -16,8 +16,9 @@ install: $(INSTALLED)
 run: $(INSTALLED)
 	$(BIN)/drawqueue up
 
+# Two at a time, file by file: most of the time somebody waits for a message.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def test_who_asks_of_a_busy_database_is_told_to_ask_again_and_in_time(
 
     def ask(number: int) -> None:
         name, given = asked[number]
-        ann = Asker("web", f"ann{number}", "Ann")
+        ann = Asker("telegram", f"{number}", "Ann")
         begun = time.monotonic()
         with pytest.raises(TryAgain, match="try again"):
             commands.run(house, name, Ask(ann, f"e{number}", {}, given))
