@@ -11,5 +11,5 @@ ARG parts=postgres,s3,web,discord,telegram,dashboard
 RUN pip install --no-cache-dir ".[${parts}]" && useradd --create-home drawqueue \
     && mkdir /data && chown drawqueue /data
 USER drawqueue
-ENV DRAWQUEUE_HOME=/data
+ENV DRAWQUEUE_HOME=/data MALLOC_ARENA_MAX=2
 ENTRYPOINT ["drawqueue"]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables chaos guards starter-model clean
+.PHONY: install run test check tables fuzz chaos guards outages starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,11 @@ check: $(INSTALLED)
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
 
+# Odd input for everything that takes input, so many times what `make test` tries: make fuzz TIMES=50
+TIMES ?= 20
+fuzz: $(INSTALLED)
+	FUZZ=$(TIMES) $(BIN)/python -m pytest --timeout=0 tests/fuzz
+
 # Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200 DATABASE=postgresql
 SEED ?= $(shell date +%s)
 N ?= 60
@@ -39,6 +44,11 @@ chaos: $(INSTALLED)
 # Each guard against losing, doubling or hanging is taken away, and must be missed: ten minutes.
 guards: $(INSTALLED)
 	$(BIN)/python -m tests.guards
+
+# Networks, tokens, Redis and databases are taken away for half a minute: make outages ONLY=network
+ONLY ?=
+outages: $(INSTALLED)
+	$(BIN)/python -m tests.outages --only '$(ONLY)'
 
 # The weights that ship, from nothing: some two and a half hours of two cores.
 starter-model: $(INSTALLED)

@@ -8,12 +8,12 @@ import argparse
 import hmac
 import logging
 import re
-import socket
 import sys
 from typing import Any
 
 from core.queue import QUEUE
 from core.settings import Dashboard, Storage, read
+from core.supervisor import CannotStart, door
 
 log = logging.getLogger("drawqueue")
 
@@ -84,13 +84,15 @@ def create_app(redis_url: str, user: str, password: str) -> Any:
 
 
 def _escape_templates(app: Any) -> None:
-    """Let the pages' own templates escape what they print: `<%-` where they say `<%=`."""
+    """Let the pages' own templates escape what they print, once: `<%-` where they say `<%=`."""
     from jinja2 import BaseLoader, Environment
 
     class Escaping(BaseLoader):
         def get_source(self, environment: Environment, template: str) -> Any:
             found = app.create_global_jinja_loader().get_source(environment, template)
-            return found[0].replace("<%=", "<%-"), found[1], found[2]
+            # Where they escape by themselves, they would do it a second time.
+            once = re.sub(r"\$\('<div/>'\)\.text\((.+?)\)\.html\(\)", r"\1", found[0])
+            return once.replace("<%=", "<%-"), found[1], found[2]
 
     app.jinja_env.loader = Escaping()
 
@@ -157,10 +159,16 @@ def main() -> int:
     except ValueError as error:
         log.error("%s", error)
         return 1
-    with socket.create_server((settings.host, settings.port)) as door:
-        log.info("watching queue %s on http://%s:%d", QUEUE, settings.host, door.getsockname()[1])
+    try:
+        listening = door(settings.host, settings.port, "DRAWQUEUE_DASHBOARD_PORT")
+    except CannotStart as error:
+        log.error("%s", error)
+        return 1
+    with listening:
+        port = listening.getsockname()[1]
+        log.info("watching queue %s on http://%s:%d", QUEUE, settings.host, port)
         config = uvicorn.Config(WSGIMiddleware(app), interface="asgi3", log_level="warning")
-        uvicorn.Server(config).run(sockets=[door])
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

@@ -15,7 +15,7 @@ import discord
 import yarl
 
 from bots.pictures import fitted
-from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
+from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -35,6 +35,10 @@ PREFIX = "dq:"
 TOKEN_SPENT = (50027, 40094)
 # Edits of messages older than an hour are capped.
 OLD_MESSAGE = 30046
+# What is raised where Discord is away, and where it answers no besides. Not all of aiohttp's
+# errors are OSErrors; a TimeoutError is one.
+UNREACHED = (discord.DiscordServerError, aiohttp.ClientError, OSError)
+UNSAID = (discord.HTTPException, *UNREACHED)
 
 COLOURS = {
     State.QUEUED: 0x6B7280,
@@ -146,13 +150,15 @@ async def _told_to_wait(_session: Any, _context: Any, told: aiohttp.TraceRequest
     """
     if told.response.status != 429 or not _drawing.get():
         return
+    everywhere = False
     try:
-        seconds = float((await told.response.json())["retry_after"])
+        said = await told.response.json()
+        everywhere, seconds = bool(said.get("global")), float(said["retry_after"])
     except (aiohttp.ClientError, ValueError, KeyError, TypeError):
         # Not from Discord itself, but from what stands before it.
         asked = told.response.headers.get("Retry-After", "")
         seconds = float(asked) if asked.isdecimal() else 30.0
-    raise Later(seconds)
+    raise Later(seconds, everywhere=everywhere)
 
 
 class DiscordDrawer:
@@ -170,13 +176,15 @@ class DiscordDrawer:
         # Never connected to the gateway; `guilds` only quiets a warning.
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(_told_to_wait)
-        self.client = discord.Client(intents=discord.Intents(guilds=True), http_trace=trace)
+        fresh = discord.Client(intents=discord.Intents(guilds=True), http_trace=trace)
         try:
-            await self.client.login(read(Discord).token.get_secret_value())
-        except (discord.HTTPException, OSError, discord.LoginFailure) as error:
-            await self.client.close()
-            refused = isinstance(error, discord.LoginFailure)
-            raise Later(REFUSED_SECONDS if refused else 5) from None
+            await fresh.login(read(Discord).token.get_secret_value())
+        except (discord.LoginFailure, *UNSAID) as error:
+            await fresh.close()
+            raise Refused if isinstance(error, discord.LoginFailure) else Later(5) from None
+        old, self.client = self.client, fresh
+        if old:
+            await old.close()
 
     def chat(self, generation: Generation) -> str:
         return str(generation.address.get("channel", ""))
@@ -219,11 +227,13 @@ class DiscordDrawer:
                     continue
                 if error.code == OLD_MESSAGE:
                     raise Later(30) from error
+                if error.status == 401 and error.code not in TOKEN_SPENT:
+                    raise Refused from error
                 if 400 <= error.status < 500 and error.status not in (401, 429):
                     # Said again it would be refused again.
                     raise Gone(f"Discord answers {error.status} ({error.code})") from error
                 raise Later(5) from error
-            except (OSError, TimeoutError) as error:
+            except UNREACHED as error:
                 raise Later(5) from error
             finally:
                 _drawing.reset(drawing)
@@ -238,7 +248,7 @@ class DiscordDrawer:
                     users=[discord.Object(int(generation.asker))], replied_user=False
                 ),
             )
-        except discord.HTTPException:
+        except UNSAID:
             # A courtesy: the card itself is there.
             return
 

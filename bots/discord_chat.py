@@ -18,7 +18,18 @@ import discord
 from discord import app_commands
 
 from bots import discord_cards
-from bots.discord_cards import NOBODY, PREFIX, TOKEN_SECONDS, cut, message, plain, sized, view
+from bots.discord_cards import (
+    NOBODY,
+    PREFIX,
+    TOKEN_SECONDS,
+    UNREACHED,
+    UNSAID,
+    cut,
+    message,
+    plain,
+    sized,
+    view,
+)
 from bots.pictures import picture_of
 from bots.poster import Poster
 from core import catalog, commands
@@ -43,8 +54,33 @@ UNREACHABLE = (
 )
 OUTDATED = "I do not know that command (any more). Reload Discord, then see /help."
 REFUSED = "Discord refuses DISCORD_TOKEN. Make a new one and put it into .env."
+AWAY = "Discord cannot be reached from here; check the network and DISCORD_API_URL."
+# Why an interaction cannot be answered, by Discord's code.
+UNANSWERABLE = {
+    40060: "another process answered it first; stop one of the two bots with this token",
+    10062: "it came too late to be answered",
+}
+# The gateway's word for a token that is refused.
+TOKEN_REFUSED = 4004
+# After an outage of hours the library would wait for up to 17 minutes between two attempts.
+MOST_PAUSE_SECONDS = 20.0
 
 Interaction = discord.Interaction[Any]
+
+
+class Backoff(discord.backoff.ExponentialBackoff[Any]):
+    """The waits between attempts to reach the gateway, none of them long."""
+
+    def delay(self) -> float:  # type: ignore[override]
+        return min(float(super().delay()), MOST_PAUSE_SECONDS)
+
+
+def _briefly(record: logging.LogRecord) -> bool:
+    """Let the library tell of an outage in a line, without where in its code it noticed."""
+    if record.exc_info and "reconnect" in record.getMessage():
+        record.msg, record.args = "Discord is out of reach; " + str(record.msg), record.args
+        record.exc_info = None
+    return True
 
 
 class Bot(discord.Client):
@@ -92,6 +128,8 @@ class Tree(app_commands.CommandTree[Any]):
     ) -> None:
         if isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
             words = OUTDATED
+        elif _unheard(getattr(error, "original", error)):
+            return
         else:
             words = _sorry(report("a command failed", error))
         if interaction.type is discord.InteractionType.autocomplete:
@@ -117,6 +155,13 @@ class CardButton(
         return cls(match["what"])
 
     async def callback(self, interaction: Interaction) -> None:
+        try:
+            await self._pressed(interaction)
+        except UNSAID as error:
+            if not _unheard(error):
+                report("a button failed", error)
+
+    async def _pressed(self, interaction: Interaction) -> None:
         try:
             action, number = pressed(self.what)
         except UserError as error:
@@ -191,6 +236,18 @@ def _ask(interaction: Interaction, given: dict[str, Any], message: str | None = 
     return Ask(_asker(interaction), str(interaction.id), address, given, message=message)
 
 
+def _unheard(error: BaseException) -> bool:
+    """Whether nobody can be told of an error, for it is just that; then it is logged in a line."""
+    if isinstance(error, discord.HTTPException):
+        why = UNANSWERABLE.get(error.code, "")
+    else:
+        why = f"{type(error).__name__} on the way" if isinstance(error, UNREACHED) else ""
+    if not why:
+        return False
+    log.warning("an interaction is left: %s", why)
+    return True
+
+
 def _sorry(fault: str) -> str:
     return f"Something went wrong here. Please try again; if it stays, quote fault {fault}."
 
@@ -253,8 +310,8 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
         shown = functools.partial(bot.house.generations.shown, made.id, FIRST_EDITOR)
         try:
             card = await _send(bot, made, interaction.filesize_limit, edit, note=False)
-        except discord.HTTPException as error:
-            log.warning("#%d: its card comes later (%s)", made.id, error.status)
+        except UNSAID as error:
+            log.warning("#%d: its card comes later (%s)", made.id, type(error).__name__)
             await asyncio.to_thread(shown)
             return
         finally:
@@ -345,8 +402,8 @@ async def _check(token: str) -> int:
     except discord.LoginFailure:
         log.error(REFUSED)
         return 1
-    except (discord.HTTPException, OSError):
-        log.error("Discord cannot be reached from here; check the network and DISCORD_API_URL.")
+    except UNSAID:
+        log.error(AWAY)
         return 1
     finally:
         await client.close()
@@ -368,11 +425,18 @@ def main() -> int:
     discord_cards.point_at_proxies()
     if checking:
         return asyncio.run(_check(token))
+    discord.client.ExponentialBackoff = Backoff  # type: ignore[attr-defined]
+    logging.getLogger("discord.client").addFilter(_briefly)
     try:
         Bot(open_house()).run(token, log_handler=None)
-    except discord.LoginFailure:
+    except (discord.LoginFailure, discord.ConnectionClosed) as error:
+        if isinstance(error, discord.ConnectionClosed) and error.code != TOKEN_REFUSED:
+            raise
         log.error(REFUSED)
         return LEFT_OUT
+    except UNREACHED:
+        log.error(AWAY)
+        return 1
     return 0
 
 

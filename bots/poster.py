@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,7 +39,9 @@ EDIT_SECONDS = 25.0
 # How long a card that could not be drawn, for a fault of ours, is left alone.
 REST_SECONDS = 30.0
 # How long a platform that refuses the token is left alone.
-REFUSED_SECONDS = 300.0
+REFUSED_SECONDS = 30.0
+# The chat whose silence is every chat's.
+EVERYWHERE = "*"
 
 
 class Gone(Exception):
@@ -46,11 +49,16 @@ class Gone(Exception):
 
 
 class Later(Exception):
-    """The platform asks for silence in this chat, or everywhere."""
+    """The platform asks for silence in this chat, or `everywhere`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, everywhere: bool = False) -> None:
         self.seconds = seconds
+        self.everywhere = everywhere
         super().__init__(f"{seconds:.0f} s")
+
+
+class Refused(Exception):
+    """The platform refuses the token that this process has; another's may be a newer one."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +84,16 @@ class Drawer(Protocol):
     budget: Budget
 
     async def open(self) -> None:
-        """Connect. Raises Later when the platform cannot be reached."""
+        """Connect, anew too. Raises Later when the platform is out of reach, and Refused."""
 
     def chat(self, generation: Generation) -> str:
         """What the platform counts edits by; never raises."""
 
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
-        """Edit the card's message to show the card; where it had to move. Raises Gone and Later."""
+        """Edit the card's message to show the card; where it had to move.
+
+        Raises Gone, Later and Refused.
+        """
 
     async def mention(self, generation: Generation) -> None:
         """Tell the asker, once, that a picture that took long is there."""
@@ -112,6 +123,7 @@ class Poster:
         self.drawers = {drawer.platform: drawer for drawer in drawers}
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._open: set[str] = set()
+        self._opening: set[asyncio.Task[None]] = set()
         # What the last look found and nobody draws yet; where a card is being drawn.
         self._waiting: list[Generation] = []
         self._going: dict[Place, asyncio.Task[None]] = {}
@@ -120,26 +132,52 @@ class Poster:
 
     async def run(self) -> None:
         """Redraw until cancelled."""
-        opening = [asyncio.create_task(self._connect(one)) for one in self.drawers.values()]
+        for drawer in self.drawers.values():
+            self._open_soon(drawer)
         try:
             await self._loop()
         finally:
             self._waiting = []
-            for task in (*opening, *self._going.values()):
+            for task in (*self._opening, *self._going.values()):
                 task.cancel()
 
-    async def _connect(self, drawer: Drawer) -> None:
+    def _open_soon(self, drawer: Drawer, rest: float = 0.0) -> None:
         # Each on its own: a platform that refuses its token keeps no other waiting.
+        task = asyncio.create_task(self._connect(drawer, rest))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self, drawer: Drawer, rest: float) -> None:
+        told = ""
         while drawer.platform not in self._open:
+            await asyncio.sleep(rest)
             try:
                 await drawer.open()
                 self._open.add(drawer.platform)
+                continue
+            except Refused:
+                fault, rest = "refuses its token", REFUSED_SECONDS
             except Later as wait:
-                log.warning("%s is out of reach, or refuses its token", drawer.platform)
-                await asyncio.sleep(wait.seconds)
+                fault, rest = "is out of reach", wait.seconds
             except Exception as error:
                 report(f"{drawer.platform} could not be opened", error)
-                await asyncio.sleep(REST_SECONDS)
+                rest = REST_SECONDS
+                continue
+            if fault != told:
+                log.warning("%s %s: its cards wait here", drawer.platform.title(), fault)
+                told = fault
+
+    def _refused(self, drawer: Drawer) -> None:
+        """Draw nothing there until the platform takes the token again."""
+        if drawer.platform not in self._open:
+            return
+        log.error(
+            "%s refuses its token: its cards wait. Drawn pictures are kept.",
+            drawer.platform.title(),
+        )  # fmt: skip
+        self._open.discard(drawer.platform)
+        self._waiting = [one for one in self._waiting if one.platform != drawer.platform]
+        self._open_soon(drawer, REFUSED_SECONDS)
 
     async def _loop(self) -> None:
         after = ""
@@ -227,7 +265,10 @@ class Poster:
             log.info("card of #%d is out of reach: %s", generation.id, error)
             told = {"undeliverable": str(error)}
         except Later as wait:
-            await asyncio.to_thread(self._hush, place, wait.seconds)
+            asked = Place(place.platform, EVERYWHERE) if wait.everywhere else place
+            await asyncio.to_thread(hush, self.house.queue.redis, asked, wait.seconds)
+        except Refused:
+            self._refused(drawer)
         finally:
             shown = functools.partial(self.house.generations.shown, generation.id, self.name)
             won = await asyncio.to_thread(functools.partial(shown, **told))
@@ -248,7 +289,7 @@ class Poster:
     def _may_edit(self, drawer: Drawer, place: Place, generation: Generation) -> bool:
         """Whether to become a card's editor now: a look that costs little and spends nothing."""
         redis = self.house.queue.redis
-        if redis.exists(place.key("hush")):
+        if hushed(redis, place):
             return False
         if generation.state in FINAL:
             return True
@@ -282,10 +323,26 @@ class Poster:
         return bool(shown != _looks(card))
 
     def _note(self, card: Card) -> None:
-        self.house.queue.redis.set(f"drawqueue:drawn:{card.generation}", _looks(card), ex=3600)
+        name = f"drawqueue:drawn:{card.generation}"
+        if card.live:
+            self.house.queue.redis.set(name, _looks(card), ex=3600)
+        else:
+            self.house.queue.redis.delete(name)
 
-    def _hush(self, place: Place, seconds: float) -> None:
-        self.house.queue.redis.set(place.key("hush"), 1, px=max(1, int(seconds * 1000) + 50))
+
+def hush(redis: Redis, place: Place, seconds: float) -> None:
+    """Tell everybody who speaks there, in whichever process, to be silent so long."""
+    redis.set(place.key("hush"), 1, px=max(1, int(seconds * 1000) + 50))
+
+
+def hushed(redis: Redis, place: Place) -> float:
+    """For how many seconds more a platform asked for silence in a chat, there or everywhere."""
+    keys = place.key("hush"), Place(place.platform, EVERYWHERE).key("hush")
+    with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.pttl(key)
+        left: list[int] = pipe.execute()
+    return max(0, *left) / 1000
 
 
 def _looks(card: Card) -> bytes:

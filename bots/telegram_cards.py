@@ -31,7 +31,7 @@ from telegram.error import (
 from telegram.request import HTTPXRequest
 
 from bots.pictures import fitted
-from bots.poster import EDIT_SECONDS, REFUSED_SECONDS, Budget, Gone, Later, Moved
+from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -153,12 +153,12 @@ def moved(address: Mapping[str, Any], error: ChatMigrated) -> dict[str, Any]:
     return {**address, "chat": error.new_chat_id, "topic": None}
 
 
-def _verdict(error: TelegramError) -> Gone | Later:
+def _verdict(error: TelegramError) -> Gone | Later | Refused:
     """What a refused card means to its poster."""
     if isinstance(error, RetryAfter):
         return later(error)
     if isinstance(error, InvalidToken):
-        return Later(30)
+        return Refused()
     if isinstance(error, Forbidden):
         return Gone("Telegram lets me write there no more")
     if hopeless(error):
@@ -179,8 +179,10 @@ class TelegramDrawer:
     async def open(self) -> None:
         try:
             await self.bot.initialize()
+            # Who was connected before is so still, whatever became of the token.
+            await self.bot.get_me()
         except InvalidToken:
-            raise Later(REFUSED_SECONDS) from None
+            raise Refused from None
         except TelegramError:
             raise Later(5) from None
 

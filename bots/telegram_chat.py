@@ -46,15 +46,15 @@ from telegram.error import (
 
 from bots import telegram_cards
 from bots.pictures import picture_of
-from bots.poster import Poster
+from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Ask, Reply
-from core.errors import UserError, report
+from core.errors import TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.inbox import Inbox
+from core.inbox import CLAIM_SECONDS, Inbox
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
@@ -63,6 +63,8 @@ log = logging.getLogger("drawqueue")
 
 POLL_SECONDS = 25
 LOOK_SECONDS = 5.0
+# How soon what could not be done for want of the database is tried again.
+AWAY_SECONDS = 2.0
 THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "callback_query"]
@@ -99,6 +101,7 @@ class TelegramChat:
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
+        self._mine: set[str] = set()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -118,6 +121,7 @@ class TelegramChat:
                 await asyncio.sleep(3)
         log.info("on line as @%s", self.bot.username)
         poster = asyncio.create_task(Poster(self.house, [TelegramDrawer(self.bot)]).run())
+        keeper = asyncio.create_task(self._keep())
         try:
             if read(Telegram).webhook:
                 await self._work_off()
@@ -127,6 +131,7 @@ class TelegramChat:
                 await self._poll()
         finally:
             poster.cancel()
+            keeper.cancel()
 
     async def _receive(self) -> None:
         """Tell Telegram whether to send updates to the web process, or to keep them for us."""
@@ -202,6 +207,10 @@ class TelegramChat:
 
     async def _handle(self, event: str) -> None:
         """Work an update off; one that cannot be read or answered holds up no other."""
+        while not await asyncio.to_thread(self.inbox.claim, event):
+            # Another process of this bot is at it; if that one dies, this one goes on.
+            await asyncio.sleep(1)
+        self._mine.add(event)
         try:
             await self._work(event)
         except TelegramError as error:
@@ -209,20 +218,41 @@ class TelegramChat:
         except Exception as error:
             report(f"update {event} failed", error)
         await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
+        self._mine.discard(event)
         self._busy.discard(event)
 
-    async def _insist(self, event: str, step: Callable[..., Awaitable[Any]], *given: Any) -> Any:
+    async def _keep(self) -> None:
+        """Say all the while which updates are worked off here."""
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / 3)
+            with contextlib.suppress(RedisError):
+                await asyncio.to_thread(self.inbox.keep, list(self._mine))
+
+    async def _insist(
+        self, event: str, step: Callable[..., Awaitable[Any]], *given: Any, chat: int = 0
+    ) -> Any:
         """Take a step, again after whatever Telegram, the network or the database delays.
 
-        Raises TelegramError when that would not help.
+        What is said in a `chat` waits for the end of any silence that Telegram asked for there,
+        and the posters keep one that it asks for here. Raises TelegramError when taking the step
+        again would not help.
         """
         pause = 1.0
+        place = Place("telegram", str(chat))
+        redis = self.house.queue.redis
         while True:
+            with contextlib.suppress(RedisError):
+                while chat and (left := await asyncio.to_thread(hushed, redis, place)):
+                    await asyncio.sleep(left)
             try:
                 async with self._gate:
                     return await step(*given)
             except RetryAfter as error:
-                await asyncio.sleep(later(error).seconds)
+                seconds = later(error).seconds
+                if chat:
+                    with contextlib.suppress(RedisError):
+                        await asyncio.to_thread(hush, redis, place, seconds)
+                await asyncio.sleep(seconds)
             except (TelegramError, SQLAlchemyError) as error:
                 if isinstance(error, TelegramError) and hopeless(error):
                     raise
@@ -255,7 +285,9 @@ class TelegramChat:
         if query and answer.answers:
             # The question makes way for what was answered to it.
             with contextlib.suppress(BadRequest):
-                await self._insist(event, query.edit_message_text, answer.words)
+                await self._insist(
+                    event, query.edit_message_text, answer.words, chat=message.chat.id
+                )
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -320,13 +352,18 @@ class TelegramChat:
                     self.inbox.acted(event, answer.words)
             return answer
 
-        try:
-            return await asyncio.to_thread(work)
-        except UserError as error:
-            return Answer(str(error))
-        except Exception as error:
-            fault = report(f"{what} failed", error)
-            return Answer(f"Something went wrong here. Please try again. (fault {fault})")
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except TryAgain as error:
+                # Telegram was told that we have it: it is done when the database is back.
+                log.warning("update %s waits: %s", event, type(error).__name__)
+                await asyncio.sleep(AWAY_SECONDS)
+            except UserError as error:
+                return Answer(str(error))
+            except Exception as error:
+                fault = report(f"{what} failed", error)
+                return Answer(f"Something went wrong here. Please try again. (fault {fault})")
 
     def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
         made = reply.generation
@@ -346,10 +383,12 @@ class TelegramChat:
         """Answer where it was asked, or where that group went since."""
         address, reply_to = _address(message), message.message_id
         try:
-            sent = await self._insist(event, self._say, answer, address, reply_to)
+            sent = await self._insist(
+                event, self._say, answer, address, reply_to, chat=address["chat"]
+            )
         except ChatMigrated as error:
             address = moved(address, error)
-            sent = await self._insist(event, self._say, answer, address, 0)
+            sent = await self._insist(event, self._say, answer, address, 0, chat=address["chat"])
         made = answer.generation
         if made and answer.own and sent:
             note = self.house.generations.place

@@ -7,8 +7,8 @@ import hmac
 import json
 import logging
 import math
+import os
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +25,8 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from bots.web_cards import Answer, Job, Made, Model, Queue, Words
@@ -37,13 +39,18 @@ from core.house import House, open_house
 from core.inbox import Inbox
 from core.lifecycle import FINAL, PENDING, State
 from core.people import Asker
-from core.settings import HOOK, Telegram, Web, read
+from core.settings import HOOK, LOOPBACK, Telegram, Web, read
+from core.supervisor import NONCE, CannotStart, door
 
 log = logging.getLogger("drawqueue")
 
 PAGES = Path(__file__).parent / "web"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 COOKIE = "drawqueue"
+# What is answered beside JSON, for the description of the interface.
+PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
+EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
+# Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
+BODY = 2**20
 STATIC = "/static/"
 # What is answered without the key, and tells nothing of anybody's.
 OPEN = ("/health", "/key", HOOK)
@@ -58,6 +65,20 @@ DOCS = "/api/docs"
 AMONG = "Give the prompt beside the parameters, not among them."
 # The row's own bound (a signed 64-bit integer would pass, a chat's id never reaches it).
 JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
+
+
+class Sorry(BaseModel):
+    """What is answered to whatever cannot be done."""
+
+    error: str = Field(description="What is wrong, in words for a person.")
+    faults: list[str] = Field(description="The same, a sentence for each mistake.")
+
+
+class Health(BaseModel):
+    """What answers."""
+
+    database: bool
+    redis: bool
 
 
 class Given(BaseModel):
@@ -153,12 +174,15 @@ def create_app(house: House) -> FastAPI:
     app = FastAPIOffline(
         title="Drawqueue", lifespan=lifespan, docs_url=DOCS, redoc_url=None,
         static_url=f"{DOCS}/static", favicon_url="data:,", openapi_url="/api/openapi.json",
+        responses={"4XX": _refused("Refused."), "5XX": _refused("Something is wrong here.")},
     )  # fmt: skip
     app.state.house = house
     key = settings.key.get_secret_value()
     if settings.host in LOOPBACK:
         # A page elsewhere on the web must not reach this one through a name of its own.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY)
 
     @app.middleware("http")
     async def who(
@@ -183,6 +207,10 @@ def create_app(house: House) -> FastAPI:
                 return guarded(entered(request.query_params["key"], request), request)
             elif request.url.path not in OPEN and not request.url.path.startswith(STATIC):
                 return guarded(no_key(request), request)
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 12 or int(length) > BODY):
+            # Here, because the library says it in a shape of its own.
+            return guarded(_sorry(413, _UNSERVED[413]), request)
         return guarded(await call_next(request), request)
 
     def guarded(answer: Response, request: Request) -> Response:
@@ -225,11 +253,23 @@ def create_app(house: House) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        faults = [
-            f"{'.'.join(str(part) for part in line['loc'][1:]) or 'body'}: {line['msg']}"
+        told = InvalidOptions(
+            _UNSERVED[400] if line["type"] == "json_invalid" else
+            f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
-        ]
-        return _sorry(422, "; ".join(faults), faults)
+        )  # fmt: skip
+        return _sorry(422, str(told), told.faults)
+
+    @app.exception_handler(HTTPException)
+    async def unserved(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        answer = _sorry(error.status_code, _UNSERVED.get(error.status_code, error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RecursionError)
+    async def nested(_request: Request, _error: Exception) -> JSONResponse:
+        return _sorry(422, "That is nested too deeply.")
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, error: Exception) -> JSONResponse:
@@ -282,7 +322,10 @@ def create_app(house: House) -> FastAPI:
         try:
             update = await request.json()
             event = str(int(update["update_id"]))
-        except (ValueError, KeyError, TypeError):
+            if len(event) > 20:  # Telegram's fit into 64 bits.
+                raise ValueError
+            json.dumps(update, allow_nan=False)  # Python reads NaN; PostgreSQL does not.
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return _sorry(400, "That is no update.")
         # A database that is away answers 500, and Telegram sends the update again.
         await asyncio.to_thread(inbox.record, {event: update})
@@ -304,7 +347,11 @@ def create_app(house: House) -> FastAPI:
     async def docs() -> Response:
         return RedirectResponse(DOCS)
 
-    @app.post("/api/jobs", status_code=202, response_model=Made)
+    @app.post("/api/jobs", status_code=202, response_model=Made, responses={
+        409: _refused("So many need `confirm`."),
+        422: _refused("Options that are wrong, every fault at once."),
+        429: _refused("A limit is reached; Retry-After says for how many seconds."),
+    })  # fmt: skip
     async def submit(
         request: Request, job: Annotated[Wanted, Body()],
         event: Annotated[str, Header(
@@ -351,7 +398,7 @@ def create_app(house: House) -> FastAPI:
         """One job: status, progress, place and results."""
         return dict(await in_thread(lambda: shown(house.generations.visible(id, _asker(request)))))
 
-    @app.get("/api/jobs/{id}/stream", response_class=EventSourceResponse)
+    @app.get("/api/jobs/{id}/stream", response_class=EventSourceResponse, responses={200: EVENTS})
     async def stream(request: Request, id: JobId) -> EventSourceResponse:
         """Server-sent events (`update`) until the job is over."""
         first = await in_thread(lambda: shown(house.generations.visible(id, _asker(request))))
@@ -424,7 +471,7 @@ def create_app(house: House) -> FastAPI:
 
         return dict(await in_thread(lambda: once(ask.event, work) if line.event else work()))
 
-    @app.get("/api/events", response_class=EventSourceResponse)
+    @app.get("/api/events", response_class=EventSourceResponse, responses={200: EVENTS})
     async def all_events(request: Request) -> EventSourceResponse:
         """One's own jobs as they change (`update`), for the page; first, who one is (`hello`)."""
         asker = _asker(request)
@@ -467,7 +514,7 @@ def create_app(house: House) -> FastAPI:
 
         return EventSourceResponse(tell())
 
-    @app.get("/media/{id}/{index}")
+    @app.get("/media/{id}/{index}", response_class=Response, responses={200: PICTURE})
     async def media(
         request: Request, id: JobId, index: Annotated[int, InPath(ge=0, le=99)]
     ) -> Response:
@@ -510,7 +557,7 @@ def create_app(house: House) -> FastAPI:
 
         return dict(await in_thread(work))
 
-    @app.get("/health")
+    @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """200 when database and Redis answer, else 503 naming what does not."""
 
@@ -527,7 +574,9 @@ def create_app(house: House) -> FastAPI:
             return told
 
         told = await in_thread(work)
-        return JSONResponse(told, 200 if all(told.values()) else 503)
+        # For who started this process, and asks whether it is this one that answers.
+        mine = {"Drawqueue-Nonce": os.environ.get(NONCE, "")}
+        return JSONResponse(told, 200 if all(told.values()) else 503, mine)
 
     return app
 
@@ -541,6 +590,19 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 
+# What is refused before any of ours is asked.
+_UNSERVED = {
+    400: "That body is no JSON.",
+    404: "There is nothing here.",
+    405: "That cannot be done here; /api/docs says what can.",
+    413: f"That is too long: a body has at most {BODY // 1024} KiB.",
+}
+
+
+def _refused(when: str) -> dict[str, Any]:
+    return {"model": Sorry, "description": when}
+
+
 def _sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
     return JSONResponse({"error": words, "faults": faults or [words]}, status)
 
@@ -552,11 +614,12 @@ def _proof(key: str, user: str) -> str:
 def check() -> list[str]:
     """What is wrong with the web chat's settings, in words."""
     settings = read(Web)
-    if settings.host not in LOOPBACK and not settings.key.get_secret_value():
-        return [
-            f"The web chat would listen on {settings.host} for everybody: set DRAWQUEUE_WEB_KEY."
-        ]
-    return []
+    try:
+        # Any port: the one that is set may be taken, by this very web chat.
+        door(settings.host, 0, "").close()
+    except CannotStart as error:
+        return [f"DRAWQUEUE_WEB_HOST: {error}"]
+    return [settings.fault] if settings.fault else []
 
 
 def main() -> int:
@@ -571,12 +634,17 @@ def main() -> int:
     if faults or checking:
         return bool(faults)
     settings = read(Web)
-    with socket.create_server((settings.host, settings.port)) as door:
-        log.info("listening on http://%s:%d", settings.host, door.getsockname()[1])
+    try:
+        listening = door(settings.host, settings.port, "DRAWQUEUE_WEB_PORT")
+    except CannotStart as error:
+        log.error("%s", error)
+        return 1
+    with listening:
+        log.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
         config = uvicorn.Config(
             create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2
         )
-        uvicorn.Server(config).run(sockets=[door])
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from core.errors import UserError, duration
+from core.errors import UserError, duration, many
 from core.generations import HELD, Generation
 from core.lifecycle import PENDING, State
 from core.queue import Standing
@@ -96,9 +96,10 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
             least, about, most = (
                 duration(max(1, round(standing.seconds * share))) for share in (0.5, 1, 2)
             )
-            if not standing.sure:
-                about = f"{least} to {most}"
-            return f"queued (place {standing.place}, about {about})"
+            time_to = f"about {about}"
+            if not standing.sure and least != most:
+                time_to = f"{least} to {most}"
+            return f"queued (place {standing.place}, {time_to})"
         case State.GENERATING if progress:
             return f"generating {progress:.0%}".replace("%", " %")
         case State.WAITING:
@@ -119,14 +120,18 @@ def waiting_line(generation: Generation, standing: Standing | None) -> str:
     if standing is None:
         return "This picture is not in line any more."
     ahead = standing.place - 1
-    pictures = "no picture" if not ahead else "1 picture" if ahead == 1 else f"{ahead} pictures"
+    pictures = many(ahead, "picture") if ahead else "no picture"
     if not standing.workers:
         return f"No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile."
-    workers = "1 worker" if standing.workers == 1 else f"{standing.workers} workers"
+    before = (
+        f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
+        f"drawing, on {many(standing.workers, 'worker')}."
+    )
+    if standing.share >= 1:
+        return f"{before} Nobody else waits: the drawing is all yours."
     share = f"{standing.share:.0%}".replace("%", " %")
     return (
-        f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
-        f"drawing, on {workers}. All are served in turn, by seconds drawn; "
+        f"{before} All are served in turn, by seconds drawn; "
         f"your class ({generation.class_name}) gives you {share} while all wait."
     )
 
@@ -138,7 +143,7 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         request.model,
         f"seed {request.seed}",
         f"{request.width}×{request.height}",
-        f"{request.steps} steps",
+        many(request.steps, "step"),
         f"guidance {request.guidance:g}",
         request.sampler,
     ]

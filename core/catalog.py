@@ -1,18 +1,20 @@
 """What can be asked of which model: defaults and limits, read from its folder, as data."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidOptions
-from core.options import Options, Request, validate
+from core.errors import InvalidOptions, nearest
+from core.options import MULTIPLE, Options, Request, validate
 from core.settings import Drawing, read
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
-MULTIPLE = 8
+# What a model at a hub is called; a path begins otherwise.
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name that is longer than any may be.
+        return False
+
+
 def _model(source: str) -> Model:
     if source == "pattern":
         return Model(
@@ -49,11 +58,11 @@ def _model(source: str) -> Model:
             notes="Draws test patterns, without a model.",
         )  # fmt: skip
     folder = Path(source)
-    name = folder.resolve().name if folder.exists() else source.rsplit("/", 1)[-1]
+    name = folder.resolve().name if _is_folder(folder) else source.rsplit("/", 1)[-1]
     told = next((facts for word, facts in FAMILIES if word in source.lower()), {})
     facts: dict[str, Any] = dict(told)
     unet, vae = folder / "unet" / "config.json", folder / "vae" / "config.json"
-    if unet.is_file() and vae.is_file():
+    if _is_folder(folder) and unet.is_file() and vae.is_file():
         latent = json.loads(unet.read_text()).get("sample_size", 64)
         blocks = json.loads(vae.read_text()).get("block_out_channels", [0] * 4)
         facts["size"] = int(latent) * 2 ** (len(blocks) - 1)
@@ -74,6 +83,23 @@ def models() -> dict[str, Model]:
 def missing_starter() -> bool:
     """Whether the default model is asked for and its weights are not there."""
     return not read(Drawing).model and not (STARTER / "model_index.json").is_file()
+
+
+def faults() -> list[str]:
+    """What is wrong with the models that the host names, as this machine sees it, in words."""
+    if missing_starter():
+        return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
+    found = []
+    for model in models().values():
+        folder = Path(model.source)
+        if model.engine == "pattern" or (folder / "model_index.json").is_file():
+            continue
+        if folder.exists():
+            found.append(f"{model.source} is no model's folder: it holds no model_index.json.")
+        elif not _HUB_ID.fullmatch(model.source):
+            meant = " Did you mean pattern?" if nearest(model.source, ["pattern"]) else ""
+            found.append(f"There is no folder {model.source}.{meant or ' A hub id is owner/name.'}")
+    return [f"DRAWQUEUE_MODEL: {fault}" for fault in found]
 
 
 def _rounded(pixels: float) -> int:

@@ -1,26 +1,32 @@
 """The `drawqueue` command: starts the other parts as processes, and tells what is wrong."""
 
+import contextlib
+import errno
 import importlib.util
 import logging
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
-from core import policy
+from core import catalog, policy
 from core import settings as declared
 from core.catalog import missing_starter
 from core.settings import Dashboard, Discord, Drawing, Storage, Telegram, Web, read
-from core.supervisor import LEFT_OUT, HomeInUse, Supervisor, python
+from core.supervisor import LEFT_OUT, NONCE, CannotStart, Supervisor, door, python
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -39,6 +45,10 @@ MODULES = {
     "telegram": "bots.telegram_chat",
     "migrate": "migrations",
 }
+BOTS: Mapping[str, type[Discord] | type[Telegram]] = {"discord": Discord, "telegram": Telegram}
+# Where this machine is reached that listens on all its addresses.
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+UP_MAKES_IT = "not there yet; `drawqueue up` makes it"
 
 
 def _installed(part: str) -> bool:
@@ -56,23 +66,25 @@ def _become(part: str) -> None:
 
 @app.command()
 def up(
-    home: Annotated[Path | None, typer.Option(help="Folder of everything that is kept.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the web chat.")] = None,
+    home: Annotated[str | None, typer.Option(help="Folder of everything that is kept.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the web chat.", min=0, max=65535)
+    ] = None,
 ) -> None:
     """Start everything in one, on embedded defaults."""
     began = time.monotonic()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if home:
-        os.environ["DRAWQUEUE_HOME"] = str(home)
-    if port is not None:
-        os.environ["DRAWQUEUE_WEB_PORT"] = str(port)
-        os.environ.setdefault("DRAWQUEUE_DASHBOARD_PORT", str(port + 1))
+    if home is not None:
+        if not home.strip():
+            raise typer.BadParameter("name a folder", param_hint="--home")
+        os.environ["DRAWQUEUE_HOME"] = home
     _checked()
+    _stop_for(_unready())
     try:
         supervisor = Supervisor(read(Storage).home)
-    except HomeInUse as error:
-        out.print(str(error), style="red")
-        raise typer.Exit(1) from None
+        ports = _ports(port)
+    except CannotStart as error:
+        _stop_for([str(error)])
 
     def stop(*_signal: Any) -> None:
         supervisor.stopping.set()
@@ -80,25 +92,103 @@ def up(
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        _start(supervisor)
+        nonce = secrets.token_hex(8)
+        _start(supervisor, ports, nonce)
         web = read(Web)
-        address = f"http://{web.host}:{web.port}/"
-        _wait_for(address + "health", supervisor)
+        _wait_for(_addresses(web.host, ports["web"])[0] + "health", supervisor, nonce)
         if not supervisor.stopping.is_set():
             out.print(f"\nDrawqueue is ready after {time.monotonic() - began:.1f} s.")
-            out.print(f"  Chat:       {address}", style="bold")
-            if _installed("dashboard"):
-                board = read(Dashboard)
-                out.print(f"  Operators:  http://{board.host}:{board.port}/  (user {board.user}, "
-                          f"password in {supervisor.home / 'dashboard-password'})")  # fmt: skip
-            out.print("  Ctrl-C stops everything.\n")
+            _welcome(supervisor, ports)
         supervisor.watch()
+    except CannotStart as error:
+        _stop_for([str(error)])
     finally:
         out.print("Stopping…")
         supervisor.stop()
 
 
-def _start(supervisor: Supervisor) -> None:
+def _stop_for(faults: list[str]) -> None:
+    """End with what is wrong, if anything is."""
+    for fault in faults:
+        out.print(fault, style="red", markup=False)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _unready() -> list[str]:
+    """What keeps this machine from starting everything as the settings say, in words."""
+    storage = read(Storage)
+    found = [
+        _unwritable("DRAWQUEUE_HOME (--home)", storage.home),
+        _media_fault() if storage.media_url else "",
+        _database()[0] if storage.database_url else "",
+        _redis()[0] if storage.redis_url else "",
+        read(Web).fault,
+    ]
+    if not missing_starter():
+        device = read(Drawing).device not in ("", "cpu")
+        found += catalog.faults() or ([_asked("worker")] if device else [])
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _ports(port: int | None) -> dict[str, int]:
+    """The ports of the web chat and the dashboard, free at this moment. Raises CannotStart."""
+    web, board = read(Web), read(Dashboard)
+    with door(web.host, web.port if port is None else port, "--port") as one:
+        found = {"web": one.getsockname()[1]}
+        if not _installed("dashboard"):
+            return found
+        wanted = [board.port]
+        if "port" not in board.model_fields_set:
+            first = board.port if port is None else found["web"] + 1
+            # The last means any that is free.
+            wanted = [*range(first, min(first + 20, 65536)), 0]
+        for number in wanted:
+            try:
+                with door(board.host, number, "DRAWQUEUE_DASHBOARD_PORT") as other:
+                    return {**found, "dashboard": other.getsockname()[1]}
+            except CannotStart:
+                if number == wanted[-1]:
+                    raise
+    return found
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Where what listens there is opened: from this machine, then from the network around it."""
+    hosts = [host]
+    if host in EVERYWHERE:
+        hosts = [EVERYWHERE[host]]
+        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
+            # Sends nothing: the system only chooses by which of its addresses it would.
+            probe.connect(("192.0.2.1", 9))
+            hosts.append(probe.getsockname()[0])
+    shown = (f"[{one}]" if ":" in one else one for one in hosts)
+    return [f"http://{one}:{port}/" for one in shown]
+
+
+def _welcome(supervisor: Supervisor, ports: Mapping[str, int]) -> None:
+    """Print where to go; what is secret only where nobody but who looks on can read it."""
+    web, key = read(Web), read(Web).key.get_secret_value()
+    hint = f"?key={quote(key, safe='')}" if key and sys.stdout.isatty() else ""
+    for index, address in enumerate(_addresses(web.host, ports["web"])):
+        what = "  From network:" if index else "  Chat:        "
+        out.print(f"{what} {address}{hint}", style="bold", markup=False)
+    if key and not hint:
+        place = "the environment" if "DRAWQUEUE_WEB_KEY" in os.environ else ".env"
+        out.print(f"  (with ?key= and the value of DRAWQUEUE_WEB_KEY, from {place})")
+    if "dashboard" in ports:
+        board = read(Dashboard)
+        kept = "in DRAWQUEUE_DASHBOARD_PASSWORD"
+        if not board.password.get_secret_value():
+            kept = f"in {supervisor.home / 'dashboard-password'}"
+        for index, address in enumerate(_addresses(board.host, ports["dashboard"])):
+            what = "  From network:" if index else "  Operators:   "
+            user = "" if index else f"  (user {board.user}, password {kept})"
+            out.print(f"{what} {address}{user}", markup=False)
+    out.print("  Ctrl-C stops everything.\n")
+
+
+def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None:
     os.environ["DRAWQUEUE_HOME"] = str(supervisor.home)
     if missing_starter():
         os.environ["DRAWQUEUE_MODEL"] = "pattern"
@@ -107,21 +197,25 @@ def _start(supervisor: Supervisor) -> None:
             "Set DRAWQUEUE_MODEL to a model's folder or hub id to draw for real.",
             style="yellow",
         )
+    if subprocess.run(python(MODULES["migrate"])).returncode:
+        raise CannotStart("The database could not be brought up to date; see the lines above.")
     if not read(Storage).redis_url:
         os.environ["REDIS_URL"] = supervisor.valkey()
-    subprocess.run(python(MODULES["migrate"]), check=True)
-    supervisor.add("web", *python(MODULES["web"]))
+    supervisor.add(
+        "web", *python(MODULES["web"]), DRAWQUEUE_WEB_PORT=str(ports["web"]), **{NONCE: nonce}
+    )
     for number, device in enumerate(_devices()):
         supervisor.add(f"worker {number + 1}", *python(MODULES["worker"]), DRAWQUEUE_DEVICE=device)
-    if _installed("dashboard"):
+    if "dashboard" in ports:
         supervisor.add(
             "dashboard", *python(MODULES["dashboard"]),
+            DRAWQUEUE_DASHBOARD_PORT=str(ports["dashboard"]),
             DRAWQUEUE_DASHBOARD_PASSWORD=_password(supervisor.home),
         )  # fmt: skip
-    for part, section in (("discord", Discord), ("telegram", Telegram)):
-        token: Any = read(section)
-        if token.token.get_secret_value():
-            supervisor.add(f"{part} bot", *python(MODULES[part]))
+    for part, section in BOTS.items():
+        if read(section).token.get_secret_value():
+            # A platform that is away now is there again later.
+            supervisor.add(f"{part} bot", *python(MODULES[part])).spare = True
 
 
 def _password(home: Path) -> str:
@@ -149,17 +243,17 @@ def _devices() -> list[str]:
     return [f"cuda:{index}" for index in range(count)] or [""]
 
 
-def _wait_for(address: str, supervisor: Supervisor) -> None:
+def _wait_for(address: str, supervisor: Supervisor, nonce: str) -> None:
+    """Wait until our own web process answers. Raises CannotStart when a part falls meanwhile."""
     while not supervisor.stopping.is_set():
-        try:
-            with urllib.request.urlopen(address, timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2) as answer:
+            if answer.headers["Drawqueue-Nonce"] == nonce:
                 return
-        except OSError:
-            for child in supervisor.children:
-                if child.process and child.process.poll() not in (None, 0, LEFT_OUT):
-                    out.print(f"{child.name} could not start; see the lines above.", style="red")
-                    raise typer.Exit(1) from None
-            time.sleep(0.1)
+        for child in supervisor.children:
+            fallen = child.process and child.process.poll() not in (None, 0, LEFT_OUT)
+            if fallen and not child.spare:
+                raise CannotStart(f"{child.name} could not start; see the lines above.")
+        time.sleep(0.1)
 
 
 @bots.command()
@@ -204,52 +298,105 @@ def doctor() -> None:
     _checked()
     faults = 0
 
-    def told(what: str, fault: str) -> None:
+    def told(what: str, fault: str, note: str = "") -> None:
         nonlocal faults
         faults += bool(fault)
-        out.print(f"[red]✗[/] {what}: {fault}" if fault else f"[green]✓[/] {what}")
+        mark = "[red]✗[/]" if fault else "[yellow]–[/]" if note else "[green]✓[/]"
+        out.print(f"{mark} {what}{escape(f': {fault or note}' if fault or note else '')}")
 
+    home = read(Storage).home
     told("settings", "")
-    told("database", _database_fault())
-    told("Redis", _redis_fault())
+    told("home", _unwritable("DRAWQUEUE_HOME", home), "" if home.exists() else UP_MAKES_IT)
+    told("pictures", _media_fault())
+    told("database", *_database())
+    told("Redis", *_redis())
     for part in ("web", "worker", "dashboard", "discord", "telegram"):
         if not _installed(part):
-            continue
-        answer = subprocess.run([*python(MODULES[part]), "--check"], capture_output=True, text=True)
-        said = (answer.stdout + answer.stderr).strip()
-        told(part, "" if answer.returncode == 0 else said or "it does not start")
+            told(part, "", "not installed")
+        elif part in BOTS and not read(BOTS[part]).token.get_secret_value():
+            told(part, "", f"not set up; {part.upper()}_TOKEN in .env does that")
+        else:
+            told(part, _asked(part))
     raise typer.Exit(bool(faults))
 
 
-def _database_fault() -> str:
-    from sqlalchemy import inspect
-    from sqlalchemy.exc import SQLAlchemyError
+def _asked(part: str) -> str:
+    """What a part finds wrong with itself, in words; empty when nothing."""
+    answer = subprocess.run([*python(MODULES[part]), "--check"], capture_output=True, text=True)
+    if answer.returncode == 0:
+        return ""
+    said = (answer.stdout + answer.stderr).strip().splitlines()
+    return " ".join(line.removeprefix(f"{part}: ") for line in said) or "it does not start"
 
-    from core.database import Database
 
-    database = Database(read(Storage).database)
+def _unwritable(setting: str, folder: Path) -> str:
+    """Why nothing can be written into a folder, or it cannot be made; leaves no trace."""
     try:
-        with database.read() as connection:
-            if not inspect(connection).has_table("generations"):
-                return "it has no tables yet; run `drawqueue migrate` (or `drawqueue up`)."
-    except (SQLAlchemyError, ModuleNotFoundError) as error:
-        return f"it cannot be reached ({type(error).__name__}); check DATABASE_URL."
-    finally:
-        database.close()
+        there = next(one for one in (folder.resolve(), *folder.resolve().parents) if one.exists())
+        if not there.is_dir():
+            return f"{setting}: {there} is a file and no folder; name another one."
+        with tempfile.TemporaryDirectory(prefix=".drawqueue-", dir=there) as made:
+            (Path(made) / "written").write_bytes(b"x")
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return f"{setting}: the disk of {folder} is full."
+        return f"{setting}: this user cannot write to {folder}; name another folder."
     return ""
 
 
-def _redis_fault() -> str:
+def _media_fault() -> str:
+    """Why no picture can be kept, in words; empty when one can."""
+    from core.media import Media
+
+    setting, url = "DRAWQUEUE_MEDIA_URL", read(Storage).media
+    if "://" not in url or url.startswith("file://"):
+        return _unwritable(setting, Path(url.removeprefix("file://")))
+    try:
+        media = Media(url)
+        media.delete(media.save(0, "written", b"x"))
+    except ImportError:
+        return f"{setting}: its library is not installed; for s3: pip install 'drawqueue[s3]'."
+    except Exception as error:  # Whatever the storage's library calls it.
+        return f"{setting}: nothing can be written there ({type(error).__name__})."
+    return ""
+
+
+def _database() -> tuple[str, str]:
+    """What is wrong with the database, and what is to be known of it."""
+    from sqlalchemy import inspect, make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from core.database import Database, unusable
+
+    try:
+        url = make_url(read(Storage).database)
+        if url.drivername.startswith("sqlite"):
+            file = Path(url.database or "")
+            if not file.exists():
+                return _unwritable("DATABASE_URL", file.parent), UP_MAKES_IT
+        else:
+            url = url.update_query_dict({"connect_timeout": "5"})
+        database = Database(url.render_as_string(hide_password=False))
+        with contextlib.closing(database), database.read() as connection:
+            if not inspect(connection).has_table("generations"):
+                return "", "no tables yet; `drawqueue migrate` (or `drawqueue up`) makes them"
+    except (SQLAlchemyError, ModuleNotFoundError, ValueError, OSError) as error:
+        return unusable(error), ""
+    return "", ""
+
+
+def _redis() -> tuple[str, str]:
+    """What is wrong with Redis, and what is to be known of it."""
     from redis import Redis
     from redis.exceptions import RedisError
 
     try:
-        Redis.from_url(read(Storage).redis).ping()
+        Redis.from_url(read(Storage).redis, socket_connect_timeout=5, socket_timeout=5).ping()
     except (RedisError, ValueError):
         if not read(Storage).redis_url:
-            return "the embedded one runs only while `drawqueue up` does."
-        return "it cannot be reached; check REDIS_URL."
-    return ""
+            return "", "the embedded one runs only while `drawqueue up` does"
+        return "Redis cannot be reached; check REDIS_URL.", ""
+    return "", ""
 
 
 @app.command()
@@ -288,12 +435,7 @@ def example() -> str:
 
 def _checked() -> None:
     """Read every setting and the policy, and word what is wrong with any."""
-    faults = []
-    for section in declared.SECTIONS:
-        try:
-            read(section)
-        except ValidationError as error:
-            faults += [f"{line['loc'][0]}: {line['msg']}" for line in error.errors()]
+    faults = declared.faults()
     if not faults:
         try:
             policy.policy()

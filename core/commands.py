@@ -3,14 +3,17 @@
 Chats register, parse and describe their commands from this table.
 """
 
+import contextlib
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
-from core.errors import NotAllowed, UserError
+from core.database import AWAY, PATIENCE, is_away
+from core.errors import NotAllowed, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
@@ -19,8 +22,14 @@ from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
 
+log = logging.getLogger("drawqueue")
+
+# How long somebody who asked waits for a busy database before they are told to ask again.
+ANSWER_SECONDS = 6.0
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# The platforms on which who waited long is mentioned.
+MENTIONING = ("discord", "telegram")
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of every chat; `private` ones are answered where nobody else reads along."""
+    """One command of every chat; `private` ones are answered where nobody else reads along.
+
+    `example` is what one might type after its name.
+    """
 
     name: str
     summary: str
@@ -71,6 +83,20 @@ class Command:
     run: Callable[[House, Ask], Reply]
     aliases: tuple[str, ...] = ()
     private: bool = False
+    example: str = ""
+
+    @property
+    def usage(self) -> str:
+        """The command as it is typed: what it takes in order, in brackets what may be left out."""
+        words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
+        if self.takes is OPTIONS:
+            words = ["prompt", "[--flags]"]
+        return " ".join([f"/{self.name}", *words])
+
+    @property
+    def typed(self) -> str:
+        """An example of it."""
+        return f"/{self.name} {self.example}".strip()
 
 
 def _imagine(house: House, ask: Ask) -> Reply:
@@ -166,7 +192,7 @@ def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
 
 def _models(house: House, ask: Ask) -> Reply:
     lines = [
-        f"{model.name}: {model.size}×{model.size}, {model.steps} steps, "
+        f"{model.name}: {model.size}×{model.size}, {many(model.steps, 'step')}, "
         f"up to {model.largest} pixels a side"
         for model in catalog.models().values()
     ]
@@ -174,6 +200,8 @@ def _models(house: House, ask: Ask) -> Reply:
 
 
 def _quiet(house: House, ask: Ask) -> Reply:
+    if ask.asker.platform not in MENTIONING:
+        return Reply("Nobody is mentioned in this chat, so there is nothing to turn off.")
     if house.people.turn_quiet(ask.asker):
         return Reply(
             "I will not mention you any more when a picture took long. /quiet again to undo."
@@ -182,7 +210,10 @@ def _quiet(house: House, ask: Ask) -> Reply:
 
 
 def _quota(house: House, ask: Ask) -> Reply:
-    return Reply(house.generations.quota(ask.asker))
+    told = house.generations.quota(ask.asker)
+    return Reply(
+        f"{told}\nYour account is {ask.asker.account}; settings, policies and /grant call it so."
+    )
 
 
 def _priority(house: House, ask: Ask) -> Reply:
@@ -219,13 +250,18 @@ def _grant(house: House, ask: Ask) -> Reply:
     if name not in policy().classes and name != "none":
         raise UserError(f"There is no class {name[:40]}. Known: {', '.join(policy().classes)}.")
     who = str(ask.given["who"]).strip()
-    mention = re.fullmatch(r"<@!?(\d+)>|@?(\d+)", who)
+    mention = re.fullmatch(r"<@!?([0-9]{1,20})>|@?([0-9]{1,20})", who)
     platform, id_ = ask.asker.platform, mention and (mention[1] or mention[2])
-    if account := re.fullmatch(r"(discord|telegram|web):([\w-]{1,64})", who):
+    if account := re.fullmatch(r"(discord|telegram|web):(?:user:)?([\w-]{1,64})", who):
         platform, id_ = account[1], account[2]
     if not id_:
-        raise UserError("Say to whom by their id, for example 123456789 or telegram:123456789.")
+        raise UserError(
+            "Say to whom by their account, which /quota tells them, for example telegram:123, or "
+            "just 123 for somebody of this platform."
+        )
     house.people.grant(platform, id_, "" if name == "none" else name)
+    if name == "none":
+        return Reply(f"{platform}:{id_} has no granted class any more.")
     return Reply(f"{platform}:{id_} is in class {name} now.")
 
 
@@ -254,9 +290,12 @@ def _unlink(house: House, ask: Ask) -> Reply:
 
 
 def _help(house: House, ask: Ask) -> Reply:
-    lines = [f"/{command.name}: {command.summary}" for command in COMMANDS]
-    lines += ["", "Flags of /imagine: " + options.flag_names()]
-    lines += ["Example: /imagine a red crown on a blue background --seed 7"]
+    lines = []
+    for command in COMMANDS:
+        also = "".join(f", /{name}" for name in command.aliases)
+        lines.append(f"{command.usage}{also}: {command.summary}")
+    lines += ["", f"Flags: {options.flag_names()}", "For example:"]
+    lines += [command.typed for command in COMMANDS if command.example]
     return Reply("\n".join(lines))
 
 
@@ -271,17 +310,24 @@ WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
 
 COMMANDS: tuple[Command, ...] = (
-    Command("imagine", "Draw a picture from a prompt.", OPTIONS, _imagine, ("generate", "draw")),
+    Command(
+        "imagine", "Draw a picture from a prompt.", OPTIONS, _imagine, ("generate", "draw"),
+        example="a red crown on a blue background --seed 7",
+    ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
-    Command("show", "Show a picture again by its number.", (ID,), _show),
+    Command("show", "Show a picture again by its number.", (ID,), _show, example="12"),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry),
     Command("models", "List what can draw.", (), _models),
-    Command("quota", "See what you may still ask for today.", (), _quota),
-    Command("priority", "Move a picture among your own in line.", (LEVEL, ID), _priority),
+    Command("quota", "See what you may still ask for today, and your account.", (), _quota),
+    Command(
+        "priority", "Move a picture among your own in line.", (LEVEL, ID), _priority,
+        example="high 12",
+    ),
     Command(
         "class", "See your class, or choose another that is yours.",
         (_option("choice", "The class to be in."),), _class,
+        example="relax",
     ),
     Command(
         "link", "Be one person on several platforms, by a code.",
@@ -295,15 +341,15 @@ COMMANDS: tuple[Command, ...] = (
     Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
     Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
-        _first,
+        _first, example="12",
     ),
     Command(
         "grant", "Moderators: give somebody a class, or none.",
         (
-            _option("who", "Their id, or platform:id.", required=True),
+            _option("who", "Their account, as /quota tells it to them.", required=True),
             _option("choice", "The class, or none.", required=True),
         ),
-        _grant,
+        _grant, example="discord:123 fast",
     ),
     Command("help", "What I can do.", (), _help, ("start",)),
 )  # fmt: skip
@@ -312,18 +358,40 @@ BY_NAME: Mapping[str, Command] = {
 }
 
 
+@contextlib.contextmanager
+def _somebody_waits() -> Iterator[None]:
+    """Give the database a few seconds, and then say so. Raises TryAgain."""
+    before = PATIENCE.set(ANSWER_SECONDS)
+    try:
+        yield
+    except AWAY as error:
+        if not is_away(error):
+            raise
+        log.warning("could not do what was asked: %s", error.orig)
+        raise TryAgain("I could not do that just now. Please try again.") from error
+    finally:
+        PATIENCE.reset(before)
+
+
+@_somebody_waits()
 def run(house: House, name: str, ask: Ask) -> Reply:
     """Run a command. Raises UserError with words for the asker."""
     command = BY_NAME.get(name)
     if command is None:
-        raise UserError(f"There is no /{name[:30]}. Try /help.")
+        # What somebody mistyped, signs and all.
+        near = nearest(re.sub("[^a-z]", "", name.lower()), BY_NAME, 0.5) or COMMANDS[0].name
+        meant = f"/{near}" + (" …" if BY_NAME[near].takes else "")
+        raise UserError(
+            f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
+        )
     if command.takes is OPTIONS:
         return command.run(house, ask)
     given = dict(ask.given)
     for option in command.takes:
         value = str(given.get(option.name) or "").strip()
         if option.required and not value:
-            raise UserError(f"/{name} needs its {option.name}: {option.help}")
+            needed = " and ".join(one.name for one in command.takes if one.required)
+            raise UserError(f"/{name} needs {needed}, such as {command.typed}.")
         if option.choices and value:
             given[option.name] = value.lower()
             if value.lower() not in option.choices:
@@ -342,6 +410,7 @@ def suggestions(option: str) -> list[str]:
     return next((list(o.choices) for o in (*OPTIONS, LEVEL) if o.name == option), [])
 
 
+@_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
     if action in QUESTIONS:
@@ -371,12 +440,18 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
 
 
 def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """Split a typed line into command, given options and faults; plain text is a prompt."""
-    match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text.strip())
-    if not match:
-        name, rest = "imagine", text.strip()
-    else:
-        name, rest = match[1].lower(), text.strip()[match.end() :]
+    """Split a typed line into command, given options and faults; plain text is a prompt.
+
+    A line that begins with a slash is never one: its command may be none that there is.
+    """
+    text = text.strip()
+    name, rest = "imagine", text
+    if text.startswith("/"):
+        match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
+        name = match[1].lower() if match else (text[1:].split() or [""])[0]
+        if not match and name in BY_NAME:
+            name = f" {name}"
+        rest = text[match.end() :] if match else ""
     command = BY_NAME.get(name)
     if command is None or not command.takes:
         return name, {}, ()
@@ -392,8 +467,6 @@ def table() -> str:
     """The commands as the Markdown table that stands in the README."""
     rows = ["| command | what it does |", "| --- | --- |"]
     for command in COMMANDS:
-        words = [option.name if option.required else f"[{option.name}]" for option in command.takes]
-        shown = " ".join(["prompt [--flags]"] if command.takes is OPTIONS else words)
         also = "".join(f", `/{name}`" for name in command.aliases)
-        rows.append(f"| `{f'/{command.name} {shown}'.strip()}`{also} | {command.summary} |")
+        rows.append(f"| `{command.usage}`{also} | {command.summary} |")
     return "\n".join(rows)

@@ -5,7 +5,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,14 +35,19 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 Answer = TypeVar("Answer")
 
 log = logging.getLogger("drawqueue")
 
-BUSY_TIMEOUT_MS = 10_000
+# What is raised when the database does not answer, for whatever reason.
+AWAY = (OperationalError, InterfaceError)
+
+# How long a write waits for a database that others keep busy. Who answers a person sets less.
+BUSY_SECONDS = 10.0
+PATIENCE = ContextVar("patience", default=BUSY_SECONDS)
 
 metadata = MetaData(
     naming_convention={
@@ -226,7 +232,7 @@ def patiently(act: Callable[[], Answer], seconds: float) -> Answer:
     while True:
         try:
             return act()
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             if time.monotonic() + pause > end:
                 raise
             log.warning("the database does not answer (%s)", type(error).__name__)
@@ -239,6 +245,23 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def unusable(error: Exception) -> str:
+    """Why the database of the settings cannot be used, in words."""
+    if isinstance(error, ModuleNotFoundError):
+        return "PostgreSQL's driver is not installed: pip install 'drawqueue[postgres]'."
+    if isinstance(error, ArgumentError | ValueError):
+        return (
+            "DATABASE_URL cannot be read. In a name or password the signs @ : / are written "
+            "%40 %3A %2F."
+        )
+    return f"The database cannot be reached ({type(error).__name__}); check DATABASE_URL."
+
+
+def is_away(error: OperationalError | InterfaceError) -> bool:
+    """Whether the database is busy or out of reach; SQLite tells of missing tables alike."""
+    return not isinstance(error.orig, sqlite3.Error) or "locked" in str(error.orig)
+
+
 class Database:
     """The rows: `read()` and `write()` give a connection inside one short transaction."""
 
@@ -249,11 +272,14 @@ class Database:
             path = url.removeprefix("sqlite:///").split("?")[0]
             if path:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_MS / 1000}}
+            arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
+        else:
+            # A server that is cut off answers nothing: who waits for it is told, and asks again.
+            arguments["connect_args"] = {"connect_timeout": 5}
         self.engine: Engine = create_engine(url, **arguments)
         # SQLite lets one write at a time, and who finds it busy sleeps and tries again: threads of
         # one process wait for each other here instead, and lose no time.
-        self._turn: AbstractContextManager[Any] = nullcontext()
+        self._turn: threading.Lock | None = None
         if self.engine.dialect.name == "sqlite":
             self._turn = threading.Lock()
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -263,15 +289,39 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection that only reads."""
         with self.engine.connect() as connection, connection.begin():
+            self._hurry(connection, PATIENCE.get())
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A connection whose changes are committed together, or not at all."""
-        with self._turn, self.engine.connect() as plain:
-            connection = plain.execution_options(writes=True)
+        """A connection whose changes are committed together, or not at all.
+
+        Raises OperationalError when the database is away, or busy beyond all patience.
+        """
+        with self._my_turn() as left, self.engine.connect() as plain:
+            connection = plain.execution_options(patience=left)
             with connection.begin():
+                self._hurry(connection, left)
                 yield connection
+
+    def _hurry(self, connection: Connection, patience: float) -> None:
+        if self._turn is None and patience < BUSY_SECONDS:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(patience * 1000)}")
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[float]:
+        """Wait for this process's other writers; gives the seconds of patience that are left."""
+        patience, begun = PATIENCE.get(), time.monotonic()
+        if self._turn is None:
+            yield patience
+            return
+        if not self._turn.acquire(timeout=patience):
+            locked = sqlite3.OperationalError("database is locked")
+            raise OperationalError("BEGIN IMMEDIATE", None, locked)
+        try:
+            yield max(0.1, patience - (time.monotonic() - begun))
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -284,9 +334,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    patience = connection.get_execution_options().get("patience")
+    if patience is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={round(patience * 1000)}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

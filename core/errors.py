@@ -1,9 +1,15 @@
 """Errors whose message is written for the person who reads it, and how one says a time."""
 
+import difflib
 import logging
 import secrets
+from collections.abc import Iterable
 
 log = logging.getLogger("drawqueue")
+
+
+# Told at once; so many fit into the shortest of the chats' messages.
+MOST_FAULTS = 8
 
 
 class UserError(Exception):
@@ -11,12 +17,15 @@ class UserError(Exception):
 
 
 class InvalidOptions(UserError):
-    """One or more options are wrong; `faults` holds one sentence for each."""
+    """One or more options are wrong; `faults` holds one sentence for each of the first."""
 
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
+    def __init__(self, faults: Iterable[str]) -> None:
+        each = list(dict.fromkeys(faults))
+        self.faults = each[:MOST_FAULTS]
+        if len(each) > MOST_FAULTS:
+            self.faults.append(f"… and {len(each) - MOST_FAULTS} more.")
         super().__init__(
-            faults[0] if len(faults) == 1 else "\n".join(f"• {fault}" for fault in faults)
+            each[0] if len(each) == 1 else "\n".join(f"• {fault}" for fault in self.faults)
         )
 
 
@@ -47,6 +56,17 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+
+
+def many(number: int, what: str) -> str:
+    """A number of things: 1 step, 2 steps, 2 pictures in a grid."""
+    one, _, rest = what.partition(" ")
+    return f"{number} {one}{'' if number == 1 else 's'} {rest}".rstrip()
+
+
+def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The known word that was probably meant; empty when none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, alike)), "")
 
 
 def report(what: str, error: BaseException) -> str:

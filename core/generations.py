@@ -5,7 +5,6 @@ won. Two workers, double clicks and a cancel racing a finish settle themselves t
 """
 
 import contextlib
-import json
 import logging
 import secrets
 import time
@@ -16,11 +15,11 @@ from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
 from core.catalog import settle
-from core.database import Database, generations, now, one_at_a_time, spend, usage
+from core.database import AWAY, Database, generations, now, one_at_a_time, spend, usage
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
@@ -199,7 +198,7 @@ class Generations:
             # Another process accepted the same event at the same moment.
             with self.database.read() as connection:
                 return self._known(connection, asker.platform, events_)
-        except OperationalError as error:
+        except AWAY as error:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain("I could not take that in just now. Please try again.") from error
         for generation in made:
@@ -790,6 +789,7 @@ class Generations:
                 report(f"#{generation_id} could not be looked after", error)
         moved += self._requeued_by_operator()
         self._forget_the_dead()
+        self.queue.clean()
         self.queue.rq.mend(self._claim_of)
         if moved:
             log.info("sweep moved %d generations", moved)
@@ -865,7 +865,7 @@ class Generations:
             # An operator deleted a running job; its worker is told to stop.
             self.queue.stop(generation.id, generation.attempt)
             return bool(self._removed(generation, State.GENERATING))
-        if alive:
+        if alive or (generation.enqueued == LOST and self.queue.young()):
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False
@@ -878,7 +878,8 @@ class Generations:
                 continue
             with contextlib.suppress(NotFound):
                 one = self.get(generation_id)
-                if one.state not in RUNNING or one.attempt != attempt:
+                # One that is queued may be about to be claimed: if not, it is found to be lost.
+                if one.state in FINAL or one.attempt != attempt:
                     self.queue.forget(generation_id, attempt)
 
     def _removed(self, generation: Generation, state: State) -> Generation | None:
@@ -930,7 +931,9 @@ class Generations:
 
     def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
         """Put a row in line; False when Redis or the database is left to the sweep."""
-        words = json.dumps(generation.request.prompt[:40], ensure_ascii=True)
+        # Who reads it may be a terminal.
+        prompt = generation.request.prompt[:40]
+        words = "".join(sign if sign.isprintable() else " " for sign in prompt)
         try:
             self._rebuild_if_emptied()
             self.queue.enqueue(
@@ -939,12 +942,12 @@ class Generations:
                 # One that was drawn in vain had its turn already.
                 first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
-        except (RedisError, OperationalError) as error:
+        except (RedisError, *AWAY) as error:
             # What is committed is accepted, however slow Redis or the database is now.
             log.warning("enqueue of #%d is left to the sweep: %s", generation.id, type(error))
             return False
         mine = generations.c.id == generation.id, generations.c.attempt == generation.attempt
-        with contextlib.suppress(OperationalError), self.database.write() as connection:
+        with contextlib.suppress(*AWAY), self.database.write() as connection:
             connection.execute(update(generations).where(*mine).values(enqueued=NOTED))
         self._publish(generation.id)
         return True

@@ -44,8 +44,7 @@ class House:
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""
-        listed = {word.strip() for word in read(Chat).moderators.split(",")}
-        return replace(asker, trusted=not listed.isdisjoint((asker.account, *asker.places)))
+        return replace(asker, trusted=not read(Chat).trusted.isdisjoint(asker.names))
 
 
 def open_house() -> House:
@@ -53,6 +52,6 @@ def open_house() -> House:
     storage = read(Storage)
     return House(
         Database(storage.database),
-        WorkQueue(storage.redis, read(Drawing).job_timeout),
+        WorkQueue(storage.redis, read(Drawing).job_timeout, storage.keep_job_minutes),
         Media(storage.media),
     )

@@ -1,7 +1,9 @@
 """Updates that a chat platform was told we have: stored first, worked off once, then forgotten."""
 
 import contextlib
-from collections.abc import Mapping
+import os
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +17,8 @@ from core.queue import WorkQueue
 
 # A platform sends an update again for a day at most (Telegram: core.telegram.org/bots/api).
 KEPT = timedelta(days=2)
+# For how long an update is one process's to work off, unless it says again that it is.
+CLAIM_SECONDS = 5.0
 # Where a body keeps the words of its answer; no platform's field is named so.
 WORDS = "drawqueue_words"
 
@@ -35,6 +39,7 @@ class Inbox:
         self.redis = queue.redis
         self.platform = platform
         self._bell = f"drawqueue:inbox:{platform}"
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
 
     def record(self, arrived: Mapping[str, Any]) -> list[str]:
         """Store updates, bodies by event; answers the events that were not stored before."""
@@ -78,6 +83,27 @@ class Inbox:
             ).scalars()
             return list(rows)
 
+    def claim(self, event: str) -> bool:
+        """Become the one process that works an update off; False while another is.
+
+        Without Redis nobody can tell: rather twice, then, than never.
+        """
+        key, length = self._claim_of(event), round(CLAIM_SECONDS * 1000)
+        with contextlib.suppress(RedisError):
+            mine = self.redis.set(key, self._name, nx=True, px=length)
+            return bool(mine) or self.redis.get(key) == self._name.encode()
+        return True
+
+    def keep(self, events: Iterable[str]) -> None:
+        """Say that these are still worked off here. Raises RedisError."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for event in events:
+                pipe.set(self._claim_of(event), self._name, px=round(CLAIM_SECONDS * 1000))
+            pipe.execute()
+
+    def _claim_of(self, event: str) -> str:
+        return f"{self._bell}:{event}"
+
     def open(self, event: str) -> Waiting | None:
         """An update as it came; None when it is done."""
         with self.database.read() as connection:
@@ -100,6 +126,8 @@ class Inbox:
             connection.execute(
                 update(updates).where(*self._of(event)).values(handled=now(), body={})
             )
+        with contextlib.suppress(RedisError):
+            self.redis.delete(self._claim_of(event))
 
     def _of(self, event: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return updates.c.platform == self.platform, updates.c.event == event

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Le, MaxLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from core.errors import InvalidOptions
@@ -20,6 +20,10 @@ from core.errors import InvalidOptions
 PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
 REPEAT_LIMIT = 40
+# How many of what nobody knows a fault names.
+SHOWN = 5
+# Of pixels a side, which is what models can draw.
+MULTIPLE = 8
 PRIORITIES = ("low", "normal", "high")
 
 # A1111's names, each with the other spellings people type (compared without case and signs).
@@ -94,6 +98,9 @@ def _text(value: Any) -> Any:
     return value.encode(errors="replace").decode().strip() if isinstance(value, str) else value
 
 
+Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
+
+
 def _flags(*names: str) -> dict[str, Any]:
     return {"flags": list(names)}
 
@@ -110,55 +117,72 @@ class Options(BaseModel):
         "",
         description="What to keep out of the picture.",
         json_schema_extra=_flags("no", "negative", "u"),
+        examples=["people"],
     )
     aspect: Annotated[str | None, BeforeValidator(_aspect)] = Field(
         None,
         description="Shape of the picture, such as 3:2, at the model's own size.",
         json_schema_extra=_flags("ar", "aspect", "r"),
+        examples=["3:2"],
     )
-    width: Annotated[int | None, Ge(64), Le(2048)] = Field(
-        None, description="Width in pixels.", json_schema_extra=_flags("width", "w")
+    width: Side = Field(
+        None,
+        description=f"Width in pixels, a multiple of {MULTIPLE}.",
+        json_schema_extra=_flags("width", "w"),
+        examples=[512],
     )
-    height: Annotated[int | None, Ge(64), Le(2048)] = Field(
-        None, description="Height in pixels.", json_schema_extra=_flags("height", "h")
+    height: Side = Field(
+        None,
+        description=f"Height in pixels, a multiple of {MULTIPLE}.",
+        json_schema_extra=_flags("height", "h"),
+        examples=[512],
     )
     steps: Annotated[int | None, Ge(1), Le(150)] = Field(
         None,
         description="Denoising steps: more take longer and draw finer.",
         json_schema_extra=_flags("steps", "t"),
+        examples=[30],
     )
     guidance: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(30)] = Field(
         None,
         description="Guidance scale: how closely to follow the prompt.",
         json_schema_extra=_flags("guidance", "cfg", "cfgscale", "scale", "c"),
+        examples=[7],
     )
     seed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
         -1,
         description="The same seed draws the same picture; -1 is random.",
         json_schema_extra=_flags("seed", "s"),
+        examples=[7],
     )
     sampler: Annotated[str | None, BeforeValidator(_sampler)] = Field(
         None,
         description="Sampler, such as Euler a or DPM++ 2M Karras.",
         json_schema_extra={**_flags("sampler"), "choices": list(SAMPLERS)},
+        examples=["Euler a"],
     )
     model: str | None = Field(
-        None, description="Which model draws.", json_schema_extra=_flags("model", "m")
+        None,
+        description="Which model draws; /models lists them.",
+        json_schema_extra=_flags("model", "m"),
     )
     count: Annotated[int, Ge(1), Le(4)] = Field(
         1,
         description="How many pictures; picture i uses seed + i.",
         json_schema_extra=_flags("count", "n", "i", "b"),
+        examples=[4],
     )
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
         1,
         description="Ask this many times, each with a seed of its own.",
         json_schema_extra=_flags("repeat"),
+        examples=[3],
     )
     priority: Annotated[str, BeforeValidator(_priority)] = Field(
         "normal",
         description="Its turn among your own pictures: low, normal or high.",
         json_schema_extra={**_flags("priority"), "choices": list(PRIORITIES)},
+        examples=["high"],
     )
 
 
@@ -204,6 +228,7 @@ class Option:
     choices: tuple[str, ...]
     default: Any
     required: bool
+    example: str = ""
 
 
 def _declared() -> tuple[Option, ...]:
@@ -230,6 +255,7 @@ def _declared() -> tuple[Option, ...]:
                 tuple(choices),
                 None if field.is_required() else field.default,
                 field.is_required(),
+                str(next(iter(field.examples or ()), "")),
             )
         )
     return tuple(found)
@@ -242,7 +268,7 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.name, *option
 def _fault(name: str, error: Any) -> str:
     option = next((option for option in OPTIONS if option.name == name), None)
     if option is None:
-        return f"There is no option “{name}”. Known: {', '.join(o.name for o in OPTIONS)}."
+        return f"There is no option “{name[:40]}”. Known: {', '.join(o.name for o in OPTIONS)}."
     given = str(error.get("input"))[:40]
     kind = error["type"]
     if name == "prompt":
@@ -250,6 +276,12 @@ def _fault(name: str, error: Any) -> str:
             length = len(str(error["input"]))
             return f"The prompt has {length} characters; {PROMPT_LIMIT} is the most."
         return "Write what to draw, for example: a red crown on a blue background."
+    if kind == "multiple_of":
+        least = int(float(error["input"])) // MULTIPLE * MULTIPLE
+        return (
+            f"“{name}” must be a multiple of {MULTIPLE}, such as {least} or {least + MULTIPLE}; "
+            f"got {given}."
+        )
     if kind == "value_error":
         return f"“{name}” {str(error['ctx']['error']).rstrip('.')}; got {given}."
     if option.minimum is not None and option.maximum is not None:
@@ -272,15 +304,21 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
         options = Options.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
         for line in error.errors():
-            fault = _fault(str(line["loc"][0]) if line["loc"] else "options", line)
-            if fault not in faults:
-                faults.append(fault)
+            faults.append(_fault(str(line["loc"][0]) if line["loc"] else "options", line))
         raise InvalidOptions(faults) from None
     if options.aspect and (options.width or options.height):
         faults.append("Give either an aspect or a width and height, not both.")
     if faults:
         raise InvalidOptions(faults)
     return options
+
+
+def _empty(flag: str, option: Option) -> str:
+    """What a flag without a value needs."""
+    wanted = "a word" if option.kind is str else "a number"
+    if not option.example:
+        return f"--{flag} needs {wanted}: {option.help[0].lower()}{option.help[1:]}"
+    return f"--{flag} needs {wanted}, such as --{flag} {option.example}."
 
 
 _FLAG = re.compile(r"(?:^|(?<=\s))(?:--|—|–)([A-Za-z][\w-]*)(?=\s|=|$)")
@@ -296,16 +334,17 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
     marks = list(_FLAG.finditer(text))
     given: dict[str, Any] = {"prompt": text[: marks[0].start()].strip() if marks else text}
     faults: list[str] = []
+    unknown: dict[str, None] = {}
     for mark, after in zip(marks, [*marks[1:], None], strict=False):
         value = text[mark.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
         if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
-            value = value[1:-1]
+            value = value[1:-1].strip()
         flag = mark[1].lower()
         option = _BY_FLAG.get(flag)
         if option is None or option.required:
-            faults.append(f"There is no --{flag}. Known: {flag_names()}.")
+            unknown[f"--{flag[:40]}"] = None
         elif not value:
-            faults.append(f"--{flag} needs a value: {option.help[0].lower()}{option.help[1:]}")
+            faults.append(_empty(flag, option))
         elif option.kind is not str and " " in value and not option.choices:
             value, rest = value.split(maxsplit=1)
             given[option.name] = value
@@ -314,6 +353,9 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
             )
         else:
             given[option.name] = value
+    if unknown:
+        named = ", ".join([*unknown][:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
+        faults.insert(0, f"There is no {named}. Known: {flag_names()}.")
     return given, faults
 
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import linear_regression
 from typing import Any
 
 from redis import Redis
@@ -31,8 +32,14 @@ class Expected:
 
 
 def _work(request: Request) -> float:
-    """Steps times megapixels times pictures, to which a model's time is roughly proportional."""
-    return max(1e-6, request.steps * request.width * request.height * request.count / 1e6)
+    """Steps times megapixels times pictures, with which a model's time grows."""
+    return _work_of(_exact(request))
+
+
+def _work_of(kind: str) -> float:
+    size, steps, count = kind.rsplit("|", 3)[1:]
+    width, height = size.split("x")
+    return max(1e-6, int(steps) * int(width) * int(height) * int(count) / 1e6)
 
 
 def _exact(request: Request) -> str:
@@ -41,7 +48,7 @@ def _exact(request: Request) -> str:
 
 
 class Pace:
-    """Moving means in Redis: per model, size, steps and count, and per model's unit of work.
+    """Moving means in Redis, per model, size, steps and count.
 
     Each worker's speed is kept beside them, 1 for one that draws as fast as they all do.
     """
@@ -50,6 +57,7 @@ class Pace:
         self.redis = redis
         self._read = -math.inf
         self._known: dict[str, float] = {}
+        self._lines: dict[str, tuple[float, float]] = {}
 
     def expect(self, request: Request) -> Expected:
         """The seconds that a request will take one worker."""
@@ -57,12 +65,35 @@ class Pace:
             found: Any = self.redis.hgetall(KEY)
             self._known = {k.decode(): float(v.split(b" ")[0]) for k, v in found.items()}
             self._read = time.monotonic()
-        exact, rate = self._known.get(_exact(request)), self._known.get(request.model)
+            self._lines = {}
+        exact = self._known.get(_exact(request))
         if exact is not None:
             return Expected(exact, known=True)
-        if rate is not None:
-            return Expected(rate * _work(request), known=False)
-        return Expected(FIRST_GUESS_SECONDS, known=False)
+        if request.model not in self._lines:
+            self._lines[request.model] = self._line(request.model)
+        start, rate = self._lines[request.model]
+        return Expected(start + rate * _work(request), known=False)
+
+    def _line(self, model: str) -> tuple[float, float]:
+        """Seconds that every drawing of a model takes, and seconds per unit of work besides.
+
+        Least squares over the kinds that were measured: a picture of one step is mostly what every
+        drawing takes, and says little about one of a hundred.
+        """
+        points = [
+            (_work_of(kind), seconds)
+            for kind, seconds in self._known.items()
+            if kind.startswith(f"{model}|")
+        ]
+        if not points:
+            return FIRST_GUESS_SECONDS, 0.0
+        works, times = zip(*points, strict=True)
+        if len(set(works)) > 1:
+            rate, start = linear_regression(works, times)
+            if rate > 0 and start > 0:
+                return start, rate
+        rate, _ = linear_regression((0.0, *works), (0.0, *times), proportional=True)
+        return 0.0, rate
 
     def speed(self, workers: Iterable[str]) -> float:
         """How many seconds of the mean's drawing these workers do in one."""
@@ -78,11 +109,11 @@ class Pace:
             speed = float(before or 1.0)
             self.redis.hset(SPEEDS, worker, f"{speed + NEWEST * (share - speed):.4g}")
             self.redis.expire(SPEEDS, SPEEDS_SECONDS)
-        for name, value in ((_exact(request), seconds), (request.model, seconds / _work(request))):
-            old: Any = self.redis.hget(KEY, name)
-            mean, count = map(float, old.split(b" ")) if old else (0.0, 0.0)
-            weight = max(NEWEST, 1 / (count + 1))
-            self.redis.hset(KEY, name, f"{mean + weight * (value - mean):.9g} {count + 1:.0f}")
+        name = _exact(request)
+        old: Any = self.redis.hget(KEY, name)
+        mean, count = map(float, old.split(b" ")) if old else (0.0, 0.0)
+        weight = max(NEWEST, 1 / (count + 1))
+        self.redis.hset(KEY, name, f"{mean + weight * (seconds - mean):.9g} {count + 1:.0f}")
         if int(self.redis.hlen(KEY)) > KINDS:
             # Any of them: what is drawn often comes back at once.
             chosen: Any = self.redis.hrandfield(KEY)

@@ -195,6 +195,10 @@ class People:
         except RedisError as error:
             # Nobody guesses while nobody counts.
             raise TryAgain("I could not look at that code just now. Please try again.") from error
+        if (found.platform, found.id) == (asker.platform, asker.id):
+            raise UserError(
+                "That is the code of this account. Enter it on your other platform, not here."
+            )
         return found
 
     def unlink(self, asker: Asker) -> bool:

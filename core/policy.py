@@ -4,7 +4,6 @@ A person, place or role is named as `platform:kind:id`. Nothing here looks at ro
 brings the figures (`Spent`), and is told in words for the asker what stands in the way.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +15,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import InvalidOptions, NotAllowed, TooMuch, duration
+from core.errors import InvalidOptions, NotAllowed, TooMuch, duration, many, nearest
 from core.options import Request
-from core.settings import Chat, read
+from core.settings import Chat, named, read
 
 EVERYONE, MODERATOR = "everyone", "moderator"
-_NAME = re.compile(
-    r"discord:(user|role|channel|guild):[0-9]+|telegram:(user|chat):-?[0-9]+|web:user:[\w-]+"
-)
 _CLASS = re.compile(r"(?!none$)[a-z][a-z0-9_-]{0,31}")
 
 
@@ -36,12 +32,15 @@ class PolicyFault(Exception):
 
 
 def _named(name: str) -> str:
-    if name not in (EVERYONE, MODERATOR) and not _NAME.fullmatch(name):
+    if name in (EVERYONE, MODERATOR):
+        return name
+    try:
+        return named(name)
+    except ValueError as error:
         raise ValueError(
-            f"“{name}” names nobody; write for example discord:role:123, discord:guild:123, "
-            f"telegram:chat:-100123, web:user:abc, {MODERATOR} or {EVERYONE}"
-        )
-    return name
+            f"{error}; write for example discord:123, discord:role:123, discord:guild:123, "
+            f"telegram:chat:-100123, web:local, {MODERATOR} or {EVERYONE}"
+        ) from None
 
 
 Names = Annotated[tuple[Annotated[str, AfterValidator(_named)], ...], Field(strict=False)]
@@ -49,8 +48,12 @@ Names = Annotated[tuple[Annotated[str, AfterValidator(_named)], ...], Field(stri
 
 def _hour(text: str) -> str:
     if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
-        raise ValueError(f'“{text}” is no time of day; write "06:00"')
+        raise ValueError(f'“{text[:60]}” is no time of day; write "06:00"')
     return text
+
+
+# More than anybody has, and what every database holds.
+MOST = 10**9
 
 
 class _Table(BaseModel):
@@ -60,11 +63,11 @@ class _Table(BaseModel):
 class Limits(_Table):
     """How much may be asked for; 0 is no limit."""
 
-    queued: int = Field(0, ge=0, description="Pictures in line at once.")
-    running: int = Field(0, ge=0, description="Pictures being drawn at once.")
-    jobs_per_day: int = Field(0, ge=0, description="Pictures a day.")
+    queued: int = Field(0, ge=0, le=MOST, description="Pictures in line at once.")
+    running: int = Field(0, ge=0, le=MOST, description="Pictures being drawn at once.")
+    jobs_per_day: int = Field(0, ge=0, le=MOST, description="Pictures a day.")
     seconds_per_day: float = Field(
-        0, ge=0, allow_inf_nan=False, description="Seconds of drawing a day."
+        0, ge=0, le=MOST, allow_inf_nan=False, description="Seconds of drawing a day."
     )
 
 
@@ -79,20 +82,27 @@ class Class(Limits):
         (),
         description="Who is in it. Who is in several has the heaviest, and may choose by /class.",
     )
-    steps: int = Field(0, ge=0, description="Most denoising steps.")
-    side: int = Field(0, ge=0, description="Most pixels a side.")
-    count: int = Field(0, ge=0, description="Most pictures in one grid.")
+    steps: int = Field(0, ge=0, le=MOST, description="Most denoising steps.")
+    side: int = Field(0, ge=0, le=MOST, description="Most pixels a side.")
+    count: int = Field(0, ge=0, le=MOST, description="Most pictures in one grid.")
 
 
 class Line(_Table):
     """The queue as a whole."""
 
-    longest: int = Field(10_000, ge=0, description="Pictures in line in all; 0: no limit.")
+    longest: int = Field(10_000, ge=0, le=MOST, description="Pictures in line in all; 0: no limit.")
     cooldown: float = Field(
-        0, ge=0, allow_inf_nan=False, description="Seconds a person waits between two requests."
+        0,
+        ge=0,
+        le=MOST,
+        allow_inf_nan=False,
+        description="Seconds a person waits between two requests.",
     )
     ask_above: int = Field(
-        5, ge=1, description="Above how many pictures from one message to ask before queueing."
+        5,
+        ge=1,
+        le=MOST,
+        description="Above how many pictures from one message to ask before queueing.",
     )
     permutations: int = Field(
         40, ge=1, le=1000, description="Most pictures from one message: {a, b} times --repeat."
@@ -162,12 +172,12 @@ class Policy(_Table):
         """Raises InvalidOptions naming everything that is more than the class may ask."""
         limits, faults = self.of_class(name), []
         for most, what, asked in (
-            (limits.steps, "steps", max(one.steps for one in requests)),
-            (limits.side, "pixels a side", max(max(one.width, one.height) for one in requests)),
-            (limits.count, "pictures in one grid", max(one.count for one in requests)),
+            (limits.steps, "step", max(one.steps for one in requests)),
+            (limits.side, "pixel a side", max(max(one.width, one.height) for one in requests)),
+            (limits.count, "picture in one grid", max(one.count for one in requests)),
         ):
             if most and asked > most:
-                faults.append(f"Class {name} draws at most {most} {what}; asked: {asked}.")
+                faults.append(f"Class {name} draws at most {many(most, what)}; asked: {asked}.")
         if faults:
             raise InvalidOptions(faults)
 
@@ -253,9 +263,9 @@ def told(policy: Policy, name: str, choice: Sequence[str], person: Spent, chat: 
         if parts:
             lines.append(f"{who}: {', '.join(parts)}.")
     caps = [
-        f"{most} {what}"
+        many(most, what)
         for most, what in (
-            (own.steps, "steps"), (own.side, "pixels a side"), (own.count, "pictures in a grid")
+            (own.steps, "step"), (own.side, "pixel a side"), (own.count, "picture in a grid")
         )
         if most
     ]  # fmt: skip
@@ -274,8 +284,9 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     """The line on which each table and key stands; tomllib itself forgets them."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if head := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]", line):
+    # As TOML counts them: other signs that end a line elsewhere may stand in a comment.
+    for number, line in enumerate(text.split("\n"), 1):
+        if head := re.match(r"\s*\[{1,2}([^\[\]#]+)\]", line):
             table = _path(head[1])
             found.setdefault(table, number)
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
@@ -295,23 +306,42 @@ def _known(table: Sequence[str]) -> list[str]:
     return sorted(kind.model_fields)
 
 
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:59] + "…"
+
+
+# What pydantic's names of kinds mean to who writes the file.
+_KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a number with an end",
+    "string_type": "text in quotes",
+    "tuple_type": 'a list, such as ["everyone"]',
+    "model_type": "a table, as in policy.example.toml",
+    "dict_type": "tables, such as [classes.fast]",
+}
+
+
 def _word(error: Any, place: tuple[str, ...]) -> str:
     *table, name = place
-    where = ".".join(place)
-    got = error.get("input")
-    match error["type"]:
+    where = ".".join(place)[:80]
+    got = f"got {_short(error.get('input'))}"
+    kind = error["type"]
+    match kind:
         case "extra_forbidden":
             known = _known(table)
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean “{near[0]}”?" if near else f" Known: {', '.join(known)}."
+            near = nearest(name, known)
+            hint = f" Did you mean “{near}”?" if near else f" Known: {', '.join(known)}."
             return f"there is no setting “{where}”.{hint}"
         case "value_error":
             return f"“{where}”: {error['ctx']['error']}."
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return f"“{where}” {error['msg'].removeprefix('Input ')}; got {got!r}."
+        case "greater_than_equal":
+            return f"“{where}” must be at least {error['ctx']['ge']:g}; {got}."
+        case "less_than_equal":
+            return f"“{where}” must be at most {error['ctx']['le']:.0f}; {got}."
         case _:
-            wanted = error["msg"].removeprefix("Input ").split(",")[0]
-            return f"“{where}” {wanted}; got {got!r}."
+            return f"“{where}” must be {_KINDS.get(kind, 'different')}; {got}."
 
 
 def parse(text: str, name: str = "policy.toml") -> Policy:
@@ -320,6 +350,8 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
         made = Policy.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise PolicyFault([f"{name} is not TOML: {error}."]) from None
+    except RecursionError:
+        raise PolicyFault([f"{name} is nested too deeply."]) from None
     except ValidationError as error:
         lines, found = _lines(text), []
         for one in error.errors():
@@ -327,6 +359,9 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
             at = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
             found.append((at, f"{name}, line {at}: {_word(one, place)}"))
         raise PolicyFault([words for _at, words in sorted(found)]) from None
+    except (ValueError, OverflowError):
+        # Python turns no more than some thousand digits into a number.
+        raise PolicyFault([f"{name}: there is a number in it that is too long to read."]) from None
     lines = _lines(text)
     faults = [
         f"{name}, line {lines.get(('classes', one), 1)}: “{one}” is no name of a class; "
@@ -351,20 +386,26 @@ def policy() -> Policy:
     Raises PolicyFault.
     """
     path = read(Chat).policy
-    if path == Path() or (not path.exists() and "policy" not in read(Chat).model_fields_set):
-        return Policy()
+    named = "policy" in read(Chat).model_fields_set
     try:
+        if path == Path() or not (named or path.exists()):
+            return Policy()
         return parse(path.read_text("utf-8-sig"), path.name)
-    except (OSError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise PolicyFault([f"{path} cannot be read ({type(error).__name__})."]) from None
+    except UnicodeDecodeError:
+        raise PolicyFault([f"{path} is not UTF-8. Save the file as UTF-8."]) from None
+    except FileNotFoundError:
+        raise PolicyFault([f"{path} cannot be read: it is not there."]) from None
+    except OSError as error:
+        raise PolicyFault([f"{str(path)[:200]} cannot be read: {error.strerror}."]) from None
 
 
 def example() -> str:
     """`policy.example.toml`, written from the declarations."""
     out = [
         "# Who may ask what, how often and with which weight. Copy to policy.toml and change it.",
-        "# A person, place or role is named as discord:user:1, discord:role:1, discord:channel:1,",
-        "# discord:guild:1, telegram:user:1, telegram:chat:-1, web:user:1, moderator or everyone.",
+        "# A person, place or role is named as discord:1, discord:role:1, discord:channel:1,",
+        "# discord:guild:1, telegram:1, telegram:chat:-1, web:local, moderator or everyone; /quota",
+        "# tells everybody their own name. discord:user:1 is discord:1.",
     ]
     shown: list[tuple[str, type[_Table], Mapping[str, Any]]] = [
         ("classes.turbo", Class, {"weight": 4, "members": ["discord:role:123", MODERATOR]}),

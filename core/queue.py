@@ -8,7 +8,6 @@ import contextlib
 import math
 import random
 import re
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from itertools import accumulate
 from typing import Any
 
 from redis import Redis
-from rq import Worker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.worker_registration import clean_worker_registry
 
 from core.fair import Claim, FairQueue
 from core.options import Request
@@ -28,8 +27,7 @@ from core.pace import Pace
 QUEUE = "draw"
 TASK = "worker.tasks.generate"
 EPOCH = "drawqueue:epoch"
-STARTING = "drawqueue:starting"
-STARTING_SECONDS = 600
+WORKERS = "drawqueue:workers"
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
 KEEP_JOB_SECONDS = 24 * 3600
@@ -84,9 +82,10 @@ def job_id(generation: int, attempt: int) -> str:
 class WorkQueue:
     """RQ's queue of drawings, and what passes through Redis beside it."""
 
-    def __init__(self, url: str, job_timeout: int = 600) -> None:
+    def __init__(self, url: str, job_timeout: int = 600, keep_minutes: int = 60) -> None:
         self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
         self.pace = Pace(self.redis)
+        self._keep_seconds = keep_minutes * 60
         # Machine and device, where this process is a worker.
         self.worker = ""
         self._looked = -math.inf
@@ -112,7 +111,7 @@ class WorkQueue:
             job_id=name,
             at_front=first,
             description=description,
-            result_ttl=3600,
+            result_ttl=self._keep_seconds,
             failure_ttl=KEEP_JOB_SECONDS,
         )
 
@@ -183,12 +182,16 @@ class WorkQueue:
         found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
         return float(found) if found else 0.0
 
-    def starting(self, yes: bool) -> None:
-        """Say that a worker is loading its model, and so is as good as on line."""
-        if yes:
-            self.redis.set(STARTING, 1, ex=STARTING_SECONDS)
-        else:
-            self.redis.delete(STARTING)
+    def present(self, worker: str) -> None:
+        """Say that a worker is on line, for a while: machine and device, process, something random.
+
+        RQ keeps a worker that was killed while drawing for minutes, and on its list for ever.
+        """
+        self.redis.zadd(WORKERS, {worker: time.time() + ALIVE_SECONDS})
+
+    def absent(self, worker: str) -> None:
+        """Say that a worker has left."""
+        self.redis.zrem(WORKERS, worker)
 
     def length(self) -> int:
         """How many drawings stand in line."""
@@ -196,14 +199,19 @@ class WorkQueue:
 
     def workers(self) -> int:
         """How many workers are on line."""
-        loading = int(self.redis.exists(STARTING))
-        return max(loading, int(Worker.count(queue=self.rq)))
+        return int(self.redis.zcount(WORKERS, time.time(), "+inf"))
 
     def _at_work(self) -> list[str]:
         """The machines and devices of the workers on line."""
-        keys = Worker.all_keys(self.redis, self.rq)
-        return [key.removeprefix(Worker.redis_worker_namespace_prefix).rsplit("-", 2)[0]
-                for key in keys]  # fmt: skip
+        names: Any = self.redis.zrange(WORKERS, time.time(), "+inf", byscore=True)
+        return [name.decode().rsplit("-", 2)[0] for name in names]
+
+    def clean(self) -> None:
+        """Forget workers that were killed, and jobs that ended long ago, in RQ's lists as well."""
+        self.redis.zremrangebyscore(WORKERS, "-inf", time.time())
+        clean_worker_registry(self.rq)
+        self.rq.finished_job_registry.cleanup()
+        self.rq.failed_job_registry.cleanup()
 
     def began(self, generation: int, attempt: int, request: Request) -> None:
         """Note until when a drawing that begins now is expected to take."""
@@ -288,4 +296,11 @@ class WorkQueue:
 
     def begin(self) -> None:
         """Mark this Redis as ours."""
-        self.redis.set(EPOCH, secrets.token_hex(8), nx=True)
+        self.redis.set(EPOCH, f"{time.time():.3f}", nx=True)
+
+    def young(self) -> bool:
+        """Whether this Redis was emptied so lately that who is alive need not have said so yet."""
+        found: Any = self.redis.get(EPOCH)
+        with contextlib.suppress(ValueError):  # An older version kept a mark without a time.
+            return bool(found) and time.time() - float(found) < ALIVE_SECONDS
+        return False

@@ -5,40 +5,203 @@ with `DRAWQUEUE_`. `.env.example` is written from these declarations (`drawqueue
 """
 
 import hmac
+import os
+import re
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, SecretStr
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CONFIG = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+from core.errors import nearest
 
+OURS = "DRAWQUEUE_"
+# How alike a name of the environment, which is everybody's, must be to be taken for a setting.
+ALIKE = 0.8
 
 # Where the web process takes Telegram's updates in, below DRAWQUEUE_PUBLIC_URL.
 HOOK = "/webhook/telegram"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Storage(BaseSettings):
+class Settings(BaseSettings):
+    """The settings of one concern."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True,
+        # A database's address holds its password.
+        hide_input_in_errors=True,
+    )  # fmt: skip
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_line(cls, value: Any) -> Any:
+        if isinstance(value, str) and any(c < " " or "\ud800" <= c <= "\udfff" for c in value):
+            raise ValueError("must be one line of text in UTF-8")
+        return value
+
+
+_NAMED = re.compile(
+    r"discord:(user|role|channel|guild):[0-9]+|telegram:(user|chat):-?[0-9]+|web:user:[\w-]+"
+)
+_DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,2})?")
+_HOST_NAME = re.compile(r"(?![0-9.]+$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+
+def named(name: str) -> str:
+    """A person, place or role as `platform:kind:id`; of a person the kind may be left out.
+
+    Raises ValueError.
+    """
+    platform, _, rest = name.strip().partition(":")
+    full = f"{platform}:{rest}" if ":" in rest else f"{platform}:user:{rest}"
+    if not _NAMED.fullmatch(full):
+        raise ValueError(f"“{name.strip()[:60]}” names nobody")
+    return full
+
+
+def _moderators(value: str) -> str:
+    unknown = []
+    for name in filter(None, map(str.strip, value.split(","))):
+        try:
+            person = re.match(r"\w+:(user|role):", named(name))
+        except ValueError:
+            person = None
+        unknown += [] if person else [f"“{name[:60]}”"]
+    if unknown:
+        raise ValueError(
+            f"must name people and roles, such as discord:123, telegram:456, web:local or "
+            f"discord:role:789, and not {', '.join(unknown)}. /quota tells everybody their own"
+        )
+    return value
+
+
+def _device(value: str) -> str:
+    if value and not _DEVICE.fullmatch(value):
+        raise ValueError(f"must be cpu, mps, cuda or, for the second GPU, cuda:1; got {value[:40]}")
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError(
+                "must be an address or name of this machine, such as 127.0.0.1, or 0.0.0.0 for "
+                f"all of them; got {value[:60]}"
+            ) from None
+    return value
+
+
+def _like(pattern: str, example: str) -> AfterValidator:
+    """A check of how an address begins; it may hold a password, so none is ever quoted."""
+
+    def check(value: str) -> str:
+        if value and not re.match(pattern, value):
+            raise ValueError(f"must be written like {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+Host = Annotated[str, AfterValidator(_host)]
+_PLACE = r"://[^/\s]"
+PublicUrl = Annotated[str, _like("https?" + _PLACE, "https://draw.example.org")]
+ApiUrl = Annotated[str, _like("https?" + _PLACE, "http://host:8081/path")]
+GatewayUrl = Annotated[str, _like("wss?" + _PLACE, "ws://host:8081/gateway")]
+
+
+# What follows imports its library when there is something to check: most homes leave these empty.
+
+
+def driven(url: str) -> str:
+    """The database's address with the driver that ships."""
+    for short in ("postgres://", "postgresql://"):
+        if url.startswith(short):
+            return "postgresql+psycopg://" + url.removeprefix(short)
+    return url
+
+
+def _database_url(url: str) -> str:
+    if not url:
+        return url
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        kind = make_url(driven(url)).get_dialect()
+        kind.import_dbapi()
+        known = kind.name in ("sqlite", "postgresql") and not kind.is_async
+    except (ArgumentError, ValueError, ImportError):
+        known = False
+    if not known:
+        raise ValueError(
+            "must be written like postgresql://name:password@host/database, or "
+            "sqlite:////folder/file, and its driver be installed"
+        )
+    return url
+
+
+def _redis_url(url: str) -> str:
+    if not url:
+        return url
+    from redis import ConnectionPool
+
+    try:
+        ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("must be written like redis://host:6379/0") from None
+    return url
+
+
+def _media_url(url: str) -> str:
+    if not url:
+        return url
+    from fsspec import get_filesystem_class
+    from fsspec.core import split_protocol
+
+    try:
+        get_filesystem_class(split_protocol(url)[0] or "file")
+    except (ValueError, ImportError):
+        raise ValueError(
+            "must be a folder, or written like s3://bucket/path, and its library be installed"
+        ) from None
+    return url
+
+
+def _home(folder: Path) -> Path:
+    if set("?%") & set(str(folder.absolute())):
+        raise ValueError("must be a folder without ? and % in its name and in those above it")
+    try:
+        folder.exists()
+    except OSError:
+        raise ValueError("must be a folder that can be there; its name is too long") from None
+    return folder
+
+
+class Storage(Settings):
     """Where rows, jobs and pictures are kept."""
 
-    model_config = _CONFIG
-    home: Path = Field(
+    home: Annotated[Path, AfterValidator(_home)] = Field(
         Path("home"),
         alias="DRAWQUEUE_HOME",
         description="Folder of everything that `drawqueue up` keeps.",
     )
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         "",
         alias="DATABASE_URL",
         description="PostgreSQL or SQLite; empty: a SQLite file in the home folder.",
     )
-    redis_url: str = Field(
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
         "",
         alias="REDIS_URL",
         description="Redis or Valkey; empty: `drawqueue up` starts its own in the home folder.",
     )
-    media_url: str = Field(
+    media_url: Annotated[str, AfterValidator(_media_url)] = Field(
         "",
         alias="DRAWQUEUE_MEDIA_URL",
         description="Where pictures are kept: a folder or `s3://bucket/path`; empty: home/media.",
@@ -50,15 +213,18 @@ class Storage(BaseSettings):
         description="Days after which a finished picture is forgotten, with its request and its "
         "buttons; 0: never.",
     )
+    keep_job_minutes: int = Field(
+        60,
+        alias="DRAWQUEUE_KEEP_JOB_MINUTES",
+        ge=1,
+        description="Minutes that a finished job stays in rq-dashboard; failed ones stay a day.",
+    )
 
     @property
     def database(self) -> str:
         if not self.database_url:
             return f"sqlite:///{self.home.resolve() / 'drawqueue.sqlite3'}"
-        for short in ("postgres://", "postgresql://"):
-            if self.database_url.startswith(short):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(short)
-        return self.database_url
+        return driven(self.database_url)
 
     @property
     def redis(self) -> str:
@@ -69,17 +235,16 @@ class Storage(BaseSettings):
         return self.media_url or str(self.home.resolve() / "media")
 
 
-class Drawing(BaseSettings):
+class Drawing(Settings):
     """What draws, and how."""
 
-    model_config = _CONFIG
     model: str = Field(
         "",
         alias="DRAWQUEUE_MODEL",
         description="Model folders or hub ids, comma-separated, the first is the default; "
         "empty: the starter model. `pattern` draws test patterns without a model.",
     )
-    device: str = Field(
+    device: Annotated[str, AfterValidator(_device)] = Field(
         "",
         alias="DRAWQUEUE_DEVICE",
         description="`cuda:0`, `mps` or `cpu`; empty: the first GPU, else the CPU.",
@@ -88,27 +253,29 @@ class Drawing(BaseSettings):
         0,
         alias="DRAWQUEUE_THREADS",
         ge=0,
+        le=1024,
         description="CPU threads of a worker without a GPU; 0: as many as there are cores.",
     )
     job_timeout: int = Field(
         600,
         alias="DRAWQUEUE_JOB_TIMEOUT",
         ge=1,
+        le=86_400,
         description="Seconds after which a drawing is given up.",
     )
     model_memory_gb: float = Field(
         0,
         alias="DRAWQUEUE_MODEL_MEMORY_GB",
         ge=0,
+        allow_inf_nan=False,
         description="Memory for warm models, in GB; 0: 80 % of the device's.",
     )
 
 
-class Web(BaseSettings):
+class Web(Settings):
     """The web chat and the JSON interface."""
 
-    model_config = _CONFIG
-    host: str = Field(
+    host: Host = Field(
         "127.0.0.1", alias="DRAWQUEUE_WEB_HOST", description="Address the web chat listens on."
     )
     port: int = Field(
@@ -119,18 +286,24 @@ class Web(BaseSettings):
         alias="DRAWQUEUE_WEB_KEY",
         description="Key the web chat asks for; required when it listens beyond this machine.",
     )
-    public_url: str = Field(
+    public_url: PublicUrl = Field(
         "",
         alias="DRAWQUEUE_PUBLIC_URL",
         description="Address at which people reach the web chat, for links in messages.",
     )
 
+    @property
+    def fault(self) -> str:
+        """Why the web chat cannot be served this way, in words; empty when it can."""
+        if self.host in LOOPBACK or self.key.get_secret_value():
+            return ""
+        return f"The web chat would listen on {self.host} for everybody: set DRAWQUEUE_WEB_KEY."
 
-class Dashboard(BaseSettings):
+
+class Dashboard(Settings):
     """rq-dashboard."""
 
-    model_config = _CONFIG
-    host: str = Field(
+    host: Host = Field(
         "127.0.0.1",
         alias="DRAWQUEUE_DASHBOARD_HOST",
         description="Address rq-dashboard listens on.",
@@ -152,38 +325,36 @@ class Dashboard(BaseSettings):
     )
 
 
-class Discord(BaseSettings):
+class Discord(Settings):
     """The Discord bot."""
 
-    model_config = _CONFIG
     token: SecretStr = Field(
         SecretStr(""), alias="DISCORD_TOKEN", description="Bot token; empty: no Discord bot."
     )
-    api_url: str = Field(
+    api_url: ApiUrl = Field(
         "",
         alias="DISCORD_API_URL",
         description="HTTP proxy in place of Discord's API, such as http://host:port/api/v10.",
     )
-    gateway_url: str = Field(
+    gateway_url: GatewayUrl = Field(
         "",
         alias="DISCORD_GATEWAY_URL",
         description="Gateway proxy in place of Discord's, such as ws://host:port/gateway.",
     )
 
 
-class Telegram(BaseSettings):
+class Telegram(Settings):
     """The Telegram bot."""
 
-    model_config = _CONFIG
     token: SecretStr = Field(
         SecretStr(""), alias="TELEGRAM_TOKEN", description="Bot token; empty: no Telegram bot."
     )
-    api_url: str = Field(
+    api_url: ApiUrl = Field(
         "https://api.telegram.org/bot",
         alias="TELEGRAM_API_URL",
         description="Bot API server, such as http://host:port/bot.",
     )
-    file_url: str = Field(
+    file_url: ApiUrl = Field(
         "https://api.telegram.org/file/bot",
         alias="TELEGRAM_FILE_URL",
         description="File server of the Bot API, such as http://host:port/file/bot.",
@@ -201,21 +372,21 @@ class Telegram(BaseSettings):
         return hmac.new(self.token.get_secret_value().encode(), b"webhook", "sha256").hexdigest()
 
 
-class Chat(BaseSettings):
+class Chat(Settings):
     """Manners, in every chat."""
 
-    model_config = _CONFIG
     mention_after: int = Field(
         60,
         alias="DRAWQUEUE_MENTION_AFTER",
         ge=0,
         description="Seconds of waiting after which the asker is mentioned once; 0: never.",
     )
-    moderators: str = Field(
+    moderators: Annotated[str, AfterValidator(_moderators)] = Field(
         "",
         alias="DRAWQUEUE_MODERATORS",
         description="Who may do everything in every chat, comma-separated: people as platform:id "
-        "(discord:123,telegram:456) or Discord roles (discord:role:789).",
+        "(discord:123, telegram:456, web:local) or Discord roles (discord:role:789). "
+        "/quota tells everybody their own.",
     )
     policy: Path = Field(
         Path("policy.toml"),
@@ -223,6 +394,11 @@ class Chat(BaseSettings):
         description="File of classes, limits and lists (policy.example.toml); "
         "without one everybody is equal.",
     )
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """The moderators as policies name them."""
+        return frozenset(named(name) for name in self.moderators.split(",") if name.strip())
 
 
 SECTIONS: tuple[type[BaseSettings], ...] = (
@@ -247,8 +423,59 @@ def _read(section: type[BaseSettings]) -> BaseSettings:
 def read(section: type[Section]) -> Section:
     """The settings of one concern, read on first use.
 
-    Raises pydantic's ValidationError for a value of the wrong kind; `drawqueue` words it.
+    Raises pydantic's ValidationError for a value of the wrong kind; `faults` words it.
     """
     settings = _read(section)
     assert isinstance(settings, section)
     return settings
+
+
+def faults() -> list[str]:
+    """What is wrong with any setting, in words."""
+    try:
+        found = _misspelt()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        return [f".env, line {line}: not UTF-8. Save the file as UTF-8."]
+    except OSError:
+        return [".env cannot be read by this user."]
+    for section in SECTIONS:
+        try:
+            read(section)
+        except ValidationError as error:
+            found += [f"{line['loc'][0]} {_word(line)}." for line in error.errors()]
+    return found
+
+
+def _misspelt() -> list[str]:
+    """The names that nobody reads though they look like settings."""
+    known = [str(field.alias) for section in SECTIONS for field in section.model_fields.values()]
+    file = Storage.model_config.get("env_file")
+    written = dotenv_values(str(file)) if file else {}
+    given = {name.upper() for name in (*written, *os.environ)}
+    found = []
+    for name in dict.fromkeys((*written, *os.environ)):
+        ours = name.upper().startswith(OURS)
+        if name.upper() in known or not (ours or name in written):
+            continue
+        # What all of ours begin with says nothing about which is meant.
+        alike = [one for one in known if one.startswith(OURS) is ours and one not in given]
+        plain = {one.removeprefix(OURS): one for one in alike}
+        told = ours and name in written
+        near = nearest(name.upper().removeprefix(OURS), plain, 0.6 if told else ALIKE)
+        if near:
+            found.append(f"There is no setting {name}. Did you mean {plain[near]}?")
+        elif told:
+            found.append(f"There is no setting {name}; .env.example has them all.")
+    return found
+
+
+def _word(error: Any) -> str:
+    """A fault of a value, in words that follow its name."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    limits = {"greater_than_equal": "at least {ge}", "less_than_equal": "at most {le}"}
+    kinds = {"int": "a whole number", "float": "a number", "finite": "a number", "bool": "1 or 0"}
+    wanted = limits.get(error["type"], kinds.get(error["type"].partition("_")[0], "different"))
+    # What was given is not repeated: it may be a secret that slipped into another line.
+    return f"must be {wanted.format(**error.get('ctx', {}))}"

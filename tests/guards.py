@@ -94,6 +94,22 @@ GUARDS = (
         "tests/core/test_generations.py::test_a_job_whose_worker_died_before_it_claimed_is_found",
     ),
     Guard(
+        "a job that waits to be claimed is not forgotten",
+        GENERATIONS,
+        "if one.state in FINAL or one.attempt != attempt:",
+        "if one.state not in RUNNING or one.attempt != attempt:",
+        "tests/core/test_generations.py"
+        "::test_a_job_that_waits_to_be_claimed_is_not_taken_for_an_operators_delete",
+    ),
+    Guard(
+        "what Telegram was told we have is done though the database is away",
+        "bots/telegram_chat.py",
+        "except TryAgain as error:",
+        "except ZeroDivisionError as error:",
+        "tests/journeys/test_telegram_trouble.py"
+        "::test_what_was_taken_in_waits_for_a_database_that_is_away",
+    ),
+    Guard(
         "a worker that stores for long is not taken for dead",
         "worker/finishing.py",
         "        while not self._over.wait(BEAT_EVERY_SECONDS):",

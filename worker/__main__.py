@@ -4,16 +4,19 @@ Run as `python -m worker`, one process a GPU (`DRAWQUEUE_DEVICE=cuda:1` for the 
 """
 
 import argparse
+import contextlib
 import importlib.util
 import logging
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import threading
 from types import FrameType
 from typing import Any
 
+from redis.exceptions import RedisError
 from rich.logging import RichHandler
 from rich.progress import Progress
 from rq import SimpleWorker
@@ -22,12 +25,12 @@ from rq.job import Job
 from rq.queue import Queue
 
 from bots.poster import run_in_thread
-from core.catalog import Model, missing_starter, models
+from core.catalog import Model, faults, models
 from core.engine import EngineError
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.settings import Drawing, Storage, read
-from worker.finishing import Finisher
+from worker.finishing import BEAT_EVERY_SECONDS, Finisher
 from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
 
@@ -37,6 +40,11 @@ SWEEP_SECONDS = 3
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
+# How torch is asked for its devices of a kind.
+COUNTED = {
+    "cuda": "torch.cuda.device_count()",
+    "mps": "int(torch.backends.mps.is_available())",
+}
 
 
 class DrawingWorker(SimpleWorker):
@@ -92,10 +100,18 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
             log.warning("sweep: %s", type(error).__name__)
 
 
+def _be_present(house: House, name: str, stopped: threading.Event) -> None:
+    while True:
+        with contextlib.suppress(RedisError):
+            house.queue.present(name)
+        if stopped.wait(BEAT_EVERY_SECONDS):
+            return
+
+
 def check() -> list[str]:
     """What is wrong with this machine as a worker, in words; empty when all is well."""
-    if missing_starter():
-        return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
+    if found := faults():
+        return found
     if any(model.engine == "diffusers" for model in models().values()) and not (
         importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
     ):
@@ -103,18 +119,39 @@ def check() -> list[str]:
     return []
 
 
+def _device_fault() -> str:
+    """Why this machine has no such device, in words; empty when it has."""
+    device = read(Drawing).device
+    kind, _, number = device.partition(":")
+    if kind not in COUNTED or not importlib.util.find_spec("torch"):
+        return ""
+    # Asked in a process of its own: this one knows no torch.
+    ask = f"import torch; print({COUNTED[kind]})"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+    there = int(told.stdout or 0)
+    if int(number or 0) < there:
+        return ""
+    there_are = f"; there are {there}, counted from 0" if there else ""
+    return (
+        f"DRAWQUEUE_DEVICE: torch finds no {device} on this machine{there_are}. "
+        "Left empty, the setting takes what there is."
+    )
+
+
 def main() -> int:
     """Start the worker; `--check` only says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_path=False)]
-    )
-    faults = check()
-    for fault in faults:
+    checking = parser.parse_args().check
+    handlers = None if checking else [RichHandler(show_path=False)]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    found = check()
+    if checking and (fault := _device_fault()):
+        found.append(fault)
+    for fault in found:
         log.error("%s", fault)
-    if parser.parse_args().check or faults:
-        return bool(faults)
+    if checking or found:
+        return bool(found)
     settings = read(Drawing)
     house = open_house()
     Studio.house = house
@@ -123,15 +160,16 @@ def main() -> int:
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
-    run_in_thread(house)
-    house.queue.starting(True)
-    _warm_up(Studio.engine, next(iter(models().values())))
-    house.queue.starting(False)
     house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
+    # RQ refuses a name until an earlier worker's key of that name has expired.
+    name = f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}"
+    # One that loads its model is as good as on line.
+    threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
+    run_in_thread(house)
+    _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
         [house.queue.rq],
-        # RQ refuses a name until an earlier worker's key of that name has expired.
-        name=f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}",
+        name=name,
         connection=house.queue.redis,
         serializer=house.queue.rq.serializer,
         worker_ttl=20,
@@ -145,6 +183,8 @@ def main() -> int:
         worker.work(logging_level="WARNING")
     finally:
         stopped.set()
+        with contextlib.suppress(RedisError):
+            house.queue.absent(name)
         Studio.engine.kill()
         if not Studio.finisher.drain(DRAIN_SECONDS):
             log.warning("a drawing could not be kept in time; it will be drawn again")

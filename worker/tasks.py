@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
-from sqlalchemy.exc import OperationalError
 
 from core.catalog import Model, models
-from core.database import patiently
+from core.database import AWAY, patiently
 from core.engine import AskDifferently, EngineError, Stopped, TransientError
 from core.errors import report
 from core.generations import Generation
@@ -113,7 +112,7 @@ def _draw(claimed: Generation, model: Model) -> "list[Image]":
         if Studio.stop_requested or Studio.leaving.is_set():
             return False
         if words:
-            with contextlib.suppress(OperationalError):
+            with contextlib.suppress(*AWAY):
                 Studio.house.generations.tell(claimed, words)
         moment = time.monotonic()
         if share is None and moment - said < BEAT_EVERY_SECONDS:

@@ -1,5 +1,7 @@
 """rq-dashboard as operators use it: over a real Valkey and real RQ jobs."""
 
+import shutil
+import threading
 from base64 import b64encode
 from typing import Any
 
@@ -8,11 +10,14 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from bots.dashboard import create_app
+from core.fair import Claim
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from core.queue import WorkQueue
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 KEY = {"Authorization": "Basic " + b64encode(b"operator:secret").decode()}
 HERE = {**KEY, "Origin": "http://localhost"}
 
@@ -20,6 +25,11 @@ HERE = {**KEY, "Origin": "http://localhost"}
 @pytest.fixture
 def client(redis_url: str) -> Any:
     return create_app(redis_url, "operator", "secret").test_client()
+
+
+@pytest.fixture
+def house_queue(redis_url: str) -> WorkQueue:
+    return WorkQueue(redis_url)
 
 
 @pytest.fixture
@@ -72,6 +82,38 @@ def test_pages_escape_what_jobs_say(client: Any, queue: Queue, page: str) -> Non
     queue.enqueue("worker.tasks.generate", 1, job_id="x", description="<script>alert(1)</script>")
     told = client.get(page, headers=KEY).get_data(as_text=True)
     assert "<%-" in told and "<%=" not in told
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER: install chromium, the pages are NOT tested")
+def test_a_browser_shows_what_jobs_say_as_it_was_said(
+    client: Any, queue: Queue, house_queue: WorkQueue
+) -> None:
+    from playwright.sync_api import expect, sync_playwright
+    from werkzeug.serving import make_server
+
+    said = 'Tom & Jerry "q" <b>é</b><img src=x onerror=alert(1)>'
+    house_queue.enqueue(1, 1, f"#1 {said}", Claim("web:ann", 1.0, 1.0))
+    server = make_server("127.0.0.1", 0, client.application, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pages = f"http://127.0.0.1:{server.server_port}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(http_credentials={"username": "operator", "password": "secret"})
+        page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+        page.goto(f"{pages}/0/view/jobs/draw/queued/10/asc/1")
+        expect(page.locator(".description").first).to_have_text(f"#1 {said}")
+        page.goto(f"{pages}/0/view/job/generation-1-1")
+        expect(page.locator(".description-scroll")).to_have_text(f"#1 {said}")
+        browser.close()
+    server.shutdown()
+
+
+def test_a_job_says_its_prompt_as_it_was_typed(house: House, ann: Asker) -> None:
+    made = house.generations.submit(
+        validate({"prompt": 'Tom & Jerry "é"\n\x1b[2J' + "x" * 99}), ann, "e", {}
+    )
+    job = house.queue.rq.fetch_job(made.job)
+    assert job and job.description == f'#1 Tom & Jerry "é"  [2J{"x" * 20}'
 
 
 def test_other_sites_move_nothing(client: Any, queue: Queue) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import event, select, text, update
 
 from bots import poster as module
-from bots.poster import Budget, Gone, Later, Moved, Poster
+from bots.poster import Budget, Gone, Later, Moved, Poster, Refused
 from core import settings
 from core.cards import Card
 from core.database import generations, now
@@ -248,6 +248,47 @@ def test_a_platform_that_refuses_its_token_keeps_no_other_waiting(
 
     asyncio.run(story())
     assert not wall.of(refused)
+
+
+def test_a_token_refused_in_mid_run_rests_in_its_own_process(
+    people: People, wall: Wall, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "REFUSED_SECONDS", 1.0)
+    first, second = people.done("a"), people.done("b")
+    wall.surprises.update({first.id: Refused(), second.id: Refused()})
+    other = people.done("x", Asker("slate", "bob"))
+
+    async def story() -> None:
+        async with posting(people.house, Paper(wall), Paper(wall, "slate")):
+            await until(lambda: len(wall.begun) == 3 and wall.of(other))
+            await asyncio.sleep(0.6)
+            assert wall.begun.count(first.id) == wall.begun.count(second.id) == 1
+            newer = Wall()
+            async with posting(people.house, Paper(newer)):
+                # Another process has a token that is taken, and is told of no silence.
+                await until(lambda: newer.of(first) and newer.of(second), 1)
+            third = people.done("c")
+            await until(lambda: wall.of(third), 3)
+
+    asyncio.run(story())
+    assert caplog.text.count("refuses its token") == 1
+
+
+def test_a_silence_everywhere_is_kept_in_every_chat(people: People, wall: Wall) -> None:
+    loud, elsewhere = people.done("a"), people.done("x", Asker("slate", "bob"))
+    wall.surprises[loud.id] = Later(1.2, everywhere=True)
+
+    async def story() -> None:
+        async with posting(people.house, Paper(wall)):
+            await until(lambda: loud.id in wall.begun and not wall.active)
+            begun = time.monotonic()
+            beside = people.done("b")
+            async with posting(people.house, Paper(wall), Paper(wall, "slate")):
+                await until(lambda: wall.of(beside) and wall.of(loud))
+            assert wall.of(beside)[0].at - begun >= 1.1
+            assert wall.of(elsewhere)[0].at < wall.of(beside)[0].at
+
+    asyncio.run(story())
 
 
 def test_posters_share_one_budget_a_chat_and_finals_are_always_granted(

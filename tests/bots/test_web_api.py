@@ -41,7 +41,7 @@ def test_a_line_that_comes_twice_is_answered_alike_and_done_once(
     assert told[0] == told[1] and told[0]["text"] == "#3 is cancelled."
     assert told[0]["job"]["status"] == "cancelled" and not told[0]["fresh"]
     quiet = [web.post("/api/chat", json={"text": "/quiet", "event": "2"}).json() for _ in range(2)]
-    assert "not mention you any more" in quiet[0]["text"] and quiet[0] == quiet[1]
+    assert "Nobody is mentioned" in quiet[0]["text"] and quiet[0] == quiet[1]
     made = [web.post("/api/chat", json={"text": "{a,b} c", "event": "3"}).json() for _ in range(2)]
     assert made[0] == made[1] and made[0]["fresh"] and made[0]["also"] == [5]
     assert web.post("/api/chat", json={"text": "/cancel"}).json()["text"] == "#5 is cancelled."

@@ -148,7 +148,7 @@ def test_a_command_whose_answer_was_lost_acts_once(house: House, page: Page) -> 
 
 
 def test_a_moment_is_told_only_where_it_is_known(house: House, page: Page) -> None:
-    house.queue.starting(True)
+    house.queue.present("machine-cpu-1-a")
     submit(house, 9)
     expect(card(page, 9)).to_contain_text(" to ")
     told = httpx.get(f"{page.url}api/jobs/9").json()
@@ -309,7 +309,7 @@ def test_whoever_has_no_key_is_asked_for_it(
 def test_words_and_labels(house: House, page: Page) -> None:
     state = page.locator("#busy")
     expect(state).to_have_text("0 queued · 0 generating · no worker")
-    house.queue.starting(True)
+    house.queue.present("machine-cpu-1-a")
     expect(state).to_have_text("0 queued · 0 generating · 1 worker")
     heights = "e => [e.querySelector('h1'), e.querySelector('p')].map(o => o.offsetTop)"
     title, words = page.locator("header").evaluate(heights)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import uvicorn
 
-from bots.web_chat import create_app
+from bots.web_chat import BODY, create_app
 from core import events
 from core.house import House
 from core.options import validate
@@ -93,3 +93,35 @@ def test_a_whole_character_stays_one(web: httpx.Client) -> None:
 def test_a_prompt_of_any_chat_can_be_written_down() -> None:
     made = validate({"prompt": " a \ud800 fox ", "negative_prompt": "\udfff"})
     assert (made.prompt, made.negative_prompt) == ("a ? fox", "?")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/api/jobs", '{"parameters": {"seed": ' + "9" * 5000 + "}}", 400, "no JSON"),
+        ("/api/jobs", "[" * 100_000, 400, "no JSON"),
+        ("/api/jobs", '{"prompt": ', 422, "no JSON"),
+        ("/api/chat", '{"text": "' + "a" * BODY + '"}', 413, "at most 1024 KiB"),
+        ("/api/nothing", "{}", 404, "nothing here"),
+        ("/api/models", "{}", 405, "cannot be done"),
+    ],
+)  # fmt: skip
+def test_whatever_is_refused_is_refused_in_one_shape(
+    web: httpx.Client, path: str, body: str, status: int, words: str
+) -> None:
+    refused = post(web, path, body)
+    assert refused.status_code == status, refused.text
+    assert words in refused.json()["error"] and refused.json()["faults"]
+
+
+def test_no_more_than_so_many_faults_are_told(web: httpx.Client) -> None:
+    wrong = ",".join(f'"{number}{"z" * 90}": 1' for number in range(2000))
+    refused = post(web, "/api/jobs", f'{{"prompt": "a", {wrong}}}')
+    assert refused.status_code == 422 and len(refused.content) < 3000
+    assert "… and " in refused.json()["faults"][-1]
+
+
+def test_a_body_that_names_no_length_is_bounded_too(web: httpx.Client) -> None:
+    parts = iter([b'{"text": "', b"a" * BODY, b'"}'])
+    refused = web.post("/api/chat", content=parts, headers={"content-type": "application/json"})
+    assert refused.status_code == 413 and "at most 1024 KiB" in refused.json()["error"]

@@ -91,3 +91,21 @@ def test_only_what_nobody_sends_again_is_forgotten(inbox: Inbox, house: House) -
     assert prune(house.database) == 1
     assert inbox.record({"old": {}, "new": {}}) == ["old"]
     assert "waiting" in inbox.unhandled()
+
+
+def test_an_update_is_one_processs_until_that_is_done_with_it_or_dies(
+    inbox: Inbox, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.inbox.CLAIM_SECONDS", 0.4)
+    other = Inbox(house.database, house.queue, "telegram")
+    inbox.record({"1": {}, "2": {}})
+    assert inbox.claim("1") and inbox.claim("1") and not other.claim("1")
+    assert other.claim("2"), "each by itself"
+    for _ in range(4):
+        time.sleep(0.2)
+        inbox.keep(["1"])
+    assert not other.claim("1"), "it said so again"
+    inbox.handled("1")
+    assert other.claim("1") and other.open("1") is None
+    time.sleep(0.5)
+    assert inbox.claim("2"), "the other died"

@@ -75,3 +75,24 @@ def test_an_option_is_declared_in_one_file() -> None:
     settled = settle(ask("a fox --steps 9 --cfg 2 --sampler Heun --count 3 --no dogs"), 5)
     assert (settled.steps, settled.guidance, settled.sampler, settled.count) == (9, 2, "Heun", 3)
     assert settled.negative_prompt == "dogs" and settled.seed == 5
+
+
+@pytest.mark.parametrize("value", ['" "', '"7 "', "' 7'", '"7 8"'])
+def test_a_quoted_space_is_no_value(value: str) -> None:
+    given, faults = split_flags(f"a fox --steps {value}")
+    assert given.get("steps", "7") == "7" and bool(faults) == (value in ('" "', '"7 8"'))
+
+
+def test_many_faults_fit_into_one_message() -> None:
+    with pytest.raises(InvalidOptions) as told:
+        ask("a fox " + " ".join(f"--x{number} 1" for number in range(900)) + " --seed")
+    unknown, seed = told.value.faults
+    assert unknown.startswith("There is no --x0, --x1, --x2, --x3, --x4, …. Known: --no")
+    assert seed.startswith("--seed needs a number")
+    with pytest.raises(InvalidOptions) as told:
+        ask("a fox" + " --seed" * 900 + "".join(f" --seed 1 {word}" for word in range(900)))
+    assert len(told.value.faults) == 9 and told.value.faults[-1] == "… and 893 more."
+    assert len(str(told.value)) < 2000
+    with pytest.raises(InvalidOptions) as told:
+        validate({"prompt": "a fox", "z" * 5000: 1})
+    assert len(str(told.value)) < 300

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from rq import Worker
 
 from core import commands
@@ -40,7 +41,7 @@ def test_a_card_tells_a_range_first_and_a_time_later(house: House, ann: Asker) -
         assert standing
         return status_line(made, replace(standing, workers=1), 0.0)
 
-    assert ask("e1") == "queued (place 1, about 8 s to 30 s)"
+    assert ask("e1") == "queued (place 1, 8 s to 30 s)"
     house.queue.pace.learn(request(), 4.0)
     assert ask("e2") == "queued (place 2, about 19 s)", "15 s as guessed for the first, 4 s"
 
@@ -56,12 +57,12 @@ def test_each_workers_speed_is_learned(house: House, ann: Asker) -> None:
 
     def told(*names: str) -> float:
         queue._looked = float("-inf")
-        workers = [Worker([queue.rq], connection=queue.redis, name=f"{n}-1-a") for n in names]
+        workers = [f"{name}-1-a" for name in names]
         for one in workers:
-            one.register_birth()
+            queue.present(one)
         standing = house.generations.standing(made)
         for one in workers:
-            one.register_death()
+            queue.absent(one)
         assert standing and standing.workers == len(names)
         return standing.seconds
 
@@ -71,6 +72,41 @@ def test_each_workers_speed_is_learned(house: House, ann: Asker) -> None:
     assert told("big-cuda:0") < 4 * seconds
     pace.learn(request(), 1e9, "big-cuda:0")
     assert pace.speed(["big-cuda:0"]) > 0.5, "one drawing that hung is no new speed"
+
+
+def test_small_pictures_say_little_about_large_ones(house: House) -> None:
+    """Each takes two seconds and a hundredth of a second a step."""
+    pace = house.queue.pace
+
+    def measured(steps: int) -> None:
+        pace.learn(request(steps=steps), 2 + 0.01 * steps)
+
+    measured(20)
+    for _ in range(20):
+        measured(1)
+    seconds = pace.expect(request(steps=150)).seconds
+    assert seconds == pytest.approx(3.5, rel=0.1)
+    assert pace.expect(request(steps=10)).seconds == pytest.approx(2.1, rel=0.1)
+    assert not pace.expect(request(steps=150)).known
+    pace.learn(request(steps=150), 0.1)  # Whatever that was, more steps never take less.
+    assert pace.expect(request(steps=140)).seconds > pace.expect(request(steps=130)).seconds
+
+
+def test_a_worker_that_was_killed_is_soon_not_on_line(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = house.queue
+    killed = Worker([queue.rq], connection=queue.redis, name="machine-cpu-1-a")
+    killed.register_birth()
+    queue.present("machine-cpu-1-a")
+    assert queue.workers() == 1
+    monkeypatch.setattr("core.queue.ALIVE_SECONDS", -1)
+    queue.present("machine-cpu-1-a")
+    assert queue.workers() == 0
+    queue.redis.delete(killed.key)
+    house.generations.sweep()
+    assert not queue.redis.zcard("drawqueue:workers")
+    assert not Worker.all_keys(queue.redis, queue.rq), "nor does rq-dashboard list it"
 
 
 def test_what_is_being_drawn_counts_as_ahead(house: House, ann: Asker) -> None:
@@ -107,7 +143,7 @@ def test_a_button_tells_why_one_waits_and_names_nobody(house: House, ann: Asker)
         return commands.press(house, "why", made.id, Ask(ann, "w", {}, {})).text
 
     assert why() == "No worker is on line. Before yours: 1 picture. Nothing is lost meanwhile."
-    house.queue.starting(True)
+    house.queue.present("machine-cpu-1-a")
     told = why()
     assert told.startswith("Place 2. Before yours: 1 picture, 20 s of drawing, on 1 worker.")
     assert "Bob" not in told and len(told) <= 200, "Telegram's alerts hold 200 characters"

@@ -100,11 +100,14 @@ def test_guessing_ends_soon(house: House) -> None:
 
 
 def test_odd_links_are_told(house: House) -> None:
-    with pytest.raises(UserError, match="one person already"):
-        say(house, DISCORD, f"/link {code(house, DISCORD)} yes")
+    for sure in ("", " yes"):
+        with pytest.raises(UserError, match="code of this account"):
+            say(house, DISCORD, f"/link {code(house, DISCORD)}{sure}")
     say(house, TELEGRAM, f"/link {code(house, DISCORD)} yes")
     with pytest.raises(UserError, match="/unlink it first"):
         say(house, TELEGRAM, f"/link {code(house, Asker('web', '9'))} yes")
+    with pytest.raises(UserError, match="one person already"):
+        say(house, DISCORD, f"/link {code(house, TELEGRAM)} yes")
     with pytest.raises(NotAllowed):
         house.generations.cancel(submit(house, DISCORD, "d").id, Asker("web", "9"))
 

@@ -1,6 +1,7 @@
 """Classes, limits and lists, from the file's text to the person who is told."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -67,10 +68,14 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
     [
         ("[classes.fast]\nmembers = ['everyone']\nwieght = 2", 3, "Did you mean “weight”?"),
         ("\n\n[lines]\n", 3, "Did you mean “line”?"),
-        ("[classes.fast]\nweight = 'heavy'", 2, "valid number; got 'heavy'"),
-        ("[classes.fast]\nweight = 0", 2, "greater than or equal to 0.001"),
-        ("[classes.fast]\nweight = nan", 2, "finite number"),
-        ("[chat]\nqueued = -1", 2, "greater than or equal to 0"),
+        ("[classes.fast]\nweight = 'heavy'", 2, "must be a number; got 'heavy'"),
+        ("[classes.fast]\nweight = 0", 2, "at least 0.001"),
+        ("[classes.fast]\nweight = nan", 2, "a number with an end"),
+        ("[chat]\nqueued = -1", 2, "at least 0"),
+        ("[chat]\nqueued = 99999999999999999999999", 2, "at most 1000000000"),
+        ("[classes.fast]\nmembers = 'everyone'", 2, 'a list, such as ["everyone"]'),
+        ("line = 3", 1, "a table"),
+        ("classes = 3", 1, "tables, such as [classes.fast]"),
         ("[line]\nday_starts = '25:00'", 2, "no time of day"),
         ("[access]\nblock = ['bob']", 2, "“bob” names nobody"),
         ("[access]\nallow = [\n 'discord:guild:1',\n 'x']", 2, "“x” names nobody"),
@@ -78,6 +83,7 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
         ("[classes.fast]\nmembers = ['moderator']", 1, "members"),
         ("[classes.fast\nweight = 2", 1, "not TOML"),
         ("weight = 2", 1, "Known: access, chat, classes, line"),
+        ("# \u2028 \x85\n[chat]\nqueued = -1", 3, "at least 0"),
     ],
 )
 def test_a_mistake_is_told_by_line_and_meaning(text: str, line: int, words: str) -> None:
@@ -110,6 +116,30 @@ def test_a_file_that_is_named_and_missing_is_told(monkeypatch: pytest.MonkeyPatc
     settings._read.cache_clear()
     with pytest.raises(PolicyFault, match="cannot be read"):
         policy()
+
+
+def test_a_file_that_is_odd_is_told_soon(
+    rules: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for odd, words in (
+        ("x = '''\n[" + " " * 4000 + "\n'''", "no setting “x”"),
+        ("x = '''\n" + "[" * 20_000 + "\n'''", "no setting “x”"),
+        ("[chat]\nqueued = " + "9" * 5000, "too long to read"),
+        ("x = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("[access]\nallow = ['" + "x" * 5000 + "']", "names nobody"),
+        ("[chat]\nqueued = '" + "x" * 5000 + "'", "must be a whole number"),
+    ):
+        rules(odd)
+        begun = time.process_time()
+        with pytest.raises(PolicyFault, match=words) as told:
+            policy()
+        assert time.process_time() - begun < 1 and len(str(told.value)) < 500
+    for path, words in (("x" * 5000, "File name too long"), ("/tmp", "Is a directory")):
+        monkeypatch.setenv("DRAWQUEUE_POLICY", path)
+        settings._read.cache_clear()
+        policy.cache_clear()
+        with pytest.raises(PolicyFault, match=f"cannot be read: {words}"):
+            policy()
 
 
 # Days
@@ -158,8 +188,10 @@ def test_a_moderator_gives_a_class(
     assert submit(house, ann, "e1").class_name == "turbo"
     with pytest.raises(UserError, match="no class gold"):
         say(house, host, "/grant telegram:2 gold")
-    with pytest.raises(UserError, match="by their id"):
+    with pytest.raises(UserError, match="by their account"):
         say(house, host, "/grant bob turbo")
+    with pytest.raises(UserError, match="by their account"):
+        say(house, host, f"/grant <@{'7' * 65}> turbo")
     say(house, host, "/grant telegram:2 none")
     assert submit(house, ann, "e2").class_name == "fast"
 
@@ -403,7 +435,7 @@ def test_priority_counts_among_ones_own_only(house: House) -> None:
         say(house, bob, f"/priority high {a[1].id}")
     with pytest.raises(UserError, match="must be one of low, normal, high"):
         say(house, ann, "/priority urgent")
-    with pytest.raises(UserError, match="needs its level"):
+    with pytest.raises(UserError, match="needs level, such as /priority high 12"):
         say(house, ann, "/priority")
 
 

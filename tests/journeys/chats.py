@@ -1,6 +1,7 @@
 """People on Discord and Telegram: what they do and what they see, over wire-level servers."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import ROOT, Running, running
+from tests.servers.plug import Plug
 
 CHANNEL = "200"
 ANN, BOB = "501", "502"
@@ -147,6 +149,9 @@ class Telegram:
         found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
         return [one for one in found if one["from_bot"] and not one["deleted"]]
 
+    def pictures(self, chat: int = 501) -> list[dict[str, Any]]:
+        return [one for one in self.messages(chat) if one["versions"][-1]["kind"] == "photo"]
+
     def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -214,3 +219,81 @@ def on_telegram(folder: Path, **environment: str) -> Iterator[Telegram]:
         made.post("limits", private_per_second=None, group_per_minute=None)
         made.until(lambda: "on line as" in drawqueue.log.read_text())
         yield made
+
+
+@contextlib.contextmanager
+def wire() -> Iterator[tuple[httpx.Client, str]]:
+    """A Bot API server of one's own, and the address of its bots."""
+    with (
+        server("telegram_server", TELEGRAM_TOKEN) as address,
+        contextlib.closing(httpx.Client(base_url=f"{address}/control")) as door,
+    ):
+        yield door, f"{address}/bot"
+
+
+@dataclass
+class Everywhere:
+    """A whole Drawqueue on both platforms, each behind a plug."""
+
+    discord: Discord
+    telegram: Telegram
+    drawqueue: Running
+    discord_plug: Plug
+    telegram_plug: Plug
+    # What its processes were told, for another one of them.
+    environment: dict[str, str]
+
+    @contextlib.contextmanager
+    def another(self, module: str, log: Path) -> Iterator[subprocess.Popen[str]]:
+        """One more process of its parts, beside those that run."""
+        home = self.drawqueue.home
+        told = {
+            **os.environ, **self.environment, "DRAWQUEUE_HOME": str(home),
+            "REDIS_URL": f"unix://{home / 'valkey.sock'}?db=0",
+        }  # fmt: skip
+        with log.open("w") as written:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module], cwd=ROOT, env=told, stdout=written, stderr=written,
+                text=True,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextlib.contextmanager
+def everywhere(folder: Path, **environment: str) -> Iterator[Everywhere]:
+    """A Discord, a Telegram, and a whole Drawqueue that talks to both through plugs."""
+    discord_plug, telegram_plug = Plug(), Plug()
+    environment = {
+        "DRAWQUEUE_MODEL": "pattern",
+        "DISCORD_TOKEN": "TEST",
+        "DISCORD_API_URL": f"{discord_plug.address}/api/v10",
+        "DISCORD_GATEWAY_URL": discord_plug.address.replace("http", "ws") + "/gateway",
+        "TELEGRAM_TOKEN": TELEGRAM_TOKEN,
+        "TELEGRAM_API_URL": f"{telegram_plug.address}/bot",
+        "TELEGRAM_FILE_URL": f"{telegram_plug.address}/file/bot",
+        **environment,
+    }
+    with (
+        server("discord_server", "TEST") as discord_real,
+        server("telegram_server", TELEGRAM_TOKEN) as telegram_real,
+        contextlib.closing(httpx.Client(base_url=discord_real, timeout=60)) as discord_door,
+        contextlib.closing(httpx.Client(base_url=telegram_real, timeout=60)) as telegram_door,
+        contextlib.closing(discord_plug),
+        contextlib.closing(telegram_plug),
+    ):
+        discord_plug.lead_to(discord_real)
+        telegram_plug.lead_to(telegram_real)
+        discord_door.post("/control/base", json={"base": discord_plug.address})
+        with running(folder / "home", **environment) as drawqueue:
+            telegram = Telegram(telegram_door, drawqueue)
+            telegram.post("limits", private_per_second=None, group_per_minute=None)
+            made = Everywhere(
+                Discord(discord_door, drawqueue), telegram, drawqueue, discord_plug, telegram_plug,
+                environment,
+            )  # fmt: skip
+            made.discord.until(lambda: drawqueue.log.read_text().count("on line as") >= 2)
+            yield made

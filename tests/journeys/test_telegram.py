@@ -110,13 +110,16 @@ def test_answers_stay_in_their_topic(telegram: Telegram) -> None:
         ("/imagine a fox --wings 2 --steps 999", ("--wings", "1 to 150")),
         ("/imagine a fox --seed 9223372036854775808", ("“seed”", "4294967295")),
         ("/imagine a fox --model nope", ("no model “nope”", "On offer: pattern")),
-        ("/imagine a fox --steps", ("--steps needs a value",)),
+        ("/imagine a fox --steps", ("--steps needs a number, such as --steps 30",)),
         ("/imagine", ("Write what to draw",)),
         ("/imagine --seed 7", ("Write what to draw",)),
         ("x" * 4001, ("4001 characters", "4000 is the most")),
         ("/show 99999", ("no #99999",)),
         ("/show a fox", ("by its number",)),
         ("/dance", ("/help",)),
+        ("/ imagine cat", ("Did you mean /imagine …?",)),
+        ("/imagine@ cat", ("Did you mean /imagine …?",)),
+        ("//imagine cat", ("Did you mean /imagine …?",)),
     ],
 )
 def test_bad_input_is_one_clear_answer(

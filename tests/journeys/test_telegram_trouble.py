@@ -1,31 +1,31 @@
 """Telegram when things go wrong: answers that do not get through, crashes, odd updates, moves."""
 
 import asyncio
-import contextlib
 import io
 import os
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 from telegram import Bot
 
-from bots import telegram_cards
+from bots import telegram_cards, telegram_chat
 from bots.telegram_cards import TelegramDrawer
 from bots.telegram_chat import TelegramChat
+from core import commands
 from core.generations import Asker
 from core.house import House
 from core.options import validate
 from core.settings import Telegram as Settings
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
-from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown
+from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown, wire
 
 ANN, CAT = 501, 503
 
@@ -261,16 +261,6 @@ def huge() -> bytes:
     return out.getvalue()
 
 
-@contextlib.contextmanager
-def wire() -> Iterator[tuple[httpx.Client, str]]:
-    """A Bot API server of one's own, and the address of its bots."""
-    with (
-        server("telegram_server", TOKEN) as address,
-        contextlib.closing(httpx.Client(base_url=f"{address}/control")) as door,
-    ):
-        yield door, f"{address}/bot"
-
-
 def test_a_picture_beyond_telegrams_limit_is_made_smaller(house: House) -> None:
     made = house.generations.submit(
         validate({"prompt": "a wall"}), Asker("telegram", str(ANN)), "e", {"chat": ANN}
@@ -308,3 +298,33 @@ def test_what_an_old_list_names_is_handled_once(house: House) -> None:
         asyncio.run(handle(url, door.post("/user_message", json=words).json()))
         told = door.get("/messages", params={"chat_id": ANN}).json()["messages"]
     assert house.people.get("telegram", str(ANN)).quiet and len(told) == 2
+
+
+def test_what_was_taken_in_waits_for_a_database_that_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Telegram does not send it again, and nobody need ask again."""
+    if house.database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL has no lock of the whole database; its stop is in make outages")
+    monkeypatch.setattr(commands, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(telegram_chat, "AWAY_SECONDS", 0.2)
+    other = sqlite3.connect(tmp_path / "rows.sqlite3", isolation_level=None)
+
+    async def handle(url: str, update: Any) -> None:
+        async with Bot(TOKEN, base_url=url) as bot:
+            chat = TelegramChat(house, bot)
+            chat.inbox.record({str(update["update_id"]): update})
+            other.execute("BEGIN EXCLUSIVE")
+            chat._start(str(update["update_id"]))
+            await asyncio.sleep(2)
+            other.execute("ROLLBACK")
+            await asyncio.gather(*chat._tasks)
+
+    with wire() as (door, url):
+        words = {"chat_id": ANN, "user_id": ANN, "text": "/imagine a patient fox"}
+        asyncio.run(handle(url, door.post("/user_message", json=words).json()))
+        told = door.get("/messages", params={"chat_id": ANN}).json()["messages"]
+    other.close()
+    (card,) = told[1:]
+    assert "patient fox" in shown(card["versions"][-1])
+    assert [one.state for one in house.generations.of(Asker("telegram", str(ANN)))] == ["queued"]

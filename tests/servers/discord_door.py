@@ -39,6 +39,8 @@ class Door:
             "delete_channel": self.delete_channel,
             "kick_bot": self.kick_bot,
             "permissions": self.permissions,
+            "base": self.base,
+            "token": self.token,
         }
         for name, handler in changes.items():
             router.add_route("POST", f"/control/{name}", handler)
@@ -147,6 +149,20 @@ class Door:
         if "user_id" in body:
             change = state.closed_dms.add if body.get("dm_closed") else state.closed_dms.discard
             change(str(body["user_id"]))
+        return reply({})
+
+    async def base(self, request: web.Request) -> web.Response:
+        """Say by which address the bot is to find files and the gateway again."""
+        self.state.base = str((await request.json())["base"])
+        return reply({})
+
+    async def token(self, request: web.Request) -> web.Response:
+        """Let another token be the bot's; whoever holds the old one is put out of the gateway."""
+        self.calls.token = self.gateway.token = str((await request.json())["token"])
+        for session in list(self.gateway.sessions.values()):
+            self.gateway.sessions.pop(session.id, None)
+            if session.ws is not None:
+                await session.ws.close(code=4004, message=b"Authentication failed.")
         return reply({})
 
     # --- what tests look at ----------------------------------------------------------------

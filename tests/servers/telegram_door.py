@@ -215,6 +215,17 @@ class Door:
         self.platform.notify()
         return update
 
+    def post_token(self, q: Json) -> Json:
+        """Let another token be the bot's."""
+        self.platform.token = str(q["token"])
+        return {}
+
+    def post_delete_message(self, q: Json) -> Json:
+        """Somebody deletes a message, which no bot is told."""
+        message = self.platform.chats[int(q["chat_id"])].messages[int(q["message_id"])]
+        message.deleted = self.platform.now()
+        return {}
+
     def post_clock(self, q: Json) -> Json:
         self.platform.ahead += float(q["advance"])
         return {"now": self.platform.now()}

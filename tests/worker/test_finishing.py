@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,8 +163,7 @@ def test_a_locked_database_costs_no_picture(
     if studio.database.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL has no lock of the whole database; its stop is a journey")
     made = asked(studio)
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
-    studio.database.engine.dispose()
+    monkeypatch.setattr(database, "PATIENCE", ContextVar("patience", default=0.05))
     other = sqlite3.connect(
         tmp_path / "rows.sqlite3", isolation_level=None, check_same_thread=False
     )
