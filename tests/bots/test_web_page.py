@@ -183,7 +183,7 @@ def test_the_end_stays_in_sight(house: House, page: Page) -> None:
     page.wait_for_timeout(100)
     page.set_viewport_size({"width": 390, "height": 500})
     expect(card(page, 1)).to_be_in_viewport()
-    expect(say(page, "/queue")).to_be_in_viewport()
+    expect(say(page, "/models")).to_be_in_viewport()
 
 
 def test_cards_stand_in_order_below_their_message(house: House, page: Page) -> None:
@@ -274,8 +274,8 @@ def test_a_reload_keeps_ones_own_lines_and_shows_no_other_persons(
         assert order(page) == stood
         context.clear_cookies()
         enter()
-        say(page, "/quiet")
-        expect(page.get_by_text("not mention you any more")).to_be_visible()
+        say(page, "/models")
+        expect(page.get_by_text("pattern: ")).to_be_visible()
         assert len(order(page)) == 2
 
 
