@@ -183,7 +183,7 @@ def test_the_end_stays_in_sight(house: House, page: Page) -> None:
     page.wait_for_timeout(100)
     page.set_viewport_size({"width": 390, "height": 500})
     expect(card(page, 1)).to_be_in_viewport()
-    expect(say(page, "/queue")).to_be_in_viewport()
+    expect(say(page, "/models")).to_be_in_viewport()
 
 
 def test_cards_stand_in_order_below_their_message(house: House, page: Page) -> None:
@@ -256,8 +256,14 @@ def test_a_reload_keeps_ones_own_lines_and_shows_no_other_persons(
             page.get_by_label("The key").fill("o&p=n sesame")
             page.get_by_role("button", name="Open").click()
 
-        enter()
-        for line in ("/models", "a fox --steps 900", "a fox", "/priority", "an owl", "/quota"):
+        for _ in range(2):
+            # Somebody else from now on, for whom nothing was said.
+            context.clear_cookies()
+            enter()
+            say(page, "/models")
+            expect(page.get_by_text("pattern: ")).to_be_visible()
+            assert len(order(page)) == 2
+        for line in ("a fox --steps 900", "a fox", "/priority", "an owl", "/quota"):
             bots = page.locator(".bot").count()
             say(page, line)
             expect(page.locator(".bot")).to_have_count(bots + 1)
@@ -268,8 +274,9 @@ def test_a_reload_keeps_ones_own_lines_and_shows_no_other_persons(
         assert order(page) == stood
         context.clear_cookies()
         enter()
-        expect(page.locator("#busy")).to_contain_text("2 queued")
-        assert order(page) == []
+        say(page, "/models")
+        expect(page.get_by_text("pattern: ")).to_be_visible()
+        assert len(order(page)) == 2
 
 
 def test_whoever_has_no_key_is_asked_for_it(
