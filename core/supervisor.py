@@ -21,8 +21,8 @@ log = logging.getLogger("drawqueue")
 
 SOCKET_PATH_LIMIT = 100  # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on macOS
 STOP_SECONDS = 10
-CALM_SECONDS = 30
-MOST_PAUSE_SECONDS = 30.0
+CALM_SECONDS = 10
+MOST_PAUSE_SECONDS = 10.0
 MEND_SECONDS = 60.0
 # How a part ends whose settings only a person can mend, such as a token that is refused.
 LEFT_OUT = os.EX_CONFIG

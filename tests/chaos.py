@@ -37,7 +37,8 @@ from core.queue import WorkQueue
 from tests.conftest import PSYCOPG, Running, new_postgres
 from tests.journeys.chats import CHANNEL, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server
 
-SETTLE_SECONDS = 150
+# So long all may take to be whole again; each request left in line takes the worker its time.
+SETTLE_SECONDS, EACH_SECONDS = 150, 0.7
 CHAT = 501
 # Each at its moment: what may be killed, and how often relative to the others.
 VICTIMS = {"worker": 3, "engine": 3, "bots.web_chat": 2, "bots.discord_chat": 2,
@@ -218,7 +219,7 @@ def _recover(on: Scene, seconds: float) -> None:
 
 def misfortunes(on: Scene, over: threading.Event, kills: int) -> None:
     """Strike until the plan is fulfilled and the people are done."""
-    while not over.wait(on.luck.uniform(0.3, 1.6)):
+    while not over.wait(on.luck.uniform(0.5, 3.0)):
         if sum(on.killed.values()) < kills:
             strike(on)
 
@@ -349,7 +350,7 @@ def story(
             over.set()
             unlucky.join()
         calmed = time.monotonic()
-        end = calmed + SETTLE_SECONDS
+        end = calmed + SETTLE_SECONDS + EACH_SECONDS * requests
         while not _answers(settled, on) and time.monotonic() < end:
             time.sleep(0.5)
         whole = time.monotonic() - calmed
