@@ -30,13 +30,15 @@ from core.engine import EngineError
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.settings import Drawing, Storage, read
-from worker.finishing import BEAT_EVERY_SECONDS, Finisher
+from worker.finishing import Finisher
 from worker.tasks import ALLOWED, DrawingFailed, Studio
 from worker.warm import WarmEngine
 
 log = logging.getLogger("drawqueue")
 
 SWEEP_SECONDS = 3
+# So soon after Redis was emptied cards know again that there are workers.
+PRESENT_SECONDS = 1.0
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
@@ -104,7 +106,7 @@ def _be_present(house: House, name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
             house.queue.present(name)
-        if stopped.wait(BEAT_EVERY_SECONDS):
+        if stopped.wait(PRESENT_SECONDS):
             return
 
 
