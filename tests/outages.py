@@ -418,7 +418,8 @@ def postgresql_stopped() -> Told:
 
 def killed(house: Everywhere, part: str) -> Told:
     """`kill -9` of a part while one picture is drawn and another one waits."""
-    name = part.rsplit(".", 1)[-1]
+    # Without the sign that Discord is told to show and not to read.
+    name = part.rsplit(".", 1)[-1].removesuffix("_chat")
     ask(house, f"{name} running sleep:0.2", "telegram", steps=20)
     until(house, lambda: drawn(house, f"{name} running"))
     ask(house, f"{name} waiting", "discord")
