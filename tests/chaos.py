@@ -329,8 +329,9 @@ def audit(on: Scene) -> list[str]:
 
 
 def story(
-    folder: Path, seed: int, requests: int, kills: int, database: str = "sqlite", **environment: str
-) -> dict[str, Any]:
+    folder: Path, seed: int, requests: int, kills: int, database: str = "sqlite",
+    settle: float = SETTLE_SECONDS, **environment: str,
+) -> dict[str, Any]:  # fmt: skip
     """The whole run; answers its figures and every fault."""
     begun = time.monotonic()
     with scene(folder, seed, database, **environment) as on:
@@ -350,7 +351,7 @@ def story(
             over.set()
             unlucky.join()
         calmed = time.monotonic()
-        end = calmed + SETTLE_SECONDS + EACH_SECONDS * requests
+        end = calmed + settle + EACH_SECONDS * requests
         while not _answers(settled, on) and time.monotonic() < end:
             time.sleep(0.5)
         whole = time.monotonic() - calmed
@@ -380,13 +381,14 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--kills", type=int, default=None)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--settle", type=float, default=SETTLE_SECONDS)
     given = parser.parse_args()
     kills = given.requests // 5 if given.kills is None else given.kills
     print(
         f"seed {given.seed}, {given.requests} requests, {kills} kills, {given.database}", flush=True
     )
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    told = story(folder, given.seed, given.requests, kills, given.database)
+    told = story(folder, given.seed, given.requests, kills, given.database, given.settle)
     for fault in told["faults"]:
         print("  " + fault)
     print(f"  log: {folder}")

@@ -396,6 +396,20 @@ def test_an_emptied_redis_kills_no_drawing_that_goes_on(
     assert house.generations.get(made.id).attempt == 2, "now it had time enough"
 
 
+def test_an_attempt_that_is_over_changes_nothing(house: House, ann: Asker) -> None:
+    """A worker that was taken for dead comes back, while another one draws."""
+    first = house.generations.claim(submit(house, ann).id)
+    assert first and house.generations.restart(first, "It was gone.")
+    second = house.generations.claim(first.id)
+    assert second and second.attempt == 2
+    assert house.generations.tell(first, "I am back.") is None
+    assert house.generations.restart(first, "It is gone again.") is None
+    assert house.generations.fail(first, "It could not.") is None
+    assert house.generations.finish(first, [{"key": "old"}], 1.0) is None
+    won = house.generations.finish(second, [{"key": "new"}], 1.0)
+    assert won and won.results == ({"key": "new"},)
+
+
 def test_rows_of_an_older_or_newer_version_are_read(house: House, ann: Asker) -> None:
     made = submit(house, ann)
     kept = {**asdict(made.request), "an_option_of_tomorrow": 3}
