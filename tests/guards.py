@@ -19,8 +19,8 @@ CHAOS = "chaos"
 SEEDS = (1, 2, 3)
 # With every guard in its place all is whole again in half the time.
 REQUESTS, KILLS, SETTLE_SECONDS = 60, 25, 50
-# How pytest and the audit begin a line about a fault.
-TOLD = ("FAILED", "lost", "twice", "stuck", "#", "nobody", "missing", "orphan")
+# How the audit begins a line about a fault, and pytest one about a test.
+AUDITED, TESTED = ("lost", "twice", "stuck", "#", "nobody", "missing", "orphan"), "FAILED"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ def noticed(guard: Guard, tree: Path) -> str:
             )
             if done.returncode == 1:
                 lines = [one.strip() for one in done.stdout.splitlines()]
-                chosen = [one for one in lines if one.startswith(TOLD)]
+                told = AUDITED if guard.shown_by == CHAOS else TESTED
+                chosen = [one for one in lines if one.startswith(told)]
                 return (chosen or lines)[0]
             if done.returncode:
                 raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])

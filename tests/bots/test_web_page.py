@@ -336,7 +336,9 @@ def test_back_closes_the_picture_and_not_the_page(house: House, page: Page) -> N
         expect(large).to_be_hidden()
         expect(card(page, 1)).to_be_visible()
         assert page.url == at
-        page.wait_for_function("history.state === null")
+        # Going back takes its time; wait_for_function() polls by eval(), which the page forbids.
+        while page.evaluate("history.state") is not None:
+            page.wait_for_timeout(20)
     page.go_forward()
     expect(large).to_be_visible()
 

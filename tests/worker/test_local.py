@@ -57,7 +57,7 @@ def test_the_least_used_model_is_dropped_when_memory_asks(
 class Scarce:
     """A unet that fits only when something was done: what the card of a small GPU does."""
 
-    def __init__(self, engine: LocalDiffusers, pipeline: Any, fits: Callable[[Any, int], bool]):
+    def __init__(self, pipeline: Any, fits: Callable[[Any, int], bool]) -> None:
         self.forward, self.fits, self.tries = pipeline.unet.forward, fits, 0
         self.pipeline = pipeline
 
@@ -91,7 +91,7 @@ def test_short_of_memory_is_met_step_by_step_and_told(
     plain = engine.draw(starter, request(count=count), lambda _share, _words="": True)
     pipeline = engine.warm[starter.source]
     before = {name: type(one) for name, one in pipeline.unet.attn_processors.items()}
-    scarce = Scarce(engine, pipeline, fits)
+    scarce = Scarce(pipeline, fits)
     told: list[str] = []
 
     def report(_share: float, words: str = "") -> bool:
@@ -118,12 +118,17 @@ def test_short_of_memory_is_met_step_by_step_and_told(
     assert not pipeline.vae.use_tiling and not pipeline.vae.use_slicing
 
 
+def starve(engine: LocalDiffusers, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing fit, whatever is done."""
+    engine.load(model, lambda _name, _share: None)
+    pipeline = engine.warm[model.source]
+    monkeypatch.setattr(pipeline.unet, "forward", Scarce(pipeline, lambda *_: False))
+
+
 def test_what_never_fits_ends_in_words_and_the_next_is_drawn(
     engine: LocalDiffusers, starter: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.load(starter, lambda _name, _share: None)
-    pipeline = engine.warm[starter.source]
-    monkeypatch.setattr(pipeline.unet, "forward", Scarce(engine, pipeline, lambda *_: False))
+    starve(engine, starter, monkeypatch)
     with pytest.raises(AskDifferently, match=r"not enough memory .* smaller") as told:
         engine.draw(starter, request(), lambda _share, _words="": True)
     assert "CUDA" not in str(told.value)
@@ -134,9 +139,7 @@ def test_what_never_fits_ends_in_words_and_the_next_is_drawn(
 def test_a_stop_while_room_is_made_is_a_stop(
     engine: LocalDiffusers, starter: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.load(starter, lambda _name, _share: None)
-    pipeline = engine.warm[starter.source]
-    monkeypatch.setattr(pipeline.unet, "forward", Scarce(engine, pipeline, lambda *_: False))
+    starve(engine, starter, monkeypatch)
     with pytest.raises(Stopped):
         engine.draw(starter, request(), lambda _share, words="": not words)
 
@@ -148,7 +151,7 @@ def test_other_models_make_room(
     engine.load(Model("other", str(tmp_path / "other")), lambda _name, _share: None)
     engine.load(starter, lambda _name, _share: None)
     pipeline = engine.warm[starter.source]
-    alone = Scarce(engine, pipeline, lambda *_: len(engine.warm) == 1)
+    alone = Scarce(pipeline, lambda *_: len(engine.warm) == 1)
     monkeypatch.setattr(pipeline.unet, "forward", alone)
     told: list[str] = []
     engine.draw(starter, request(), lambda _share, words="": told.append(words) or True)
