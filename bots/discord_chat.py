@@ -38,7 +38,7 @@ from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.options import OPTIONS, Option, unfolded
+from core.options import Option
 from core.people import Asker
 from core.settings import Discord, read
 from core.supervisor import LEFT_OUT
@@ -272,16 +272,14 @@ async def _send(
 
 async def _run(interaction: Interaction, command: Command, given: dict[str, Any]) -> None:
     bot = interaction.client
-    if command.takes is OPTIONS:
-        # Who comes from another bot types flags into the prompt.
-        given, faults = unfolded(given)
+    if command.draws:
         try:
             # Faults are found from memory, so that they are told to the asker alone.
-            catalog.settle(catalog.requested(given, faults), 0)
+            given = commands.precheck(command, given, 0)
         except UserError as error:
             await interaction.response.send_message(plain(str(error)), ephemeral=True)
             return
-    public = command.name in ("imagine", "retry", "show")
+    public = command.public
     thinking = await interaction.response.defer(ephemeral=not public)
     # From the row's first moment on it knows its card, whatever dies after that.
     card_is = str(thinking.message_id) if thinking and command.name != "show" else None

@@ -8,27 +8,38 @@ from typing import Any
 from core.errors import UserError, duration, many
 from core.generations import HELD, Generation
 from core.lifecycle import PENDING, State
+from core.options import Mode
 from core.queue import Standing
 
+# The pictures of a grid, as their buttons count them.
+PLACES = (1, 2, 3, 4)
 ACTIONS = {
     "cancel": "Cancel",
     "retry": "Retry",
     "reseed": "🎲 New seed",
     "why": "Why am I waiting?",
+    "subtle": "Vary (subtle)",
+    "strong": "Vary (strong)",
+    "up2": "Upscale 2×",
+    "up4": "Upscale 4×",
+    **{f"u{place}": f"U{place}" for place in PLACES},
+    **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": "Queue them all",
     "refuse": "No, none",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
-# Which buttons a card carries in which state.
-BUTTONS: dict[State, tuple[str, ...]] = {
-    State.QUEUED: ("cancel", "why"),
-    State.GENERATING: ("cancel",),
-    State.WAITING: ("cancel",),
-    State.DONE: ("retry", "reseed"),
-    State.FAILED: ("retry",),
-    State.CANCELLED: ("retry",),
+# Which buttons a card carries in which state, row by row.
+BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
+    State.QUEUED: (("cancel", "why"),),
+    State.GENERATING: (("cancel",),),
+    State.WAITING: (("cancel",),),
+    State.DONE: (("retry", "reseed"),),
+    State.FAILED: (("retry",),),
+    State.CANCELLED: (("retry",),),
 }
+# What can be made of one finished picture.
+FURTHER = (("subtle", "strong"), ("up2", "up4"))
 ICONS = {
     State.QUEUED: "🕓",
     State.GENERATING: "🎨",
@@ -46,6 +57,8 @@ class Button:
     action: str
     generation: int
     label: str
+    # Those of a row stand side by side.
+    row: int = 0
 
     @property
     def id(self) -> str:
@@ -136,17 +149,57 @@ def waiting_line(generation: Generation, standing: Standing | None) -> str:
     )
 
 
-def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:
-    """The card of a row, its place in line and its progress."""
+def buttons_of(generation: Generation) -> tuple[Button, ...]:
+    """The buttons of a card: of several pictures one is picked or varied first."""
+    rows = list(BUTTONS[generation.state])
+    several = len(generation.results)
+    if generation.state == State.DONE and several > 1:
+        places = PLACES[:several]
+        rows = [tuple(f"u{n}" for n in places), tuple(f"v{n}" for n in places), *rows]
+    elif generation.state == State.DONE:
+        # The same again is the same: an upscaled picture has neither seed nor other ways.
+        rows = [*FURTHER, *rows] if generation.request.mode != Mode.UPSCALE else [FURTHER[0]]
+    return tuple(
+        Button(action, generation.id, ACTIONS[action], row)
+        for row, actions in enumerate(rows)
+        for action in actions
+    )
+
+
+def details_of(generation: Generation) -> str:
+    """How it is drawn, in one line."""
     request = generation.request
+    size = f"{request.width}×{request.height}"
+    begun = f" from #{generation.parent}" if generation.parent else ""
+    if request.mode == Mode.UPSCALE:
+        return f"upscaled {request.factor}×{begun} · {request.upscaler} · {size}"
     parts = [
         request.model,
         f"seed {request.seed}",
-        f"{request.width}×{request.height}",
+        size,
         many(request.steps, "step"),
         f"guidance {request.guidance:g}",
         request.sampler,
     ]
+    if request.mode != Mode.TEXT:
+        parts.append(f"{request.mode}{begun}, strength {request.strength:g}")
+    if request.zoom > 1:
+        parts.append(f"zoom {request.zoom:g}")
+    if request.pan:
+        parts.append(f"pan {request.pan}")
+    parts += [f"{name} {weight:g}" for name, weight in request.loras]
+    if request.clip_skip:
+        parts.append(f"clip skip {request.clip_skip}")
+    if request.tile:
+        parts.append("tiled")
+    if request.hires > 1:
+        parts.append(f"hires {request.hires:g}×")
+    return " · ".join(parts)
+
+
+def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:
+    """The card of a row, its place in line and its progress."""
+    request = generation.request
     keys: list[str] = []
     if generation.state == State.DONE:
         keys = [str(result["key"]) for result in generation.results]
@@ -157,11 +210,9 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         state=generation.state,
         status=f"{ICONS[generation.state]} {status_line(generation, standing, progress)}",
         prompt=request.prompt,
-        details=" · ".join(parts),
+        details=details_of(generation),
         progress=progress if generation.state == State.GENERATING else 0.0,
-        buttons=tuple(
-            Button(action, generation.id, ACTIONS[action]) for action in BUTTONS[generation.state]
-        ),
+        buttons=buttons_of(generation),
         media=tuple(keys),
         alt=alt_text(request.prompt),
         notice=notice,
@@ -178,7 +229,7 @@ def _ready(standing: Standing | None) -> int | None:
 
 def alt_text(prompt: str, limit: int = 1000) -> str:
     """A description for those who cannot see the picture."""
-    text = f"Picture drawn from the prompt: {prompt}"
+    text = f"Picture drawn from the prompt: {prompt}" if prompt else "A picture, made larger."
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -193,9 +244,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "ready": datetime.fromtimestamp(card.ready, UTC).isoformat() if card.ready else None,
         "prompt": generation.request.prompt,
         "parameters": {
-            name: value
-            for name, value in vars(generation.request).items()
-            if name not in ("prompt",)
+            name: value for name, value in generation.request.told.items() if name != "prompt"
         },
         "parent": generation.parent,
         "error": generation.error,
@@ -211,7 +260,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
             "status": card.status,
             "details": card.details,
             "notice": card.notice,
-            "buttons": [{"action": b.action, "label": b.label} for b in card.buttons],
+            "buttons": [{"action": b.action, "label": b.label, "row": b.row} for b in card.buttons],
         },
     }
 

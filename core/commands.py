@@ -6,6 +6,7 @@ Chats register, parse and describe their commands from this table.
 import contextlib
 import logging
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
-from core.errors import NotAllowed, TryAgain, UserError, many, nearest
+from core.errors import InvalidOptions, NotAllowed, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
-from core.options import OPTIONS, Option, Request
+from core.media import Source
+from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
@@ -28,6 +30,7 @@ log = logging.getLogger("drawqueue")
 ANSWER_SECONDS = 6.0
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 # The platforms on which who waited long is mentioned.
 MENTIONING = ("discord", "telegram")
 
@@ -45,6 +48,8 @@ class Ask:
     message: str | None = None
     # Whether the number and cost of many pictures were agreed to.
     agreed: bool = False
+    # What was sent along or answered, checked and stored.
+    pictures: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class Reply:
 class Command:
     """One command of every chat; `private` ones are answered where nobody else reads along.
 
-    `example` is what one might type after its name.
+    `example` is what one might type after its name; `mode`, what it draws from; `pictures` can be
+    sent along; `menu` is its name where a chat offers it on a picture that stands there.
     """
 
     name: str
@@ -84,12 +90,25 @@ class Command:
     aliases: tuple[str, ...] = ()
     private: bool = False
     example: str = ""
+    mode: Mode | None = None
+    pictures: tuple[Option, ...] = ()
+    menu: str = ""
+
+    @property
+    def draws(self) -> bool:
+        """Whether it takes a prompt and flags."""
+        return self.mode is not None
+
+    @property
+    def public(self) -> bool:
+        """Whether its answer is a card for everybody in the chat."""
+        return self.draws or self.name in ("retry", "show", "vary", "upscale")
 
     @property
     def usage(self) -> str:
         """The command as it is typed: what it takes in order, in brackets what may be left out."""
         words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
-        if self.takes is OPTIONS:
+        if self.draws:
             words = ["prompt", "[--flags]"]
         return " ".join([f"/{self.name}", *words])
 
@@ -100,13 +119,53 @@ class Command:
 
 
 def _imagine(house: House, ask: Ask) -> Reply:
-    wanted = catalog.requested(ask.given, ask.faults)
-    requests = house.proposals.requests(wanted)
+    return _draw(house, ask, Mode.TEXT)
+
+
+def _remix(house: House, ask: Ask) -> Reply:
+    return _draw(house, ask, Mode.REMIX)
+
+
+def _inpaint(house: House, ask: Ask) -> Reply:
+    return _draw(house, ask, Mode.INPAINT)
+
+
+# The pictures that each begins with, at least and at most.
+TAKES = {Mode.TEXT: (0, 0), Mode.REMIX: (1, 1), Mode.INPAINT: (1, 2)}
+NO_PICTURE = (
+    "Which picture? Send one along, answer one with this command, or give the number of one that "
+    "I drew: --from 12"
+)
+# What a picture that is drawn on brings along, where nothing else is said.
+INHERITED = ("prompt", "negative_prompt", "steps", "guidance", "sampler", "model", "clip_skip")
+
+
+def _draw(house: House, ask: Ask, mode: Mode) -> Reply:
+    given, named = _named(ask.given)
+    if mode == Mode.TEXT and (named or ask.pictures):
+        mode = Mode.REMIX
+    drawn = [_drawn_here(house, ask, word) for word in named if not ADDRESS.match(word)]
+    if drawn:
+        said = {name: value for name, value in given.items() if value not in (None, "")}
+        given = _inherited(drawn[0][0].request) | said
+    least, most = TAKES[mode]
+    number = len(named) + len(ask.pictures)
+    faults = list(ask.faults)
+    if number < least:
+        faults.append(NO_PICTURE)
+    if number > most:
+        faults.append(f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}.")
+    wanted = catalog.requested(given, faults, mode)
+    # What is fetched comes last: nobody waits for it to hear of a mistake.
+    known = iter(one[1] for one in drawn)
+    sources = [house.uploads.fetch(word) if ADDRESS.match(word) else next(known) for word in named]
+    sources += ask.pictures
+    requests = house.proposals.requests(wanted, mode, sources)
     if len(requests) > policy().line.ask_above and not ask.agreed:
-        return _propose(house, ask, requests)
+        return _propose(house, ask, mode, given, sources, requests)
     made = house.generations.accept(
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
-        message=ask.message, posted=ask.agreed,
+        sources[0].generation if sources else None, ask.message, posted=ask.agreed,
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
@@ -115,14 +174,144 @@ def _imagine(house: House, ask: Ask) -> Reply:
     return Reply(generation=made[0], fresh=True, others=others)
 
 
-def _propose(house: House, ask: Ask, requests: Sequence[Request]) -> Reply:
+def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What was given without the pictures it names, and those: numbers and web addresses.
+
+    Addresses in front of a prompt are pictures too, as other bots' users write them.
+    """
+    left = {name: value for name, value in given.items() if name != "source"}
+    named = [word for word in re.split(r"[\s,]+", str(given.get("source") or "")) if word]
+    words = str(left.get("prompt") or "").split()
+    while words and ADDRESS.fullmatch(words[0]):
+        named.append(words.pop(0))
+        left["prompt"] = str(left["prompt"]).split(maxsplit=1)[1] if words else ""
+    return left, named
+
+
+def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
+    """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
+    number, index = picture_number(word)
+    one = house.generations.visible(number, ask.asker)
+    result = one.picture(index)
+    return one, Source(
+        str(result["key"]), int(result["width"]), int(result["height"]), generation=one.id
+    )
+
+
+def _inherited(request: Request) -> dict[str, Any]:
+    given: dict[str, Any] = {name: getattr(request, name) for name in INHERITED}
+    if request.loras:
+        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
+    return given
+
+
+def precheck(command: Command, given: Mapping[str, Any], pictures: int) -> dict[str, Any]:
+    """The given options with the flags in their prompt, every fault found from memory alone.
+
+    `pictures` is how many were sent along. Raises UserError.
+    """
+    assert command.mode is not None
+    found, faults = options.unfolded(given)
+    plain, named = _named(found)
+    mode = command.mode
+    if mode == Mode.TEXT and (named or pictures):
+        mode = Mode.REMIX
+    if named and not plain.get("prompt"):
+        plain["prompt"] = "that of the picture"
+    if not named and pictures < TAKES[mode][0]:
+        faults = [*faults, NO_PICTURE]
+    wanted = catalog.requested(plain, faults, mode)
+    if mode == Mode.TEXT:
+        catalog.settle(wanted, 0)
+    if faults:
+        raise InvalidOptions(faults)
+    return found
+
+
+def _propose(
+    house: House, ask: Ask, mode: Mode, given: Mapping[str, Any], sources: Sequence[Source],
+    requests: Sequence[Request],
+) -> Reply:  # fmt: skip
     # Nobody is asked about what would be refused.
     house.generations.check(requests, ask.asker)
-    number = house.proposals.keep(ask.asker, ask.event, ask.given, ask.address)
+    number = house.proposals.keep(
+        ask.asker, ask.event, COMMAND_OF[mode], given, sources, ask.address
+    )
     return Reply(
         house.proposals.words(requests),
         buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
     )
+
+
+def _vary(house: House, ask: Ask) -> Reply:
+    number, index = _one_picture(house, ask, "vary")
+    old = house.generations.visible(number, ask.asker)
+    return _varied(house, ask, old, index, str(ask.given.get("how") or STRENGTHS[0][0]))
+
+
+def _varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Reply:
+    """Others like one picture, near to it or less so."""
+    result, request = old.picture(index), old.request
+    small = request.factor if request.mode == Mode.UPSCALE else 1
+    size = int(result["width"]) // small, int(result["height"]) // small
+    varied = replace(
+        request, mode=Mode.REMIX, sources=(str(result["key"]),), mask="", zoom=1.0, pan="",
+        hires=1.0, factor=1, upscaler="", strength=dict(STRENGTHS)[how],
+        seed=secrets.randbelow(options.SEED_LIMIT + 1), width=size[0], height=size[1],
+    )  # fmt: skip
+    if not varied.prompt:
+        raise UserError("I do not know what that picture shows: /remix it with a prompt.")
+    return _accepted(house, ask, varied, old)
+
+
+def _upscale(house: House, ask: Ask) -> Reply:
+    factor = int(ask.given.get("factor") or FACTORS[0])
+    if ask.pictures:
+        plain = catalog.settle(options.Options.model_construct(prompt=""), 0)
+        request = catalog.upscaled(plain, ask.pictures[0], factor)
+        return _accepted(house, ask, request, None)
+    number, index = _one_picture(house, ask, "upscale")
+    return _upscaled(house, ask, house.generations.visible(number, ask.asker), index, factor)
+
+
+def _upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -> Reply:
+    result = old.picture(index)
+    source = Source(str(result["key"]), int(result["width"]), int(result["height"]))
+    seeded = replace(old.request, seed=int(result["seed"]))
+    return _accepted(house, ask, catalog.upscaled(seeded, source, factor), old)
+
+
+def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
+    made = house.generations.submit(
+        request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message
+    )
+    return Reply(generation=made, fresh=True)
+
+
+def _picked(house: House, ask: Ask, old: Generation, index: int) -> Reply:
+    made, fresh = house.generations.pick(old, index, ask.asker, ask.address, ask.message)
+    if fresh:
+        return Reply(generation=made, fresh=True)
+    return Reply(f"#{made.id} shows that picture already; /show {made.id} shows it again.", made)
+
+
+def _one_picture(house: House, ask: Ask, what: str) -> tuple[int, int]:
+    if ask.given.get("id"):
+        return picture_number(ask.given["id"])
+    return _which(house, ask, frozenset({State.DONE}), what), 0
+
+
+def picture_number(value: Any) -> tuple[int, int]:
+    """The generation and index of a picture that a person typed as `12`, `#12` or `12.2`.
+
+    Raises UserError.
+    """
+    match = re.fullmatch(r"#?\s*(\d{1,12})(?:\.([1-9]))?", str(value or "").strip(), re.ASCII)
+    if not match:
+        raise UserError(
+            "Say which picture by its number, for example 12, or 12.2 for the second of several."
+        )
+    return int(match[1]), int(match[2] or 1) - 1
 
 
 def generation_id(value: Any) -> int:
@@ -305,14 +494,40 @@ def _option(name: str, help_: str, *, required: bool = False,
 
 
 ID = _option("id", "The picture's number.")
+PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
+IMAGE = Option("image", "A picture of yours.", bytes, (), None, None, (), None, False)
+MASK = replace(IMAGE, name="mask", help="As large as the picture: white is painted, black stays.")
+# How far a variation may leave its picture.
+STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
+FACTORS = ("2", "4")
 ALL = "all"
 WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "imagine", "Draw a picture from a prompt.", OPTIONS, _imagine, ("generate", "draw"),
-        example="a red crown on a blue background --seed 7",
+        "imagine", "Draw a picture from a prompt.", options.of(Mode.TEXT), _imagine,
+        ("generate", "draw"), example="a red crown on a blue background --seed 7", mode=Mode.TEXT,
+    ),
+    Command(
+        "remix", "Draw a picture anew, from a prompt and the picture.", options.of(Mode.REMIX),
+        _remix, example="a green crown --from 12 --strength 0.6", mode=Mode.REMIX,
+        pictures=(IMAGE,), menu="Remix this",
+    ),
+    Command(
+        "inpaint", "Paint over what a mask shows, or around a picture.",
+        options.of(Mode.INPAINT), _inpaint, example="a blue sea --from 12 --zoom 1.5",
+        mode=Mode.INPAINT, pictures=(IMAGE, MASK),
+    ),
+    Command(
+        "vary", "Draw others like a picture.",
+        (PICTURE, _option("how", "subtle or strong.", choices=tuple(dict(STRENGTHS)))), _vary,
+        example="12.2 strong",
+    ),
+    Command(
+        "upscale", "Make a picture two or four times larger.",
+        (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), _upscale, example="12.2 4",
+        pictures=(IMAGE,), menu="Upscale this",
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
     Command("show", "Show a picture again by its number.", (ID,), _show, example="12"),
@@ -384,7 +599,7 @@ def run(house: House, name: str, ask: Ask) -> Reply:
         raise UserError(
             f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
         )
-    if command.takes is OPTIONS:
+    if command.draws:
         return command.run(house, ask)
     given = dict(ask.given)
     for option in command.takes:
@@ -405,9 +620,12 @@ def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
     if option == "model":
         return list(catalog.models())
+    if option == "lora":
+        return catalog.all_loras()
     if option == "choice":
         return list(policy().classes)
-    return next((list(o.choices) for o in (*OPTIONS, LEVEL) if o.name == option), [])
+    known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))
+    return next((list(o.choices) for o in known if o.name == option), [])
 
 
 @_somebody_waits()
@@ -422,6 +640,17 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
         return Reply(waiting_line(old, house.generations.standing(old)))
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
+    if action in dict(STRENGTHS):
+        return _varied(house, ask, old, 0, action)
+    if made := re.fullmatch(r"([uv]|up)(\d)", action):
+        number = int(made[2])
+        match made[1]:
+            case "u":
+                return _picked(house, ask, old, number - 1)
+            case "v":
+                return _varied(house, ask, old, number - 1, "strong")
+            case _:
+                return _upscaled(house, ask, old, 0, number)
     return _again(house, ask, old, new_seed=action == "reseed")
 
 
@@ -435,8 +664,13 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
         return Reply("Nothing was queued.")
     # Noted first: what was agreed to is queued at the next press, whatever died in between.
     house.proposals.answer(number, action)
-    agreed = Ask(ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True)
-    return _imagine(house, agreed)
+    if not all(house.media.has(one.key) for one in asked.pictures):
+        raise UserError("The picture you sent is not kept any more. Ask again, please.")
+    agreed = Ask(
+        ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True,
+        pictures=asked.pictures,
+    )  # fmt: skip
+    return BY_NAME[asked.command].run(house, agreed)
 
 
 def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
@@ -455,7 +689,7 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     command = BY_NAME.get(name)
     if command is None or not command.takes:
         return name, {}, ()
-    if command.takes is OPTIONS:
+    if command.draws:
         given, faults = options.split_flags(rest)
         return name, given, tuple(faults)
     words = rest.split(maxsplit=len(command.takes) - 1)

@@ -119,6 +119,16 @@ generations = Table(
     Index(None, "chat", "state"),
 )
 
+# The stored pictures that each generation needs, its own and those it begins with: a file goes when
+# the last that holds it goes.
+files = Table(
+    "files",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Index(None, "generation"),
+)
+
 # What a person said about themselves, or a moderator of them; `person` is the first account of
 # those that were linked.
 people = Table(
@@ -166,6 +176,9 @@ proposals = Table(
     Column("event", String(128), nullable=False),
     Column("asker", String(64), nullable=False),
     Column("given", JSON, nullable=False),
+    # Which command, and the pictures it came with.
+    Column("command", String(16), nullable=False, server_default="imagine"),
+    Column("pictures", JSON, nullable=False, server_default="[]"),
     Column("address", JSON, nullable=False),
     Column("created", Moment, nullable=False),
     Column("answer", String(8)),

@@ -1,13 +1,17 @@
 """What draws: the protocol every engine keeps, and its errors named by what one can do."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.catalog import Model
 from core.options import Request
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class EngineError(Exception):
@@ -43,8 +47,12 @@ class Engine(Protocol):
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         """Make a model ready; `report` is told what is loading and which share is done."""
 
-    def draw(self, model: Model, request: Request, report: Report) -> "list[Image]":
+    def draw(
+        self, model: Model, request: Request, report: Report,
+        pictures: "Mapping[str, Image]" = NOTHING,
+    ) -> "list[Image]":  # fmt: skip
         """Draw one picture for each of `request.seeds`, asking `report` at each step.
 
-        Raises Stopped when told to stop, and otherwise only EngineError.
+        `pictures` holds what `request.held` names, RGB or RGBA. Raises Stopped when told to stop,
+        and otherwise only EngineError.
         """

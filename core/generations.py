@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
 from core.catalog import settle
-from core.database import AWAY, Database, generations, now, one_at_a_time, spend, usage
-from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, report
+from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
+from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.options import PRIORITIES, SEED_LIMIT, Options, Request
@@ -80,6 +80,15 @@ class Generation:
     class_name: str
     priority: int
     charged: float
+
+    def picture(self, index: int) -> Mapping[str, Any]:
+        """One of its finished pictures, counted from 0. Raises NotFound."""
+        if self.state != State.DONE:
+            raise NotFound(f"#{self.id} has no picture yet: it is {self.state}.")
+        if not 0 <= index < len(self.results):
+            of = f"has {many(len(self.results), 'picture')}"
+            raise NotFound(f"#{self.id} {of}; there is no {self.id}.{index + 1}.")
+        return self.results[index]
 
     @property
     def job(self) -> str:
@@ -192,6 +201,8 @@ class Generations:
                     )
                     for row in rows
                 ]  # fmt: skip
+                for one in made:
+                    _hold(connection, one.id, one.request.held)
                 for who in filter(None, (person.id, asker.chat)):
                     spend(connection, who, rules.day(moment), len(made), sum(costs), moment)
         except IntegrityError:
@@ -349,6 +360,44 @@ class Generations:
         return self.submit(
             request, asker, event, address or old.address, parent=old.id, message=message
         )
+
+    def pick(
+        self, old: Generation, index: int, asker: Asker, address: Mapping[str, Any],
+        message: str | None = None,
+    ) -> tuple[Generation, bool]:  # fmt: skip
+        """One picture of several as a generation of its own, done already; whether it is new.
+
+        Picked twice, it is the same one. Raises NotFound and TryAgain.
+        """
+        result = old.picture(index)
+        moment, event = now(), f"pick:{old.id}:{index}"
+        person = self.people.get(asker.platform, asker.id)
+        row = {
+            "platform": asker.platform, "event": event, "asker": asker.id,
+            "asker_name": asker.name[:128], "address": dict(address), "parent": old.id,
+            "request": asdict(replace(old.request, seed=int(result["seed"]), count=1)),
+            "state": State.DONE, "created": moment, "ended": moment, "seconds": old.seconds,
+            "results": [dict(result)], "person": person.id, "chat": asker.chat,
+            "class_name": person.classes(policy(), asker)[0], "message": message,
+            "editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE,
+        }  # fmt: skip
+        try:
+            with self.database.write() as connection:
+                one_at_a_time(connection, person.id)
+                if known := self._known(connection, asker.platform, [event]):
+                    return known[0], False
+                made = _generation(
+                    connection.execute(insert(generations).values(row).returning(generations)).one()
+                )
+                _hold(connection, made.id, [*made.request.held, str(result["key"])])
+        except IntegrityError:
+            # Another process picked it at the same moment.
+            with self.database.read() as connection:
+                return self._known(connection, asker.platform, [event])[0], False
+        except AWAY as error:
+            raise TryAgain("I could not do that just now. Please try again.") from error
+        self._publish(made.id)
+        return made, True
 
     def cancel(self, generation_id: int, asker: Asker) -> Generation:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
@@ -989,6 +1038,7 @@ class Generations:
         ).one_or_none()
         if row is None:
             return None
+        _hold(connection, old.id, [str(one["key"]) for one in values.get("results", ())])
         if target in FINAL and values["charged"] != old.charged:
             day = policy().day(old.created)
             for who in filter(None, (old.user, old.chat)):
@@ -998,6 +1048,13 @@ class Generations:
     def _publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
+
+
+def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
+    """Note the stored pictures that a generation needs, so that nobody removes them before it."""
+    rows = [{"key": key, "generation": generation} for key in dict.fromkeys(keys)]
+    if rows:
+        connection.execute(insert(files), rows)
 
 
 def _moderates(generation: Generation, asker: Asker) -> bool:

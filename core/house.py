@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from core.cards import Card, card_for
 from core.database import Database
@@ -11,6 +12,9 @@ from core.people import Asker, People
 from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.settings import Chat, Drawing, Storage, read
+
+if TYPE_CHECKING:
+    from core.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,13 @@ class House:
     @cached_property
     def people(self) -> People:
         return self.generations.people
+
+    @cached_property
+    def uploads(self) -> "Uploads":
+        # Decoders of pictures, which few commands need.
+        from core.uploads import Uploads
+
+        return Uploads(self.media)
 
     @cached_property
     def proposals(self) -> Proposals:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import delete, or_, select
 
 from core import inbox
-from core.database import generations, links, now, usage
+from core.database import files, generations, links, now, usage
 from core.house import House
 from core.lifecycle import FINAL, PENDING
 from core.media import SHARD
@@ -22,6 +22,9 @@ USAGE_KEPT = timedelta(days=40)
 STRAY_AFTER = timedelta(hours=1)
 # Files are looked at beside the rows that ended lately: nothing strays where nothing was drawn.
 LATELY = timedelta(days=2)
+# What somebody brought may wait for a question to be answered; then nobody begins with it any more.
+UPLOAD_AFTER = timedelta(days=1)
+UPLOADS_LATELY = timedelta(days=4)
 _BATCH = 200
 
 
@@ -58,17 +61,30 @@ def forget(house: House, age: timedelta) -> int:
             ).all()
         if not rows:
             return forgotten
-        for row in rows:
-            for result in row.results:
-                house.media.delete(str(result["key"]))
+        ids = [row.id for row in rows]
+        named = {str(result["key"]) for row in rows for result in row.results}
+        for key in _held_alone(house, ids, named):
+            house.media.delete(key)
         with house.database.write() as connection:
+            connection.execute(delete(files).where(files.c.generation.in_(ids)))
             gone = connection.execute(
                 delete(generations).where(
-                    generations.c.id.in_([row.id for row in rows]),
+                    generations.c.id.in_(ids),
                     generations.c.state.in_(list(FINAL)),
                 )
             )
         forgotten += gone.rowcount
+
+
+def _held_alone(house: House, ids: list[int], named: set[str]) -> set[str]:
+    """The pictures that these generations need and no other does."""
+    mine = select(files.c.key).where(files.c.generation.in_(ids))
+    with house.database.read() as connection:
+        keys = named | set(connection.execute(mine).scalars())
+        others = select(files.c.key).where(
+            files.c.key.in_(keys), files.c.generation.not_in(ids)
+        )  # fmt: skip
+        return keys - set(connection.execute(others).scalars())
 
 
 def sweep_files(house: House, age: timedelta = STRAY_AFTER) -> int:
@@ -87,9 +103,26 @@ def sweep_files(house: House, age: timedelta = STRAY_AFTER) -> int:
                 )
             ).scalars()
             named = {str(result["key"]) for results in rows for result in results}
-        for key in there:
+        removed += _removed(house, [key for key in there if key not in named], age)
+    today = now().date()
+    for days in range(UPLOADS_LATELY.days + 1):
+        brought = list(house.media.of_day(today - timedelta(days=days)))
+        removed += _removed(house, brought, max(age, UPLOAD_AFTER))
+    return removed
+
+
+def _removed(house: House, keys: list[str], age: timedelta) -> int:
+    """Remove those of some files that nobody holds, and that are old enough; how many."""
+    removed = 0
+    for start in range(0, len(keys), _BATCH):
+        some = keys[start : start + _BATCH]
+        with house.database.read() as connection:
+            held = set(
+                connection.execute(select(files.c.key).where(files.c.key.in_(some))).scalars()
+            )
+        for key in some:
             with contextlib.suppress(FileNotFoundError):
-                if key not in named and now() - house.media.modified(key) >= age:
+                if key not in held and now() - house.media.modified(key) >= age:
                     house.media.delete(key)
                     removed += 1
     return removed

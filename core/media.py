@@ -3,7 +3,8 @@
 import contextlib
 import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import fsspec
@@ -11,6 +12,20 @@ import fsspec
 PART = ".part"
 # Generations whose pictures share a folder.
 SHARD = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stored picture to begin with: its key, its size in pixels, and how white it is (0 to 1).
+
+    One that was drawn here knows its generation.
+    """
+
+    key: str
+    width: int
+    height: int
+    white: float = 0.5
+    generation: int | None = None
 
 
 class Media:
@@ -25,7 +40,14 @@ class Media:
 
     def save(self, generation: int, name: str, data: bytes) -> str:
         """Store bytes under a fresh key that nobody can guess, and return the key."""
-        key = f"{_folder(generation // SHARD)}/{generation}-{secrets.token_urlsafe(9)}-{name}"
+        shard = _folder(generation // SHARD)
+        return self._save(f"{shard}/{generation}-{secrets.token_urlsafe(9)}-{name}", data)
+
+    def save_upload(self, data: bytes) -> str:
+        """Store a picture that somebody brought, in the day's folder; returns its key."""
+        return self._save(f"{_day(datetime.now(UTC).date())}/{secrets.token_urlsafe(15)}.png", data)
+
+    def _save(self, key: str, data: bytes) -> str:
         temporary = f"{self._root}/{key}{PART}"
         try:
             self._files.pipe_file(temporary, data)
@@ -43,10 +65,20 @@ class Media:
 
     def of_shard(self, shard: int) -> Iterator[str]:
         """The keys of all files, half written ones too, of generations from `shard * SHARD` on."""
-        folder = _folder(shard)
+        yield from self._in(_folder(shard))
+
+    def of_day(self, day: date) -> Iterator[str]:
+        """The keys of all pictures, half written ones too, that people brought on a day."""
+        yield from self._in(_day(day))
+
+    def _in(self, folder: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             for path in self._files.ls(f"{self._root}/{folder}", detail=False, refresh=True):
                 yield f"{folder}/{path.rsplit('/', 1)[1]}"
+
+    def has(self, key: str) -> bool:
+        """Whether a key is there."""
+        return bool(self._files.exists(f"{self._root}/{key}"))
 
     def modified(self, key: str) -> datetime:
         """When a key was written. Raises FileNotFoundError."""
@@ -55,9 +87,13 @@ class Media:
 
     def delete(self, key: str) -> None:
         """Remove a key; one that is gone already is no fault."""
-        if self._files.exists(f"{self._root}/{key}"):
+        if self.has(key):
             self._files.rm_file(f"{self._root}/{key}")
 
 
 def _folder(shard: int) -> str:
     return f"{shard:04d}"
+
+
+def _day(day: date) -> str:
+    return f"uploads/{day.isoformat()}"

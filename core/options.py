@@ -7,8 +7,9 @@ shapes the picture.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -25,7 +26,25 @@ SHOWN = 5
 # Of pixels a side, which is what models can draw.
 MULTIPLE = 8
 PRIORITIES = ("low", "normal", "high")
+SIDES = ("left", "right", "up", "down")
 
+
+class Mode(StrEnum):
+    """What a request makes its pictures from."""
+
+    TEXT = "text"
+    REMIX = "remix"
+    INPAINT = "inpaint"
+    UPSCALE = "upscale"
+
+
+# What one types for each, where one says so.
+COMMAND_OF = {
+    Mode.TEXT: "imagine",
+    Mode.REMIX: "remix",
+    Mode.INPAINT: "inpaint",
+    Mode.UPSCALE: "upscale",
+}
 # A1111's names, each with the other spellings people type (compared without case and signs).
 SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -93,6 +112,29 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _side(value: Any) -> Any:
+    side = str(value).strip().lower()
+    if side not in SIDES:
+        raise ValueError(f"must be one of {', '.join(SIDES)}")
+    return side
+
+
+def _loras(value: Any) -> Any:
+    """`name:0.8, other` as `name:0.8, other:1`, each name once."""
+    found: dict[str, float] = {}
+    for word in filter(None, re.split(r"[,\s]+", str(value))):
+        match = re.fullmatch(r"([^:]+)(?::(-?\d{1,2}(?:\.\d{1,3})?))?", word)
+        if not match or abs(weight := float(match[2] or 1)) > 2:
+            raise ValueError("must be a name and a weight from -2 to 2, such as blueprint:0.8")
+        found[match[1]] = weight
+    return ", ".join(f"{name}:{weight:g}" for name, weight in found.items()) or None
+
+
+def _yes(value: Any) -> Any:
+    """Accept a flag that stands alone."""
+    return {"": True, "on": True, "off": False}.get(str(value).strip().lower(), value)
+
+
 def _text(value: Any) -> Any:
     # A lone surrogate is text that neither a database nor an answer can hold.
     return value.encode(errors="replace").decode().strip() if isinstance(value, str) else value
@@ -101,8 +143,8 @@ def _text(value: Any) -> Any:
 Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
 
 
-def _flags(*names: str) -> dict[str, Any]:
-    return {"flags": list(names)}
+def _flags(*names: str, modes: Iterable[Mode] = ()) -> dict[str, Any]:
+    return {"flags": list(names), "modes": list(modes)}
 
 
 class Options(BaseModel):
@@ -112,6 +154,30 @@ class Options(BaseModel):
 
     prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         min_length=1, description="What to draw."
+    )
+    source: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
+        "",
+        description="The picture to begin with: its number, such as 12 or 12.2, or a web address.",
+        json_schema_extra=_flags("from", "image", modes=Mode),
+        examples=["12"],
+    )
+    strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
+        None,
+        description="How far to leave the picture it begins with: 0 keeps it, 1 ignores it.",
+        json_schema_extra=_flags("strength", "str", modes=(Mode.REMIX, Mode.INPAINT)),
+        examples=[0.6],
+    )
+    zoom: Annotated[float | None, BeforeValidator(_number), Ge(1), Le(3)] = Field(
+        None,
+        description="Step back so many times: what lies around the picture is drawn.",
+        json_schema_extra=_flags("zoom", modes=[Mode.INPAINT]),
+        examples=[1.5],
+    )
+    pan: Annotated[str | None, BeforeValidator(_side)] = Field(
+        None,
+        description="Go on drawing to one side: left, right, up or down.",
+        json_schema_extra={**_flags("pan", modes=[Mode.INPAINT]), "choices": list(SIDES)},
+        examples=["left"],
     )
     negative_prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         "",
@@ -172,6 +238,29 @@ class Options(BaseModel):
         json_schema_extra=_flags("count", "n", "i", "b"),
         examples=[4],
     )
+    lora: Annotated[str | None, BeforeValidator(_loras)] = Field(
+        None,
+        description="Styles and subjects learned apart, with their weights.",
+        json_schema_extra=_flags("lora", "loras"),
+        examples=["blueprint:0.8"],
+    )
+    clip_skip: Annotated[int, Ge(0), Le(12)] = Field(
+        0,
+        description="Leave out so many of the text encoder's last layers.",
+        json_schema_extra=_flags("clip-skip", "clipskip"),
+        examples=[1],
+    )
+    tile: Annotated[bool, BeforeValidator(_yes)] = Field(
+        False,
+        description="A picture whose edges meet, to be laid side by side.",
+        json_schema_extra=_flags("tile", "tiling"),
+    )
+    hires: Annotated[float, BeforeValidator(_number), Ge(1), Le(4)] = Field(
+        1.0,
+        description="Draw small first, then so many times larger with more detail (hires fix).",
+        json_schema_extra=_flags("hires", "hr", modes=[Mode.TEXT]),
+        examples=[2],
+    )
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
         1,
         description="Ask this many times, each with a seed of its own.",
@@ -184,6 +273,11 @@ class Options(BaseModel):
         json_schema_extra={**_flags("priority"), "choices": list(PRIORITIES)},
         examples=["high"],
     )
+
+
+SECRET = ("sources", "mask")
+# How much of the small picture the larger one may change (A1111's default is 0.7).
+HIRES_STRENGTH = 0.6
 
 
 @dataclass(frozen=True)
@@ -203,6 +297,40 @@ class Request:
     sampler: str
     model: str
     count: int
+    mode: Mode = Mode.TEXT
+    # Keys of stored pictures, never shown: whoever knows a key may read it.
+    sources: tuple[str, ...] = ()
+    mask: str = ""
+    strength: float = 1.0
+    zoom: float = 1.0
+    pan: str = ""
+    # Of an upscaled picture: how many times larger, and by what.
+    factor: int = 1
+    upscaler: str = ""
+    # Names with their weights.
+    loras: tuple[tuple[str, float], ...] = ()
+    clip_skip: int = 0
+    tile: bool = False
+    hires: float = 1.0
+
+    @property
+    def passes(self) -> int:
+        """Denoising steps that are really made: a picture to begin with saves some."""
+        if self.mode == Mode.UPSCALE:
+            return 1
+        if self.hires > 1:
+            return self.steps + max(1, int(self.steps * HIRES_STRENGTH))
+        return max(1, min(self.steps, int(self.steps * self.strength)))
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The stored pictures that this needs."""
+        return (*self.sources, self.mask) if self.mask else self.sources
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Everything that may be shown of it: no keys."""
+        return {name: value for name, value in vars(self).items() if name not in SECRET}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -212,7 +340,11 @@ class Request:
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> "Request":
         """A request as a row keeps it, whichever version wrote it."""
-        return cls(**{name: kept[name] for name in cls.__dataclass_fields__ if name in kept})
+        known = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        known["mode"] = Mode(known.get("mode", Mode.TEXT))
+        known["sources"] = tuple(known.get("sources", ()))
+        known["loras"] = tuple((name, weight) for name, weight in known.get("loras", ()))
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -229,6 +361,8 @@ class Option:
     default: Any
     required: bool
     example: str = ""
+    # What it makes sense for; none: for whatever is drawn.
+    modes: tuple[Mode, ...] = ()
 
 
 def _declared() -> tuple[Option, ...]:
@@ -241,9 +375,10 @@ def _declared() -> tuple[Option, ...]:
                 bounds["ge"] = float(rule.ge)  # type: ignore[arg-type]
             if isinstance(rule, Le):
                 bounds["le"] = float(rule.le)  # type: ignore[arg-type]
-        kinds = [kind for kind in (int, float, str) if kind.__name__ in str(field.annotation)]
+        kinds = [kind for kind in (bool, int, float, str) if kind.__name__ in str(field.annotation)]
         flags: Any = extra.get("flags", [])
         choices: Any = extra.get("choices", [])
+        modes: Any = extra.get("modes", [])
         found.append(
             Option(
                 name,
@@ -256,12 +391,20 @@ def _declared() -> tuple[Option, ...]:
                 None if field.is_required() else field.default,
                 field.is_required(),
                 str(next(iter(field.examples or ()), "")),
+                tuple(modes),
             )
         )
     return tuple(found)
 
 
 OPTIONS = _declared()
+
+
+def of(mode: Mode) -> tuple[Option, ...]:
+    """The options that can be given for a mode."""
+    return tuple(option for option in OPTIONS if not option.modes or mode in option.modes)
+
+
 _BY_FLAG = {flag: option for option in OPTIONS for flag in (option.name, *option.flags)}
 
 
@@ -321,6 +464,13 @@ def _empty(flag: str, option: Option) -> str:
     return f"--{flag} needs {wanted}, such as --{flag} {option.example}."
 
 
+def _after(rest: str, flag: str) -> str:
+    """What to say of words that stand where none belong."""
+    return f"“{rest[:40]}” stands after --{flag}; write the prompt first, then the flags."
+
+
+SWITCHES = ("", "on", "off", "yes", "no", "true", "false")
+
 _FLAG = re.compile(r"(?:^|(?<=\s))(?:--|—|–)([A-Za-z][\w-]*)(?=\s|=|$)")
 
 
@@ -343,14 +493,17 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
         option = _BY_FLAG.get(flag)
         if option is None or option.required:
             unknown[f"--{flag[:40]}"] = None
-        elif not value:
+        elif option.kind is bool and value.lower() not in SWITCHES:
+            given[option.name] = True
+            faults.append(_after(value, flag))
+        elif not value and option.kind is not bool:
             faults.append(_empty(flag, option))
         elif option.kind is not str and " " in value and not option.choices:
             value, rest = value.split(maxsplit=1)
             given[option.name] = value
-            faults.append(
-                f"“{rest[:40]}” stands after --{flag}; write the prompt first, then the flags."
-            )
+            faults.append(_after(rest, flag))
+        elif option.name == "lora" and option.name in given:
+            given[option.name] += f", {value}"
         else:
             given[option.name] = value
     if unknown:
@@ -379,7 +532,7 @@ def table() -> str:
     rows = ["| option | flags | values | what it does |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
         flags = " ".join(f"`--{flag}`" for flag in option.flags)
-        values = "text"
+        values = "on or off" if option.kind is bool else "text"
         if option.choices:
             values = ", ".join(option.choices)
         elif option.minimum is not None and option.maximum is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import Redis
 
-from core.options import Request
+from core.options import Mode, Request
 
 KEY = "drawqueue:pace"
 SPEEDS = "drawqueue:speeds"
@@ -44,7 +44,11 @@ def _work_of(kind: str) -> float:
 
 def _exact(request: Request) -> str:
     size = f"{request.width}x{request.height}"
-    return f"{request.model}|{size}|{request.steps}|{request.count}"
+    return f"{_artist(request)}|{size}|{request.passes}|{request.count}"
+
+
+def _artist(request: Request) -> str:
+    return request.upscaler if request.mode == Mode.UPSCALE else request.model
 
 
 class Pace:
@@ -69,9 +73,10 @@ class Pace:
         exact = self._known.get(_exact(request))
         if exact is not None:
             return Expected(exact, known=True)
-        if request.model not in self._lines:
-            self._lines[request.model] = self._line(request.model)
-        start, rate = self._lines[request.model]
+        artist = _artist(request)
+        if artist not in self._lines:
+            self._lines[artist] = self._line(artist)
+        start, rate = self._lines[artist]
         return Expected(start + rate * _work(request), known=False)
 
     def _line(self, model: str) -> tuple[float, float]:

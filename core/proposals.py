@@ -4,7 +4,7 @@ import contextlib
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
-from core.options import SEED_LIMIT, Options, Request
+from core.media import Source
+from core.options import SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS, Pace
 from core.people import Asker
 from core.policy import policy
@@ -113,7 +114,9 @@ class Proposal:
     """A request of many pictures that was shown with its cost, and what was answered to it."""
 
     id: int
+    command: str
     given: Mapping[str, Any]
+    pictures: tuple[Source, ...]
     answer: str | None
 
 
@@ -124,7 +127,9 @@ class Proposals:
         self.database = database
         self.pace = pace
 
-    def requests(self, options: Options) -> list[Request]:
+    def requests(
+        self, options: Options, mode: Mode = Mode.TEXT, sources: Sequence[Source] = ()
+    ) -> list[Request]:
         """Everything that one message asks for, settled. Raises InvalidOptions."""
         most = policy().line.permutations
         prompts = permutations(options.prompt, most)
@@ -141,6 +146,8 @@ class Proposals:
                 made = settle(
                     options.model_copy(update={"prompt": prompt}),
                     secrets.randbelow(SEED_LIMIT + 1),
+                    mode,
+                    sources,
                 )
                 if options.seed != -1:
                     seed = (made.seed + index * made.count) % (SEED_LIMIT + 1)
@@ -158,12 +165,14 @@ class Proposals:
         return f"That makes {counted(requests)}, about {about} of drawing. Queue them all?"
 
     def keep(
-        self, asker: Asker, event: str, given: Mapping[str, Any], address: Mapping[str, Any]
-    ) -> int:
+        self, asker: Asker, event: str, command: str, given: Mapping[str, Any],
+        pictures: Sequence[Source], address: Mapping[str, Any],
+    ) -> int:  # fmt: skip
         """Remember a request until it is agreed to; its number, the same one for an event."""
         row = {
             "platform": asker.platform, "event": event, "asker": asker.id,
-            "given": dict(given), "address": dict(address), "created": now(),
+            "command": command, "given": dict(given), "pictures": [asdict(one) for one in pictures],
+            "address": dict(address), "created": now(),
         }  # fmt: skip
         try:
             with self.database.write() as connection:
@@ -188,7 +197,8 @@ class Proposals:
             raise NotFound("That request is not known any more. Ask again with /imagine.")
         if (row.platform, row.asker) != (asker.platform, asker.id):
             raise NotAllowed("Only the person who asked for these can say so.")
-        return Proposal(row.id, row.given, row.answer)
+        pictures = tuple(Source(**one) for one in row.pictures)
+        return Proposal(row.id, row.command, row.given, pictures, row.answer)
 
     def prune(self) -> int:
         """Forget requests that were asked about long ago, with their prompts."""

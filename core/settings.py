@@ -263,6 +263,17 @@ class Drawing(Settings):
         le=86_400,
         description="Seconds after which a drawing is given up.",
     )
+    loras: str = Field(
+        "",
+        alias="DRAWQUEUE_LORAS",
+        description="Folder of LoRAs (*.safetensors), besides a model's own `loras` folder.",
+    )
+    upscaler: str = Field(
+        "",
+        alias="DRAWQUEUE_UPSCALER",
+        description="Weights of an upscaler of the ESRGAN family, or any that spandrel reads; "
+        "empty: Lanczos with sharpening.",
+    )
     model_memory_gb: float = Field(
         0,
         alias="DRAWQUEUE_MODEL_MEMORY_GB",
@@ -270,6 +281,37 @@ class Drawing(Settings):
         allow_inf_nan=False,
         description="Memory for warm models, in GB; 0: 80 % of the device's.",
     )
+
+
+class Uploads(Settings):
+    """What pictures people may bring."""
+
+    max_mb: int = Field(
+        20,
+        alias="DRAWQUEUE_UPLOAD_MB",
+        ge=1,
+        le=200,
+        description="Most megabytes of a picture that somebody brings.",
+    )
+    max_megapixels: int = Field(
+        50,
+        alias="DRAWQUEUE_UPLOAD_MEGAPIXELS",
+        ge=1,
+        le=500,
+        description="Most megapixels of it.",
+    )
+    fetch_hosts: str = Field(
+        "",
+        alias="DRAWQUEUE_FETCH_HOSTS",
+        description="Hosts, comma-separated, from which pictures may be fetched though their "
+        "addresses are private.",
+    )
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return frozenset(
+            word.strip().lower() for word in self.fetch_hosts.split(",") if word.strip()
+        )
 
 
 class Web(Settings):
@@ -404,6 +446,7 @@ class Chat(Settings):
 SECTIONS: tuple[type[BaseSettings], ...] = (
     Storage,
     Drawing,
+    Uploads,
     Web,
     Dashboard,
     Discord,

@@ -141,9 +141,9 @@ GUARDS = (
     Guard(
         "files of killed workers are swept",
         "core/keeping.py",
-        "if key not in named and",
-        "if False and",
-        "tests/core/test_keeping.py::test_stray_files_go_and_named_and_fresh_ones_stay",
+        "if key not in held and",
+        "if True and",
+        "tests/core/test_keeping.py::test_what_a_picture_begins_with_stays_as_long_as_any_needs_it",
     ),
     Guard(
         "a worker that leaves puts its drawing back",

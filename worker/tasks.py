@@ -128,4 +128,15 @@ def _draw(claimed: Generation, model: Model) -> "list[Image]":
             log.warning("no beat for #%d: %s", claimed.id, type(error).__name__)
             return True
 
-    return Studio.engine.draw(model, claimed.request, beat)
+    return Studio.engine.draw(model, claimed.request, beat, _pictures(claimed))
+
+
+def _pictures(claimed: Generation) -> dict[str, bytes]:
+    """What the request begins with, from the storage."""
+    try:
+        return {key: Studio.house.media.load(key) for key in claimed.request.held}
+    except FileNotFoundError:
+        raise AskDifferently("The picture that this begins with is not kept any more.") from None
+    except Exception as error:
+        fault = report(f"the pictures of #{claimed.id} could not be fetched", error)
+        raise TransientError(f"The storage does not answer. (fault {fault})") from error

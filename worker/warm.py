@@ -4,12 +4,13 @@ The parent knows no torch: a crash, an endless loop or a leak in a drawing takes
 along and nothing else. It dies with its parent.
 """
 
+import io
 import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Work:
 
     model: Model
     request: Request | None
+    # What the request begins with: stored pictures by their keys.
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
@@ -65,10 +68,11 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     work.model.engine, device, threads, memory_gb
                 )
             artist = made[work.model.engine]
-            artist.load(work.model, lambda name, share: pipe.send(("loading", (name, share))))
             if work.request is None:
+                artist.load(work.model, lambda name, share: pipe.send(("loading", (name, share))))
                 pipe.send(("done", []))
                 continue
+            pictures = {key: _opened(data) for key, data in work.pictures.items()}
 
             def report(share: float, words: str = "") -> bool:
                 pipe.send(("progress", (share, words)))
@@ -78,7 +82,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     return False
                 return True
 
-            pipe.send(("done", artist.draw(work.model, work.request, report)))
+            pipe.send(("done", artist.draw(work.model, work.request, report, pictures)))
         except EngineError as error:
             pipe.send(("error", error))
         except MemoryError as error:
@@ -91,6 +95,14 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
             pipe.send(("error", engine.GiveUp(
                 f"Something went wrong while drawing. (fault {fault})"
             )))  # fmt: skip
+
+
+def _opened(data: bytes) -> "Image":
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
 class WarmEngine:
@@ -124,12 +136,15 @@ class WarmEngine:
         """Load a model ahead of the first drawing. Raises EngineError."""
         self._talk(Work(model, None), lambda _share, _words: True, report)
 
-    def draw(self, model: Model, request: Request, beat: Beat) -> "list[Image]":
+    def draw(
+        self, model: Model, request: Request, beat: Beat,
+        pictures: Mapping[str, bytes] = engine.NOTHING,
+    ) -> "list[Image]":  # fmt: skip
         """Draw; `beat` hears the share at each step (None: still there) and says whether to go on.
 
-        Raises EngineError; TransientError when the process died.
+        `pictures` are PNGs by their keys. Raises EngineError; TransientError when the process died.
         """
-        return self._talk(Work(model, request), beat, lambda _name, _share: None)
+        return self._talk(Work(model, request, dict(pictures)), beat, lambda _name, _share: None)
 
     def _talk(self, work: Work, beat: Beat, loading: Callable[[str, float], None]) -> "list[Image]":
         pipe = self._ready()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from core.database import generations, links, now, usage
 from core.house import House
 from core.keeping import TURN, forget, keep_house, sweep_files
 from core.media import PART
-from core.options import validate
+from core.options import Mode, validate
 from core.people import Asker
 
 ANN = Asker("web", "ann")
@@ -74,6 +75,36 @@ def test_stray_files_go_and_named_and_fresh_ones_stay(house: House, tmp_path: Pa
     assert sweep_files(house) == 2
     left = {path.name for path in (tmp_path / "media").rglob("*") if path.is_file()}
     assert left == {Path(key).name, Path(fresh).name}
+
+
+def test_what_a_picture_begins_with_stays_as_long_as_any_needs_it(
+    house: House, tmp_path: Path
+) -> None:
+    begun, begun_key = drawn(house, "begun with", days=60)
+    brought, nobodys = house.media.save_upload(b"brought"), house.media.save_upload(b"nobody's")
+    request = replace(
+        house.generations.get(begun).request, mode=Mode.INPAINT, sources=(begun_key,), mask=brought
+    )  # fmt: skip
+    child = house.generations.submit(request, ANN, "child", {}, parent=begun)
+    for key in (brought, nobodys, begun_key):
+        age(tmp_path, key, hours=30)
+    # Its row goes, its picture is needed.
+    assert forget(house, timedelta(days=30)) == 1
+    assert sweep_files(house) == 1
+    assert house.media.has(begun_key) and house.media.has(brought)
+    assert not house.media.has(nobodys)
+    house.generations.cancel(child.id, ANN)
+    assert forget(house, timedelta(days=-1)) == 1
+    assert not house.media.has(begun_key) and not house.media.has(brought)
+
+
+def test_a_picture_just_brought_stays_though_nobody_needs_it_yet(
+    house: House, tmp_path: Path
+) -> None:
+    drawn(house, "some")
+    key = house.media.save_upload(b"brought")
+    age(tmp_path, key, hours=20)
+    assert sweep_files(house) == 0 and house.media.has(key)
 
 
 def test_it_is_done_once_an_hour_whoever_does_it(house: House) -> None:

@@ -32,7 +32,8 @@ def test_an_apostrophe_and_dashes_inside_words_are_part_of_the_prompt() -> None:
 def test_every_flag_reaches_its_option(option) -> None:  # type: ignore[no-untyped-def]
     values = {"aspect": "3:2", "sampler": "Euler", "model": "x", "negative_prompt": "x"}
     for flag in option.flags:
-        given, faults = split_flags(f"a fox --{flag} {values.get(option.name, '2')}")
+        value = "on" if option.kind is bool else values.get(option.name, "2")
+        given, faults = split_flags(f"a fox --{flag} {value}")
         assert not faults and option.name in given
 
 
@@ -70,8 +71,9 @@ def test_seeds_count_up_and_wrap() -> None:
 
 def test_an_option_is_declared_in_one_file() -> None:
     """Each field of Options shapes the picture, and then stands in Request, or says how to ask."""
-    how = {"aspect", "repeat", "priority"}
-    assert set(Options.model_fields) - how == set(Request.__dataclass_fields__)
+    how = {"aspect", "repeat", "priority", "source", "lora"}
+    settled_from = {"mode", "sources", "mask", "factor", "upscaler", "loras"}
+    assert set(Options.model_fields) - how == set(Request.__dataclass_fields__) - settled_from
     settled = settle(ask("a fox --steps 9 --cfg 2 --sampler Heun --count 3 --no dogs"), 5)
     assert (settled.steps, settled.guidance, settled.sampler, settled.count) == (9, 2, "Heun", 3)
     assert settled.negative_prompt == "dogs" and settled.seed == 5
@@ -87,7 +89,7 @@ def test_many_faults_fit_into_one_message() -> None:
     with pytest.raises(InvalidOptions) as told:
         ask("a fox " + " ".join(f"--x{number} 1" for number in range(900)) + " --seed")
     unknown, seed = told.value.faults
-    assert unknown.startswith("There is no --x0, --x1, --x2, --x3, --x4, …. Known: --no")
+    assert unknown.startswith("There is no --x0, --x1, --x2, --x3, --x4, …. Known: --from")
     assert seed.startswith("--seed needs a number")
     with pytest.raises(InvalidOptions) as told:
         ask("a fox" + " --seed" * 900 + "".join(f" --seed 1 {word}" for word in range(900)))

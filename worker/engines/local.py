@@ -18,9 +18,10 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from core.catalog import Model
-from core.engine import AskDifferently, GiveUp, Report, Stopped, TransientError
+from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
-from core.options import Request
+from core.options import Mode, Request
+from worker import frames
 
 log = logging.getLogger("drawqueue")
 
@@ -77,7 +78,12 @@ class LocalDiffusers:
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
 
-    def draw(self, model: Model, request: Request, report: Report) -> list[Image]:
+    def draw(
+        self, model: Model, request: Request, report: Report,
+        pictures: Mapping[str, Image] = NOTHING,
+    ) -> list[Image]:  # fmt: skip
+        if request.mode == Mode.UPSCALE:
+            return [frames.enlarged(pictures[request.sources[0]], request)]
         pipeline = self._pipeline(model, lambda _name, _share: None)
         pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
         work = request.width * request.height * request.count

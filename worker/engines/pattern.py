@@ -9,13 +9,14 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from PIL import Image, ImageDraw
 
 from core.catalog import Model
-from core.engine import AskDifferently, GiveUp, Report, Stopped, TransientError
-from core.options import Request
+from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
+from core.options import Mode, Request
+from worker import frames
 
 STEP_SECONDS = 0.02
 
@@ -26,15 +27,24 @@ class Pattern:
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         report(model.name, 1.0)
 
-    def draw(self, model: Model, request: Request, report: Report) -> list[Image.Image]:
+    def draw(
+        self, model: Model, request: Request, report: Report,
+        pictures: Mapping[str, Image.Image] = NOTHING,
+    ) -> list[Image.Image]:  # fmt: skip
         _misbehave(request.prompt)
         found = re.search(r"sleep:([\d.]+)", request.prompt)
         pause = float(found[1]) if found else STEP_SECONDS
-        for step in range(request.steps):
+        for step in range(request.passes):
             time.sleep(pause)
-            if not report((step + 1) / request.steps):
+            if not report((step + 1) / request.passes):
                 raise Stopped
-        return [_tiles(request, seed) for seed in request.seeds]
+        if request.mode == Mode.UPSCALE:
+            return [frames.enlarged(pictures[request.sources[0]], request)]
+        tiles = [_tiles(request, seed) for seed in request.seeds]
+        if not request.sources:
+            return tiles
+        frame = frames.laid(request, pictures)
+        return [frame.kept(Image.blend(frame.image, one, request.strength)) for one in tiles]
 
 
 def _misbehave(prompt: str) -> None:

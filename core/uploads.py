@@ -1,0 +1,205 @@
+"""Pictures that people bring: checked before anything sees them, stored, fetched from addresses.
+
+What was given may be anything: the type counts by content, bytes and pixels are bounded before
+pixels are read, and an address leads to no private place.
+"""
+
+import io
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from PIL import Image, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
+
+from core.errors import TryAgain, UserError, report
+from core.media import Media, Source
+from core.settings import Uploads as Limits
+from core.settings import read
+
+log = logging.getLogger("drawqueue")
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+# No model sees more: larger ones are made smaller when they come in.
+SIDE = 2048
+FETCH_SECONDS = 20.0
+REDIRECTS = 5
+HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
+UNREADABLE = "I cannot read that as a picture. Send a PNG, JPEG, WebP or GIF."
+
+
+def checked(data: bytes) -> Image.Image:
+    """The picture in some bytes: upright, RGB or RGBA, its first frame, at most SIDE pixels a side.
+
+    Raises UserError with words for who sent it.
+    """
+    limits = read(Limits)
+    if not data:
+        raise UserError("That file is empty.")
+    if len(data) > limits.max_mb * 1e6:
+        raise UserError(too_large(len(data)))
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > limits.max_megapixels * 1e6:
+                raise UserError(
+                    f"That picture has {pixels / 1e6:.0f} megapixels; "
+                    f"{limits.max_megapixels} is the most."
+                )
+            # A JPEG is read small at once.
+            image.draft("RGB", (SIDE, SIDE))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            plain = _plain(upright)
+    except UserError:
+        raise
+    except UnidentifiedImageError:
+        raise UserError(UNREADABLE) from None
+    except Exception as error:  # Decoders meet hostile files with whatever they have.
+        fault = report("a picture could not be read", error)
+        raise UserError(f"That picture is damaged. {UNREADABLE} (fault {fault})") from None
+    plain.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return plain
+
+
+def too_large(size: int) -> str:
+    """What to say of a file of so many bytes."""
+    return f"That file has {size / 1e6:.1f} MB; {read(Limits).max_mb} MB is the most."
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The colours as sRGB, eight bits each, transparency kept."""
+    if image.mode.startswith(("I", "F")):
+        # 16 bits a pixel, or whatever range a float has.
+        most: Any = image.getextrema()[1]
+        top = 65535 if image.mode.startswith("I") else max(1e-9, most)
+        image = image.convert("F").point(lambda value: value * (255 / top) + 0).convert("L")
+    profile = image.info.get("icc_profile")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            told = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            made = ImageCms.profileToProfile(
+                image, told, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+            image = made or image
+        except ImageCms.PyCMSError:
+            pass  # A profile that does not fit: the bare numbers, then.
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def flat(image: Image.Image, ground: str) -> Image.Image:
+    """An RGB picture, what is transparent in it filled with a colour."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    below = Image.new("RGBA", image.size, ground)
+    return Image.alpha_composite(below, image).convert("RGB")
+
+
+def whiteness(image: Image.Image) -> float:
+    """How white a picture is as a mask, from 0 to 1; transparent is black."""
+    return ImageStat.Stat(flat(image, "black").convert("L")).mean[0] / 255
+
+
+class Uploads:
+    """Takes pictures in, and keeps them in the house's storage."""
+
+    def __init__(self, media: Media) -> None:
+        self.media = media
+
+    def keep(self, data: bytes) -> Source:
+        """Check and store a picture. Raises UserError; TryAgain where the storage is away."""
+        image = checked(data)
+        out = io.BytesIO()
+        image.save(out, "PNG", compress_level=4)
+        try:
+            key = self.media.save_upload(out.getvalue())
+        except Exception as error:
+            fault = report("an upload could not be stored", error)
+            raise TryAgain(
+                f"I could not store that picture just now. Please try again. (fault {fault})"
+            ) from error
+        return Source(key, image.width, image.height, whiteness(image))
+
+    def fetch(self, address: str) -> Source:
+        """Fetch, check and store the picture at a web address. Raises UserError."""
+        return self.keep(fetched(address))
+
+
+def fetched(address: str) -> bytes:
+    """The bytes at a web address that anybody may reach, at most as many as an upload has.
+
+    Raises UserError with words for who gave the address.
+    """
+    # Only who is given an address needs it.
+    import httpcore
+
+    class Public(httpcore.SyncBackend):
+        """Connects to what a name means at that moment, if anybody may reach it."""
+
+        def connect_tcp(self, host: str, port: int, *more: Any, **options: Any) -> Any:
+            return super().connect_tcp(_public(host, port), port, *more, **options)
+
+    end = time.monotonic() + FETCH_SECONDS
+    waits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), FETCH_SECONDS / 2)}
+    name = ""
+    try:
+        with httpcore.ConnectionPool(network_backend=Public()) as pool:
+            for _ in range(REDIRECTS + 1):
+                # International names and paths as they are sent.
+                url, name = _written(address)
+                with pool.stream("GET", url, headers=HEADERS, extensions=waits) as answer:
+                    given = {key.lower(): value for key, value in answer.headers}
+                    if answer.status in (301, 302, 303, 307, 308) and b"location" in given:
+                        address = urljoin(url, given[b"location"].decode("latin-1"))
+                        continue
+                    if answer.status != 200:
+                        raise UserError(f"{name} answers {answer.status} for that address.")
+                    return _read(answer.iter_stream(), end, name)
+    except (httpcore.TimeoutException, TimeoutError):
+        raise UserError(f"{name} took too long to answer.") from None
+    except (
+        httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError,
+        ValueError,
+    ) as error:  # fmt: skip
+        log.info("an address could not be fetched: %s", type(error).__name__)
+        raise UserError(f"I cannot reach {name or 'that address'}.") from None
+    raise UserError(f"{name} sends me from one address to the next.")
+
+
+def _written(address: str) -> tuple[str, str]:
+    """An address as it is sent, and its host's name for words. Raises ValueError."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("no web address")
+    host = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
+    where = f"[{host}]" if ":" in host else host
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~") or "/"
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit((parts.scheme, where + port, path, query, "")), parts.hostname[:60]
+
+
+def _public(host: str, port: int) -> str:
+    """The number of a host that anybody may reach, or that the settings name."""
+    found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if host.lower() not in read(Limits).hosts:
+        for number in found:
+            address = ip_address(number)
+            inner = getattr(address, "ipv4_mapped", None) or address
+            if not inner.is_global or inner.is_multicast:
+                raise UserError(f"I may not fetch from {host[:60]}: it is no public address.")
+    return found[0]
+
+
+def _read(parts: Iterable[bytes], end: float, name: str) -> bytes:
+    data = bytearray()
+    for part in parts:
+        data += part
+        if len(data) > read(Limits).max_mb * 1e6:
+            raise UserError(too_large(len(data)))
+        if time.monotonic() > end:
+            raise UserError(f"{name} took too long to answer.")
+    return bytes(data)

@@ -1,0 +1,280 @@
+"""Asking with pictures: what is begun with, and what each command makes of it."""
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from core import catalog, commands
+from core.commands import Ask, Reply, from_text, picture_number, press, run
+from core.database import files
+from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
+from core.generations import Generation
+from core.house import House
+from core.lifecycle import State
+from core.media import Source
+from core.options import Mode, Request, validate
+from core.people import Asker
+
+ANN, BOB = Asker("web", "ann", chat="web:ann"), Asker("web", "bob", chat="web:bob")
+
+
+def png(width: int = 64, height: int = 64, colour: str = "navy") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def drawn(house: House, prompt: str = "a fox", who: Asker = ANN, **given: Any) -> Generation:
+    """A finished generation whose pictures are really stored."""
+    wanted = validate({"prompt": prompt, "seed": 5, **given})
+    made = house.generations.submit(wanted, who, f"drawn {prompt} {given}", {"chat": "web"})
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    request = made.request
+    results = [
+        {"key": house.media.save(made.id, f"{at}.png", png(request.width, request.height)),
+         "seed": seed, "width": request.width, "height": request.height}
+        for at, seed in enumerate(request.seeds)
+    ]  # fmt: skip
+    done = house.generations.finish(claimed, results, 2.0)
+    assert done
+    return done
+
+
+def say(house: House, line: str, *pictures: Source, who: Asker = ANN, event: str = "") -> Reply:
+    name, given, faults = from_text(line)
+    ask = Ask(who, event or line, {"chat": "web"}, given, faults, pictures=pictures)
+    return run(house, name, ask)
+
+
+def made(reply: Reply) -> Generation:
+    assert reply.generation and reply.fresh, reply.text
+    return reply.generation
+
+
+def held(house: House, generation: int) -> set[str]:
+    with house.database.read() as connection:
+        return set(
+            connection.execute(
+                select(files.c.key).where(files.c.generation == generation)
+            ).scalars()
+        )
+
+
+def test_a_picture_that_was_drawn_here_brings_its_recipe_along(house: House) -> None:
+    old = drawn(house, "a fox", steps=7, guidance=4, negative_prompt="dogs", aspect="3:2")
+    new = made(say(house, f"/remix --from {old.id} --strength 0.4 --steps 9"))
+    assert new.parent == old.id and new.request.mode == Mode.REMIX
+    told = new.request
+    assert (told.prompt, told.negative_prompt, told.guidance) == ("a fox", "dogs", 4)
+    assert (told.steps, told.strength) == (9, 0.4)
+    assert (told.width, told.height) == (old.request.width, old.request.height)
+    assert told.sources == (old.results[0]["key"],) and held(house, new.id) == set(told.sources)
+
+
+def test_what_is_sent_along_keeps_its_shape_at_the_models_area(house: House) -> None:
+    source = house.uploads.keep(png(900, 300))
+    new = made(say(house, "/remix a fox", source))
+    assert new.parent is None and new.request.sources == (source.key,)
+    assert abs(new.request.width / new.request.height - 3) < 0.1
+    assert abs(new.request.width * new.request.height / 256**2 - 1) < 0.1
+
+
+def test_imagine_with_a_picture_is_remix(house: House) -> None:
+    new = made(say(house, "/imagine a fox", house.uploads.keep(png())))
+    assert new.request.mode == Mode.REMIX and new.request.strength == catalog.REMIX_STRENGTH
+
+
+def test_one_of_several_is_named_by_its_place(house: House) -> None:
+    old = drawn(house, count=3)
+    new = made(say(house, f"/remix a hen --from {old.id}.2"))
+    assert new.request.sources == (old.results[1]["key"],)
+    with pytest.raises(NotFound, match=f"there is no {old.id}.4"):
+        say(house, f"/remix a hen --from {old.id}.4")
+    assert picture_number("#12.3") == (12, 2) and picture_number("12") == (12, 0)
+    for odd in ("12.0", "12.10", "twelve", "", "1.2.3", "-1"):
+        with pytest.raises(UserError, match="for example 12"):
+            picture_number(odd)
+
+
+def test_a_mask_is_the_second_picture(house: House) -> None:
+    old = drawn(house)
+    mask = house.uploads.keep(png(256, 256, "white"))
+    new = made(say(house, f"/inpaint a hen --from {old.id}", mask))
+    assert new.request.mode == Mode.INPAINT and new.request.mask == mask.key
+    assert new.request.strength == 1 and held(house, new.id) == {old.results[0]["key"], mask.key}
+
+
+@pytest.mark.parametrize(
+    ("line", "brought", "words"),
+    [
+        ("/remix a fox", 0, "Which picture?"),
+        ("/remix a fox", 2, "/remix takes 1 picture; got 2."),
+        ("/inpaint a fox", 1, "white is painted anew"),
+        ("/inpaint a fox", 3, "/inpaint takes 2 pictures; got 3."),
+        ("/remix --strength 2", 1, "“strength” must be a number from 0 to 1; got 2."),
+        ("/remix --strength 0.5", 1, "Write what to draw"),
+        ("/remix a fox --zoom 2", 1, "--zoom is for /inpaint."),
+        ("/imagine a fox --strength 0.5", 0, "--strength is for /remix and /inpaint."),
+        ("/remix a fox --hires 2", 1, "--hires is for /imagine."),
+        ("/inpaint a fox --pan north", 1, "must be one of left, right, up, down"),
+        ("/inpaint a fox --zoom 9", 1, "“zoom” must be a number from 1 to 3; got 9."),
+        ("/remix a fox --from twelve", 0, "for example 12"),
+        ("/remix a fox --from 99", 0, "There is no #99"),
+        ("/imagine a fox --lora nobody", 0, "There is no LoRA “nobody”. For pattern: none."),
+        ("/imagine a fox --lora a:9", 0, "a weight from -2 to 2"),
+        ("/imagine a fox --hires 8", 0, "“hires” must be a number from 1 to 4"),
+        ("/imagine a fox --width 512 --hires 4", 0, "at most 1024 pixels a side; asked: 2048×1024"),
+        ("/upscale 99", 0, "There is no #99"),
+        ("/upscale 12 3", 0, "“factor” must be one of 2, 4; got 3."),
+        ("/vary", 0, "You have nothing to vary."),
+    ],
+)
+def test_what_cannot_be_is_told_in_words(house: House, line: str, brought: int, words: str) -> None:
+    pictures = [house.uploads.keep(png(200 + at, 200)) for at in range(brought)]
+    with pytest.raises(UserError) as told:
+        say(house, line, *pictures)
+    assert words in str(told.value)
+    assert house.generations.of(ANN) == []
+
+
+def test_a_mask_without_white_or_of_another_shape_is_refused(house: House) -> None:
+    image = house.uploads.keep(png(200, 200))
+    with pytest.raises(InvalidOptions, match="no white in it"):
+        say(house, "/inpaint a fox", image, house.uploads.keep(png(200, 200, "black")))
+    with pytest.raises(InvalidOptions, match=r"another shape \(300×200\) than the .* \(200×200\)"):
+        say(house, "/inpaint a fox", image, house.uploads.keep(png(300, 200, "white")))
+    # Another size of the same shape is none.
+    made(say(house, "/inpaint a fox", image, house.uploads.keep(png(400, 400, "white"))))
+
+
+def test_another_persons_picture_is_not_begun_with(house: House) -> None:
+    theirs = drawn(house, who=BOB)
+    for line in (f"/remix a hen --from {theirs.id}", f"/vary {theirs.id}", f"/upscale {theirs.id}"):
+        with pytest.raises(NotFound, match="of yours"):
+            say(house, line)
+    for action in ("subtle", "strong", "up2", "u1", "v1"):
+        with pytest.raises(NotAllowed):
+            press(house, action, theirs.id, Ask(ANN, action, {}, {}))
+
+
+def test_a_model_that_cannot_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = replace(catalog.models()["pattern"], modes=frozenset({Mode.TEXT}))
+    monkeypatch.setitem(catalog.models(), "pattern", plain)
+    with pytest.raises(InvalidOptions, match="pattern cannot remix pictures"):
+        say(house, "/remix a fox", house.uploads.keep(png()))
+
+
+def test_varying_is_near_or_far_and_has_a_seed_of_its_own(house: House) -> None:
+    old = drawn(house, count=2)
+    near = made(say(house, f"/vary {old.id}.2"))
+    far = made(say(house, f"/vary {old.id}.2 strong"))
+    assert 0 < near.request.strength < far.request.strength < 1
+    assert near.request.sources == (old.results[1]["key"],) and near.parent == old.id
+    assert near.request.count == 2 and len({one.request.seed for one in (old, near, far)}) == 3
+
+
+def test_upscaling_says_how_large_and_by_what(house: House) -> None:
+    old = drawn(house, count=2)
+    large = made(say(house, f"/upscale {old.id}.2 4"))
+    told = large.request
+    assert (told.width, told.height, told.factor, told.count) == (1024, 1024, 4, 1)
+    assert told.upscaler == catalog.LANCZOS and told.seed == old.results[1]["seed"]
+    assert f"upscaled 4× from #{old.id} · Lanczos · 1024×1024" == house.card(large).details
+    brought = made(say(house, "/upscale", house.uploads.keep(png(300, 200))))
+    assert (brought.request.width, brought.request.height) == (600, 400)
+    assert house.card(brought).alt == "A picture, made larger."
+    with pytest.raises(InvalidOptions, match="8000×8000; 4096 pixels"):
+        catalog.upscaled(told, Source("x", 2000, 2000), 4)
+
+
+def test_a_vary_of_what_was_upscaled_is_as_small_as_it_was(house: House) -> None:
+    old = drawn(house)
+    large = made(say(house, f"/upscale {old.id}"))
+    claimed = house.generations.claim(large.id)
+    assert claimed
+    key = house.media.save(large.id, "1.png", png(512, 512))
+    house.generations.finish(
+        claimed, [{"key": key, "seed": 5, "width": 512, "height": 512}], 1.0
+    )  # fmt: skip
+    near = made(press(house, "subtle", large.id, Ask(ANN, "again", {}, {})))
+    assert (near.request.width, near.request.factor, near.request.upscaler) == (256, 1, "")
+
+
+def test_the_buttons_of_several_pick_and_vary_one(house: House) -> None:
+    old = drawn(house, count=3)
+    rows = [[one.label for one in house.card(old).buttons if one.row == row] for row in range(3)]
+    assert rows == [["U1", "U2", "U3"], ["V1", "V2", "V3"], ["Retry", "🎲 New seed"]]
+    picked = made(press(house, "u2", old.id, Ask(ANN, "one", {"chat": "web"}, {})))
+    assert picked.state == State.DONE and picked.parent == old.id
+    assert [one["key"] for one in picked.results] == [old.results[1]["key"]]
+    assert (picked.request.seed, picked.request.count) == (old.results[1]["seed"], 1)
+    labels = [one.label for one in house.card(picked).buttons]
+    assert labels == [
+        "Vary (subtle)", "Vary (strong)", "Upscale 2×", "Upscale 4×", "Retry", "🎲 New seed",
+    ]  # fmt: skip
+    again = press(house, "u2", old.id, Ask(ANN, "two", {"chat": "web"}, {}))
+    assert not again.fresh and f"#{picked.id} shows that picture already" in again.text
+    varied = made(press(house, "v3", old.id, Ask(ANN, "three", {"chat": "web"}, {})))
+    assert varied.request.sources == (old.results[2]["key"],)
+    with pytest.raises(NotFound, match="has 3 pictures"):
+        press(house, "u4", old.id, Ask(ANN, "four", {}, {}))
+
+
+def test_a_picked_picture_costs_nothing_and_is_drawn_again_alone(house: House) -> None:
+    old = drawn(house, count=3)
+    before = house.generations.quota(ANN)
+    picked = made(press(house, "u3", old.id, Ask(ANN, "one", {"chat": "web"}, {})))
+    assert house.generations.quota(ANN) == before
+    again = house.generations.redo(picked.id, ANN, "again")
+    assert again.request.seeds == (old.request.seeds[2],)
+
+
+def test_many_pictures_with_one_to_begin_with_are_asked_about_first(house: House) -> None:
+    old = drawn(house)
+    asked = say(house, f"/remix {{red, blue, green, grey, black, white}} fox --from {old.id}")
+    assert asked.buttons and asked.generation is None
+    agreed = press(house, "agree", asked.buttons[0].generation, Ask(ANN, "yes", {}, {}))
+    assert agreed.generation and len(agreed.others) == 5
+    first = house.generations.get(agreed.generation.id)
+    assert first.request.mode == Mode.REMIX and first.parent == old.id
+    assert first.request.sources == (old.results[0]["key"],)
+
+
+def test_what_was_sent_along_and_is_gone_when_agreed_is_told(house: House) -> None:
+    source = house.uploads.keep(png())
+    asked = say(house, "/remix {red, blue, green, grey, black, white} fox", source)
+    house.media.delete(source.key)
+    with pytest.raises(UserError, match="not kept any more"):
+        press(house, "agree", asked.buttons[0].generation, Ask(ANN, "yes", {}, {}))
+
+
+def test_keys_are_never_told(house: House) -> None:
+    source = house.uploads.keep(png())
+    new = made(say(house, "/remix a fox", source))
+    assert source.key not in str(house.card(new)) and source.key not in str(new.request.told)
+
+
+def test_the_options_in_a_prompt_are_checked_from_memory(house: House) -> None:
+    remix = commands.BY_NAME["remix"]
+    assert commands.precheck(remix, {"prompt": "a fox --strength 0.4"}, 1)["strength"] == "0.4"
+    for given, pictures, words in (
+        ({"prompt": "a fox --strength 4"}, 1, "from 0 to 1"),
+        ({"prompt": "a fox"}, 0, "Which picture?"),
+        ({"prompt": "a fox", "model": "nope"}, 1, "On offer"),
+    ):
+        with pytest.raises(UserError, match=words):
+            commands.precheck(remix, given, pictures)
+    assert commands.precheck(remix, {"source": "12"}, 0)
+
+
+def test_every_request_is_read_back_as_it_was_written(house: House) -> None:
+    new = made(say(house, "/imagine a fox --tile --clip-skip 2 --hires 2", event="whole"))
+    assert house.generations.get(new.id).request == new.request
+    old = {"prompt": "x", "negative_prompt": "", "width": 8, "height": 8, "steps": 1,
+           "guidance": 1.0, "seed": 1, "sampler": "Euler", "model": "m", "count": 1}  # fmt: skip
+    assert Request.read(old).mode == Mode.TEXT and Request.read(old).sources == ()
