@@ -282,7 +282,7 @@ async def _run(interaction: Interaction, command: Command, given: dict[str, Any]
     public = command.public
     thinking = await interaction.response.defer(ephemeral=not public)
     # From the row's first moment on it knows its card, whatever dies after that.
-    card_is = str(thinking.message_id) if thinking and command.name != "show" else None
+    card_is = str(thinking.message_id) if thinking and not command.shows else None
     try:
         reply = await asyncio.to_thread(
             commands.run, bot.house, command.name, _ask(interaction, given, card_is)

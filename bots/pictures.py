@@ -7,8 +7,7 @@ from PIL import Image
 
 from core.cards import Card
 from core.house import House
-
-GAP = 4
+from core.receipts import GAP, copied
 
 
 def picture_of(house: House, card: Card) -> bytes | None:
@@ -17,10 +16,12 @@ def picture_of(house: House, card: Card) -> bytes | None:
 
 
 def grid(pictures: list[bytes]) -> bytes:
-    """Several PNGs of one size as one, row by row; a single one comes back untouched."""
+    """Several PNGs of one size as one, row by row, with the first's recipe; one as it is."""
     if len(pictures) == 1:
         return pictures[0]
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
+    opened = [Image.open(io.BytesIO(data)) for data in pictures]
+    notes = copied(opened[0].info, len(opened))
+    images = [image.convert("RGB") for image in opened]
     width, height = images[0].size
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
@@ -28,7 +29,7 @@ def grid(pictures: list[bytes]) -> bytes:
     for index, image in enumerate(images):
         sheet.paste(image, (index % columns * (width + GAP), index // columns * (height + GAP)))
     out = io.BytesIO()
-    sheet.save(out, "PNG", compress_level=4)
+    sheet.save(out, "PNG", compress_level=4, pnginfo=notes.png() if notes else None)
     return out.getvalue()
 
 
@@ -39,16 +40,19 @@ def fitted(data: bytes, limit: int) -> tuple[str, bytes]:
     """
     if len(data) <= limit:
         return "picture.png", data
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    opened = Image.open(io.BytesIO(data))
+    notes = copied(opened.info)
+    exif = notes.exif() if notes else None
+    image = opened.convert("RGB")
     for quality in (95, 85, 70):
         out = io.BytesIO()
-        image.save(out, "WEBP", quality=quality)
+        image.save(out, "WEBP", quality=quality, exif=exif)
         if out.tell() <= limit:
             return "picture.webp", out.getvalue()
     for share in (2, 4, 8):
         out = io.BytesIO()
         image.resize((max(1, image.width // share), max(1, image.height // share))).save(
-            out, "WEBP", quality=80
+            out, "WEBP", quality=80, exif=exif
         )
         if out.tell() <= limit:
             return "picture.webp", out.getvalue()

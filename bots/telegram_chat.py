@@ -319,7 +319,7 @@ class TelegramChat:
             made = reply.generation
             if made and not reply.fresh:
                 return Answer(reply.said)
-            return self._shown(reply, own=name != "show")
+            return self._shown(reply, own=not commands.BY_NAME[name].shows)
 
         return functools.partial(self._act, f"/{name}", act, event, message, user, given, faults)
 

@@ -14,7 +14,7 @@ from typing import Any
 from core import catalog, options
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
-from core.errors import InvalidOptions, NotAllowed, TryAgain, UserError, many, nearest
+from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
@@ -93,6 +93,8 @@ class Command:
     mode: Mode | None = None
     pictures: tuple[Option, ...] = ()
     menu: str = ""
+    # Whether it shows again what has its card elsewhere.
+    shows: bool = False
 
     @property
     def draws(self) -> bool:
@@ -355,6 +357,40 @@ def _show(house: House, ask: Ask) -> Reply:
     return Reply(generation=found, fresh=True)
 
 
+def _identify(house: House, ask: Ask) -> Reply:
+    """What made a picture: by the recipe in its file, or by its looks among the asker's own."""
+    if ask.given.get("id"):
+        return _show(house, ask)
+    if not ask.pictures:
+        raise UserError("Which picture? Send one along, or answer one with this command.")
+    # Decoders of pictures, which few commands need.
+    from core import receipts
+
+    brought = ask.pictures[0]
+    receipt = receipts.read(brought.receipt)
+    if receipt and receipt.generation:
+        with contextlib.suppress(NotFound):
+            one = house.generations.visible(receipt.generation, ask.asker)
+            if one.request.prompt == receipt.given.get("prompt"):
+                return Reply(generation=one, fresh=True)
+    known = [
+        receipts.Known(number, str(one["look"]), int(one["width"]), int(one["height"]))
+        for number, results in house.generations.finished(ask.asker)
+        for one in results
+        if one.get("look")
+    ]
+    number = receipts.nearest(house.uploads.opened(brought), known)
+    if number:
+        return Reply(generation=house.generations.get(number), fresh=True)
+    if receipt is None:
+        raise UserError(
+            "I do not know that picture: it is none of yours that I keep, and its file says "
+            "nothing of how it was made."
+        )
+    begun = " It began with another picture, which no file holds." if receipt.begun else ""
+    return Reply(f"Its file says how it was made.{begun} To draw it here:\n{receipt.line()}")
+
+
 def _cancel(house: House, ask: Ask) -> Reply:
     if str(ask.given.get("id") or "").strip().lower() == ALL:
         ended = house.generations.cancel_all(ask.asker)
@@ -530,7 +566,12 @@ COMMANDS: tuple[Command, ...] = (
         pictures=(IMAGE,), menu="Upscale this",
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
-    Command("show", "Show a picture again by its number.", (ID,), _show, example="12"),
+    Command("show", "Show a picture again by its number.", (ID,), _show, example="12", shows=True),
+    Command(
+        "identify", "Tell what made a picture that you send, by its file or its looks.",
+        (replace(ID, help="Its number, where you know it."),), _identify, ("info",),
+        pictures=(IMAGE,), menu="What made this?", shows=True,
+    ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry),
     Command("models", "List what can draw.", (), _models),

@@ -650,6 +650,18 @@ class Generations:
             ).all()
         return [_generation(row) for row in rows]
 
+    def finished(self, asker: Asker) -> list[tuple[int, Sequence[Mapping[str, Any]]]]:
+        """The results of every finished generation of the asker's own, by id, oldest first."""
+        person = self.people.get(asker.platform, asker.id).id
+        columns = generations.c
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(columns.id, columns.results)
+                .where(columns.person == person, columns.state == State.DONE)
+                .order_by(columns.id)
+            ).all()
+        return [(row.id, row.results) for row in rows]
+
     def pending(self, asker: Asker, limit: int | None = None) -> list[Generation]:
         """The asker's generations that are not over, those that are drawn first in front."""
         person = self.people.get(asker.platform, asker.id).id

@@ -18,7 +18,7 @@ SHARD = 1000
 class Source:
     """A stored picture to begin with: its key, its size in pixels, and how white it is (0 to 1).
 
-    One that was drawn here knows its generation.
+    One that was drawn here knows its generation; what was brought, the recipe in its file.
     """
 
     key: str
@@ -26,6 +26,7 @@ class Source:
     height: int
     white: float = 0.5
     generation: int | None = None
+    receipt: str = ""
 
 
 class Media:

@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
 
 from core.errors import TryAgain, UserError, report
 from core.media import Media, Source
+from core.receipts import found
 from core.settings import Uploads as Limits
 from core.settings import read
 
@@ -28,13 +29,15 @@ SIDE = 2048
 FETCH_SECONDS = 20.0
 REDIRECTS = 5
 HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
+RECIPE = "recipe"
 UNREADABLE = "I cannot read that as a picture. Send a PNG, JPEG, WebP or GIF."
 
 
 def checked(data: bytes) -> Image.Image:
     """The picture in some bytes: upright, RGB or RGBA, its first frame, at most SIDE pixels a side.
 
-    Raises UserError with words for who sent it.
+    The recipe that its file carries is in `info` under that name. Raises UserError with words for
+    who sent it.
     """
     limits = read(Limits)
     if not data:
@@ -54,6 +57,7 @@ def checked(data: bytes) -> Image.Image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             plain = _plain(upright)
+            plain.info = {RECIPE: found(image)}
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -123,7 +127,14 @@ class Uploads:
             raise TryAgain(
                 f"I could not store that picture just now. Please try again. (fault {fault})"
             ) from error
-        return Source(key, image.width, image.height, whiteness(image))
+        return Source(
+            key, image.width, image.height, whiteness(image), receipt=image.info[RECIPE]
+        )  # fmt: skip
+
+    def opened(self, source: Source) -> Image.Image:
+        """The pixels of a stored picture, RGB."""
+        with Image.open(io.BytesIO(self.media.load(source.key))) as image:
+            return flat(image, "white")
 
     def fetch(self, address: str) -> Source:
         """Fetch, check and store the picture at a web address. Raises UserError."""

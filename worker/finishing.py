@@ -22,7 +22,7 @@ from core.errors import report
 from core.generations import Generation
 from core.house import House
 from core.queue import ALIVE_SECONDS, WorkQueue
-from worker.recipe import Picture, sealed
+from core.receipts import Picture, sealed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +103,7 @@ class Finisher:
             for index, (image, seed) in enumerate(
                 zip(drawing.images, claimed.request.seeds, strict=True)
             ):
-                picture = sealed(image, drawing.model, claimed.request, seed)
+                picture = sealed(image, claimed.id, claimed.request, seed)
                 stored.append(self._store(claimed, index, picture))
         except Exception as error:
             fault = report(f"the pictures of #{claimed.id} could not be stored", error)
@@ -138,4 +138,5 @@ class Finisher:
             "width": picture.width,
             "height": picture.height,
             "bytes": len(picture.png),
+            "look": picture.look,
         }
