@@ -117,6 +117,8 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
             return f"generating {progress:.0%}".replace("%", " %")
         case State.WAITING:
             return "waiting for another server"
+        case State.DONE if generation.results and generation.results[0].get("reused"):
+            return "done at once: this was drawn before"
         case State.DONE:
             return f"done in {duration(generation.seconds or 0)}"
         case _:

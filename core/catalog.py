@@ -1,10 +1,13 @@
 """What can be asked of which model: defaults, limits, LoRAs, read from their files, as data."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +171,25 @@ def _context(path: Path) -> int | None:
         if re.search(r"attn2.*to_k.*(lora_A|lora_down|lora\.down)", name):
             return int(tensor["shape"][1])
     return None
+
+
+@cache
+def revision(model: Model) -> str:
+    """What distinguishes a model's files, and the libraries that draw with them, from others.
+
+    Known where the files are: a model that is named by its hub id has none before it is fetched.
+    """
+    folders = [Path(model.source), _set_folder()]
+    files = [
+        path
+        for folder in folders
+        if folder and _is_folder(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".safetensors", ".json", ".bin")
+    ]
+    told = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
+    return hashlib.sha256(repr((model, told, versions, upscaler())).encode()).hexdigest()[:16]
 
 
 def upscaler() -> str:

@@ -101,6 +101,8 @@ generations = Table(
     Column("error", Text),
     Column("results", JSON, nullable=False, default=list),
     Column("seconds", Float),
+    # The same for all whose pictures are the same.
+    Column("fingerprint", String(64)),
     Column("created", Moment, nullable=False),
     Column("started", Moment),
     Column("ended", Moment),
@@ -117,6 +119,7 @@ generations = Table(
     Index(None, "person", "id"),
     Index(None, "person", "state"),
     Index(None, "chat", "state"),
+    Index(None, "fingerprint"),
 )
 
 # The stored pictures that each generation needs, its own and those it begins with: a file goes when

@@ -23,6 +23,7 @@ from core.database import AWAY, Database, files, generations, now, one_at_a_time
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
+from core.media import Media
 from core.options import PRIORITIES, SEED_LIMIT, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
@@ -111,9 +112,10 @@ def _generation(row: Row[Any]) -> Generation:
 class Generations:
     """All generations, over a database and a queue."""
 
-    def __init__(self, database: Database, queue: WorkQueue) -> None:
+    def __init__(self, database: Database, queue: WorkQueue, media: Media) -> None:
         self.database = database
         self.queue = queue
+        self.media = media
         self.people = People(database, queue.redis)
         self._missing: dict[str, float] = {}
 
@@ -157,9 +159,11 @@ class Generations:
         cannot be met or is more than the policy allows, TryAgain when nothing could be stored.
         """
         rules, moment = policy(), now()
+        before = self._drawn_before(requests)
+        fresh = [one for one in requests if one not in before]
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
-        costs = self._costs(requests)
-        full = self._full(rules, len(requests))
+        costs = self._costs(fresh)
+        full = self._full(rules, len(fresh))
         try:
             person = self.people.get(asker.platform, asker.id)
             class_name = person.classes(rules, asker)[0]
@@ -181,19 +185,20 @@ class Generations:
             lease = {"editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE}
             first = {} if posted else {"message": message, **lease}
             others = lease if message else {}
+            over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
-                {**shared, "event": name, "request": asdict(request), "charged": cost,
-                 **(others if index else first)}
-                for index, (name, request, cost) in enumerate(
-                    zip(events_, requests, costs, strict=True)
-                )
+                {**shared, "event": name, "request": asdict(request),
+                 "charged": costs.get(request, 0.0), **(others if index else first),
+                 **({**over, "results": before[request]} if request in before else {})}
+                for index, (name, request) in enumerate(zip(events_, requests, strict=True))
             ]  # fmt: skip
             with self.database.write() as connection:
                 one_at_a_time(connection, person.id, asker.chat)
                 known = self._known(connection, asker.platform, events_)
                 if known:
                     return known
-                self._admit(connection, person, asker, requests, sum(costs), full, moment)
+                cost = sum(costs[one] for one in fresh)
+                self._admit(connection, person, asker, fresh, cost, full, moment)
                 made = [
                     _generation(
                         connection.execute(insert(generations).values(row).returning(generations))
@@ -202,9 +207,10 @@ class Generations:
                     for row in rows
                 ]  # fmt: skip
                 for one in made:
-                    _hold(connection, one.id, one.request.held)
-                for who in filter(None, (person.id, asker.chat)):
-                    spend(connection, who, rules.day(moment), len(made), sum(costs), moment)
+                    keys = [str(result["key"]) for result in one.results]
+                    _hold(connection, one.id, [*one.request.held, *keys])
+                for who in filter(None, (person.id, asker.chat) if fresh else ()):
+                    spend(connection, who, rules.day(moment), len(fresh), cost, moment)
         except IntegrityError:
             # Another process accepted the same event at the same moment.
             with self.database.read() as connection:
@@ -213,14 +219,17 @@ class Generations:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain("I could not take that in just now. Please try again.") from error
         for generation in made:
-            if not self._enqueue(generation):
+            if generation.state == State.DONE:
+                self._publish(generation.id)
+            elif not self._enqueue(generation):
                 break  # The sweep puts the others in line as well.
         return made
 
     def check(self, requests: Sequence[Request], asker: Asker) -> None:
         """Raises what `accept` would raise for these now, and changes nothing."""
         person = self.people.get(asker.platform, asker.id)
-        cost, full = sum(self._costs(requests)), self._full(policy(), len(requests))
+        costs, full = self._costs(requests), self._full(policy(), len(requests))
+        cost = sum(costs[one] for one in requests)
         with self.database.read() as connection:
             self._admit(connection, person, asker, requests, cost, full, now())
 
@@ -231,6 +240,8 @@ class Generations:
         rules = policy()
         class_name = person.classes(rules, asker)[0]
         rules.open_to(person.names(asker))
+        if not requests:
+            return
         rules.suits(class_name, requests)
         if full:
             raise full
@@ -251,9 +262,37 @@ class Generations:
         ).all()
         return [_generation(row) for row in rows]
 
-    def _costs(self, requests: Sequence[Request]) -> list[float]:
+    def _drawn_before(self, requests: Sequence[Request]) -> dict[Request, list[dict[str, Any]]]:
+        """The pictures of those requests that were drawn before, by the models that draw now."""
+        if not read(Drawing).reuse:
+            return {}
+        prints: dict[str, Request] = {}
+        with contextlib.suppress(RedisError):
+            revisions = self.queue.revisions()
+            prints = {
+                one.fingerprint(revisions[one.model]): one
+                for one in requests
+                if one.model in revisions
+            }
+        if not prints:
+            return {}
+        columns = generations.c
+        with contextlib.suppress(*AWAY), self.database.read() as connection:
+            rows = connection.execute(
+                select(columns.fingerprint, columns.results)
+                .where(columns.fingerprint.in_(prints), columns.state == State.DONE)
+                .order_by(columns.id)
+            ).all()
+            return {
+                prints[row.fingerprint]: [{**one, "reused": True} for one in row.results]
+                for row in rows
+                if all(self.media.has(str(one["key"])) for one in row.results)
+            }
+        return {}
+
+    def _costs(self, requests: Sequence[Request]) -> dict[Request, float]:
         known = {one: self._expect(one) for one in {replace(r, seed=0) for r in requests}}
-        return [known[replace(request, seed=0)] for request in requests]
+        return {request: known[replace(request, seed=0)] for request in requests}
 
     def _expect(self, request: Request) -> float:
         try:
@@ -530,16 +569,19 @@ class Generations:
             self._enqueue(held)
 
     def finish(
-        self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float
-    ) -> Generation | None:
+        self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float,
+        revision: str = "",
+    ) -> Generation | None:  # fmt: skip
         """Note the stored pictures; None when the attempt is no longer the row's.
 
-        Doing so twice notes them once.
+        `revision` is the model's: the same request is then answered by these pictures. Doing so
+        twice notes them once.
         """
         kept = [dict(result) for result in results]
         won = self._change(
             drawn, lifecycle.sources(State.DONE), State.DONE, due=None,
             results=kept, seconds=seconds, ended=now(), error=None, charged=seconds,
+            fingerprint=drawn.request.fingerprint(revision) if revision else None,
         )  # fmt: skip
         if won is None:
             # Keys are secret: a row that has these was given them by a call whose answer was lost.
@@ -548,6 +590,8 @@ class Generations:
         if won:
             with contextlib.suppress(RedisError):
                 self.queue.ended(drawn.id, drawn.attempt, seconds, drawn.request)
+                if revision:
+                    self.queue.draws_with(drawn.request.model, revision)
         return won
 
     def tell(self, drawn: Generation, words: str) -> Generation | None:

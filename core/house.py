@@ -27,7 +27,7 @@ class House:
 
     @cached_property
     def generations(self) -> Generations:
-        return Generations(self.database, self.queue)
+        return Generations(self.database, self.queue, self.media)
 
     @cached_property
     def people(self) -> People:

@@ -6,9 +6,11 @@ derived from here; adding an option is adding a field to `Options`, and one to `
 shapes the picture.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -331,6 +333,11 @@ class Request:
     def told(self) -> dict[str, Any]:
         """Everything that may be shown of it: no keys."""
         return {name: value for name, value in vars(self).items() if name not in SECRET}
+
+    def fingerprint(self, revision: str) -> str:
+        """What two requests share that give the same pictures, on one revision of a model."""
+        told = json.dumps([asdict(self), revision], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ QUEUE = "draw"
 TASK = "worker.tasks.generate"
 EPOCH = "drawqueue:epoch"
 WORKERS = "drawqueue:workers"
+REVISIONS = "drawqueue:revisions"
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
 KEEP_JOB_SECONDS = 24 * 3600
@@ -196,6 +197,15 @@ class WorkQueue:
     def length(self) -> int:
         """How many drawings stand in line."""
         return int(self.redis.llen(self.rq.key))
+
+    def draws_with(self, model: str, revision: str) -> None:
+        """Say which revision of a model draws."""
+        self.redis.hset(REVISIONS, model, revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The revision that drew last, by model."""
+        found: Any = self.redis.hgetall(REVISIONS)
+        return {name.decode(): revision.decode() for name, revision in found.items()}
 
     def workers(self) -> int:
         """How many workers are on line."""

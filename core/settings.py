@@ -263,6 +263,12 @@ class Drawing(Settings):
         le=86_400,
         description="Seconds after which a drawing is given up.",
     )
+    reuse: bool = Field(
+        True,
+        alias="DRAWQUEUE_REUSE",
+        description="Answer a request that was drawn before, with the same seed and model, from "
+        "the storage.",
+    )
     loras: str = Field(
         "",
         alias="DRAWQUEUE_LORAS",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from core.catalog import Model
+from core.catalog import Model, revision
 from core.database import patiently
 from core.errors import report
 from core.generations import Generation
@@ -109,7 +109,9 @@ class Finisher:
             fault = report(f"the pictures of #{claimed.id} could not be stored", error)
             words = f"The picture could not be kept; the host has to look. (fault {fault})"
         if not words:
-            finish = partial(house.generations.finish, claimed, stored, drawing.seconds)
+            finish = partial(
+                house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)
+            )
             if patiently(finish, DATABASE_SECONDS):
                 return
         for one in stored:

@@ -1,4 +1,4 @@
-"""Which generation holds which stored picture, and questions about more than prompts."""
+"""Who holds which stored picture, which requests are the same, questions with pictures."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,6 +19,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "generation", name=op.f("pk_files")),
     )
     op.create_index("ix_files_generation", "files", ["generation"])
+    with op.batch_alter_table("generations") as table:
+        table.add_column(sa.Column("fingerprint", sa.String(64)))
+        table.create_index("ix_generations_fingerprint", ["fingerprint"])
     with op.batch_alter_table("proposals") as table:
         table.add_column(
             sa.Column("command", sa.String(16), nullable=False, server_default="imagine")
@@ -43,6 +46,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("generations") as table:
+        table.drop_index("ix_generations_fingerprint")
+        table.drop_column("fingerprint")
     with op.batch_alter_table("proposals") as table:
         table.drop_column("pictures")
         table.drop_column("command")

@@ -11,17 +11,19 @@ from rq.executions import Execution
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from core import commands
+from core import commands, settings
 from core import generations as module
 from core.commands import Ask, press, run
 from core.database import generations, now
 from core.errors import NotAllowed, NotFound, UserError
 from core.generations import FIRST_EDITOR, HELD, Generation
 from core.house import House
+from core.keeping import forget
 from core.lifecycle import MOVES, State
 from core.options import Request, validate
 from core.people import Asker
 
+DAY = timedelta(days=1)
 FOX = Request("a fox", "", 64, 64, 5, 5.0, 1, "Euler", "pattern", 1)
 
 
@@ -477,3 +479,70 @@ def test_what_is_committed_is_accepted_though_the_database_is_slow_then(
     made = submit(house, ann)
     monkeypatch.undo()
     assert house.generations.get(made.id).state == State.QUEUED and house.queue.length() == 1
+
+
+def test_the_same_request_is_answered_from_the_storage_at_once(house: House, ann: Asker) -> None:
+    wanted = validate({"prompt": "a fox", "seed": 7, "count": 2})
+    one = house.generations.submit(wanted, ann, "one", {})
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    results = [{"key": house.media.save(one.id, f"{at}.png", b"x"), "seed": at} for at in (7, 8)]
+    assert house.generations.finish(claimed, results, 3.0, "revision 1")
+    spent = house.generations.quota(ann)
+    again = house.generations.submit(wanted, ann, "two", {"channel": "5"})
+    assert again.state == State.DONE and again.charged == 0
+    assert [result["key"] for result in again.results] == [result["key"] for result in results]
+    assert "drawn before" in house.card(again).status
+    assert house.generations.quota(ann) == spent, "it costs nothing"
+    assert house.queue.status(again.id, again.attempt) is None, "and waits in no line"
+    # A poster shows it, should whoever asked not come to it.
+    house.generations.release([again.id])
+    assert again.id in [found.id for found in house.generations.stale([ann.platform])]
+    # The pictures live as long as anybody's row does.
+    with house.database.write() as connection:
+        connection.execute(
+            update(generations).where(generations.c.id == one.id).values(ended=now() - DAY * 40)
+        )
+    assert forget(house, DAY * 30) == 1
+    assert house.media.load(str(results[0]["key"])) == b"x"
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 8}, {"steps": 9}, {"prompt": "a hen"}, {"count": 1}, {"tile": True}]
+)
+def test_another_request_is_drawn(house: House, ann: Asker, other: dict[str, object]) -> None:
+    given = {"prompt": "a fox", "seed": 7, "count": 2}
+    one = house.generations.submit(validate(given), ann, "one", {})
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    kept = [{"key": house.media.save(one.id, "1.png", b"x"), "seed": 7}]
+    assert house.generations.finish(claimed, kept, 3.0, "revision 1")
+    assert house.generations.submit(validate({**given, **other}), ann, "2", {}).state == "queued"
+
+
+def test_what_was_drawn_otherwise_or_is_gone_is_drawn_anew(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = validate({"prompt": "a fox", "seed": 7})
+    one = house.generations.submit(wanted, ann, "one", {})
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    key = house.media.save(one.id, "1.png", b"x")
+    assert house.generations.finish(claimed, [{"key": key, "seed": 7}], 3.0, "revision 1")
+    asked = iter(range(9))
+
+    def state() -> State:
+        return house.generations.submit(wanted, ann, f"again {next(asked)}", {}).state
+
+    assert state() == State.DONE
+    house.queue.draws_with("pattern", "revision 2")
+    assert state() == State.QUEUED, "another revision of the model"
+    house.queue.draws_with("pattern", "revision 1")
+    assert state() == State.DONE
+    monkeypatch.setenv("DRAWQUEUE_REUSE", "false")
+    settings._read.cache_clear()
+    assert state() == State.QUEUED, "turned off"
+    monkeypatch.delenv("DRAWQUEUE_REUSE")
+    settings._read.cache_clear()
+    house.media.delete(key)
+    assert state() == State.QUEUED, "its file is gone"
