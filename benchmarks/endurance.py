@@ -71,7 +71,8 @@ def main() -> int:
         rest = looked(drawqueue)
     warm, last = levels[WARM - 1], levels[-1]
     ratios = {name: round(last[name] / warm[name], 3) for name in warm
-              if name in last and name.endswith((" MB", " files"))}  # fmt: skip
+              if name in last and name.endswith((" MB", " files"))
+              and not name.startswith("rows")}  # fmt: skip
     grown = [
         name for name, ratio in ratios.items()
         if (last[name] - warm[name] > FILES if name.endswith(" files") else ratio > LEVEL)
