@@ -297,7 +297,7 @@ class Uploads(Settings):
         50,
         alias="DRAWQUEUE_UPLOAD_MEGAPIXELS",
         ge=1,
-        le=500,
+        le=150,
         description="Most megapixels of it.",
     )
     fetch_hosts: str = Field(

@@ -58,6 +58,11 @@ def door(host: str, port: int, setting: str) -> socket.socket:
         raise CannotStart(words) from None
 
 
+# A process of many threads would keep many arenas of memory that it once used, and what is freed at
+# their ends (glibc: man 3 mallopt).
+THRIFTY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
 @dataclass
 class Child:
     """One supervised process and how often it fell."""
@@ -76,8 +81,7 @@ class Child:
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             self.command,
-            # A process of many threads would keep many arenas of memory that it once used.
-            env={"MALLOC_ARENA_MAX": "2", **os.environ, **self.environment},
+            env={**THRIFTY, **os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             # A group of its own: Ctrl-C reaches the supervisor alone, which then ends them in turn.
             start_new_session=True,

@@ -56,6 +56,8 @@ def checked(data: bytes) -> Image.Image:
             plain = _plain(upright)
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        raise UserError(f"That picture has more than {limits.max_megapixels} megapixels.") from None
     except UnidentifiedImageError:
         raise UserError(UNREADABLE) from None
     except Exception as error:  # Decoders meet hostile files with whatever they have.
