@@ -21,6 +21,8 @@ from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
 
 SIDE = 256
 MOST_MB = 2
+# How large a file is that was said to be small.
+LIE = 64 << 20
 Spec = dict[str, Any]
 
 
@@ -300,7 +302,7 @@ def test_a_mask_needs_its_picture(discord: Discord, four: Spec) -> None:
 @pytest.mark.parametrize(("planned", "words"), [
     ([{"status": 404}], "Discord does not have that picture any more."),
     ([{"status": 500}] * 2, "Discord did not hand me that picture just now."),
-    ([{"status": 200, "bytes": 3 << 20}], "2 MB is the most"),
+    ([{"status": 200, "bytes": LIE}], "2 MB is the most"),
 ])  # fmt: skip
 def test_a_cdn_that_fails_is_one_answer(discord: Discord, planned: list[Spec], words: str) -> None:
     before = discord.drawqueue.rows()
@@ -308,6 +310,9 @@ def test_a_cdn_that_fails_is_one_answer(discord: Discord, planned: list[Spec], w
         discord.door.post("/control/fail", json={"method": "CDN", **rule})
     refused(discord, discord.command("remix", prompt="a fox", image=spec(halves())), words)
     assert discord.drawqueue.rows().keys() == before.keys()
+    calls = discord.door.get("/control/calls").json()
+    served = sum(one["served"] for one in calls if one["method"] == "CDN")
+    assert served < LIE / 2, "no more was read than may be"
 
 
 def test_a_cdn_that_stumbles_is_asked_again(discord: Discord) -> None:

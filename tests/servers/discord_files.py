@@ -68,8 +68,12 @@ class Files:
         # Larger than it was said to be, and no length told.
         answer = web.StreamResponse(headers={"Content-Type": found.content_type})
         await answer.prepare(request)
+        call: Json = {"method": "CDN", "path": request.path, "unknown": False, "status": 200}
+        call |= {"served": 0}
+        self.calls.log.append(call)
         for _ in range(int(rule["bytes"]) // CHUNK):
             await answer.write(found.data[:1] * CHUNK)
+            call["served"] += CHUNK
         return answer
 
     def _good(self, request: web.Request) -> bool:
