@@ -26,6 +26,7 @@ CONTENT = 2000
 DESCRIPTION = 4096
 FOOTER = 2048
 ALT = 1024
+LABEL = 80
 FILE_BYTES = 10 * 1024 * 1024
 TOKEN_SECONDS = 15 * 60
 TOKEN_MARGIN = 30
@@ -48,7 +49,8 @@ COLOURS = {
     State.FAILED: 0xD97706,
     State.CANCELLED: 0x6B7280,
 }
-STYLES = {"cancel": discord.ButtonStyle.secondary, "retry": discord.ButtonStyle.primary}
+# What most want next stands out; the others are grey.
+STYLES = {"retry": discord.ButtonStyle.primary, "agree": discord.ButtonStyle.success}
 NOBODY = discord.AllowedMentions.none()
 
 
@@ -110,9 +112,10 @@ def view(buttons: Sequence[Button]) -> discord.ui.View:
     for button in buttons:
         made.add_item(
             discord.ui.Button(
-                label=button.label,
+                label=cut(button.label, LABEL),
                 custom_id=PREFIX + button.id,
                 style=STYLES.get(button.action, discord.ButtonStyle.secondary),
+                row=button.row,
             )
         )
     return made

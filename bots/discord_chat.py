@@ -30,15 +30,18 @@ from bots.discord_cards import (
     sized,
     view,
 )
+from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import picture_of
 from bots.poster import Poster
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, Card, pressed
 from core.commands import COMMANDS, Ask, Command, Reply
-from core.errors import UserError, report
+from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.options import Option
+from core.lifecycle import State
+from core.media import Source
+from core.options import PROMPT_LIMIT, Option
 from core.people import Asker
 from core.settings import Discord, read
 from core.supervisor import LEFT_OUT
@@ -47,10 +50,23 @@ log = logging.getLogger("drawqueue")
 
 THREADS = 32
 CHOICES = 25
+CHOICE = 100
 HELP = 100
+TITLE = 45
+# What a modal asks for, and how long that may be where it is no prompt.
+ASKED = ("prompt", "strength")
+SHORT = 10
+# The options that take a picture's number.
+NUMBERS = ("source", "id")
+# Those that take several things at once.
+LISTS = ("lora",)
 UNREACHABLE = (
     "I cannot edit messages here later than 15 minutes after you asked. "
     "If it takes longer, fetch the picture with /show."
+)
+SEVERAL = (
+    "That message shows {number} pictures. Press U1 to U{number} under it for the one you mean, "
+    "and choose this on the message that comes."
 )
 OUTDATED = "I do not know that command (any more). Reload Discord, then see /help."
 REFUSED = "Discord refuses DISCORD_TOKEN. Make a new one and put it into .env."
@@ -90,6 +106,7 @@ class Bot(discord.Client):
         # Slash commands need no privileged intent.
         super().__init__(intents=discord.Intents(guilds=True), allowed_mentions=NOBODY)
         self.house = house
+        self.pictures = Pictures(house)
         self.tree = Tree(
             self,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
@@ -101,6 +118,8 @@ class Bot(discord.Client):
             for name in (command.name, *command.aliases):
                 if name != "start":  # Telegram's word for help.
                     self.tree.add_command(_slash(self, command, name))
+            if command.menu:
+                self.tree.add_command(_menu(command))
         self.add_dynamic_items(CardButton)
         self._poster: asyncio.Task[None] | None = None
 
@@ -110,6 +129,15 @@ class Bot(discord.Client):
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()
         self._poster = asyncio.create_task(Poster(self.house, [drawer]).run())
+
+    async def on_interaction(self, interaction: Interaction) -> None:
+        """Take the words of a modal by its id, which any process knows after any restart."""
+        if interaction.type is discord.InteractionType.modal_submit:
+            try:
+                await _worded(interaction)
+            except UNSAID as error:
+                if not _unheard(error):
+                    report("a modal failed", error)
 
     async def on_ready(self) -> None:
         log.info("on line as %s", self.user)
@@ -223,7 +251,10 @@ def _reachable(interaction: Interaction) -> bool:
     return interaction.is_guild_integration() and may.view_channel and may.send_messages
 
 
-def _ask(interaction: Interaction, given: dict[str, Any], message: str | None = None) -> Ask:
+def _ask(
+    interaction: Interaction, given: dict[str, Any], message: str | None = None,
+    pictures: tuple[Source, ...] = (),
+) -> Ask:  # fmt: skip
     address = {
         "channel": str(interaction.channel_id),
         "guild": str(interaction.guild_id or ""),
@@ -233,7 +264,10 @@ def _ask(interaction: Interaction, given: dict[str, Any], message: str | None = 
         "limit": interaction.filesize_limit,
         "reachable": _reachable(interaction),
     }
-    return Ask(_asker(interaction), str(interaction.id), address, given, message=message)
+    return Ask(
+        _asker(interaction), str(interaction.id), address, given, message=message,
+        pictures=pictures,
+    )  # fmt: skip
 
 
 def _unheard(error: BaseException) -> bool:
@@ -270,22 +304,35 @@ async def _send(
     return card
 
 
-async def _run(interaction: Interaction, command: Command, given: dict[str, Any]) -> None:
+async def _run(
+    interaction: Interaction, command: Command, given: dict[str, Any],
+    brought: Sequence[Brought] = (), pointed: Pointed | None = None,
+) -> None:  # fmt: skip
     bot = interaction.client
-    if command.draws:
-        try:
+    named = _names_a_picture(command)
+    try:
+        if pointed and (pointed.card is None or not named):
+            brought, pointed = pointed.only, None
+        if pointed:
+            given = {**given, named: str(pointed.card)}
+        if command.draws:
             # Faults are found from memory, so that they are told to the asker alone.
-            given = commands.precheck(command, given, 0)
-        except UserError as error:
-            await interaction.response.send_message(plain(str(error)), ephemeral=True)
-            return
+            given = commands.precheck(command, given, len(brought))
+    except UserError as error:
+        await interaction.response.send_message(plain(str(error)), ephemeral=True)
+        return
     public = command.public
-    thinking = await interaction.response.defer(ephemeral=not public)
+    thinking = await interaction.response.defer(ephemeral=not public, thinking=True)
     # From the row's first moment on it knows its card, whatever dies after that.
     card_is = str(thinking.message_id) if thinking and not command.shows else None
     try:
+        if pointed and not await asyncio.to_thread(_shows_one, interaction, pointed):
+            # Somebody else's: then it is a picture like any other.
+            brought = pointed.only
+            del given[named]
+        sources = await bot.pictures.keep(brought)
         reply = await asyncio.to_thread(
-            commands.run, bot.house, command.name, _ask(interaction, given, card_is)
+            commands.run, bot.house, command.name, _ask(interaction, given, card_is, sources)
         )
     except UserError as error:
         await _alone(interaction, str(error), public)
@@ -331,7 +378,107 @@ async def _alone(
     await interaction.followup.send(plain(words), ephemeral=True, view=view(buttons))
 
 
+def _names_a_picture(command: Command) -> str:
+    """The option in which a command takes the number of a picture; empty where it takes none."""
+    taken = {option.name for option in command.takes}
+    return next((name for name in NUMBERS if name in taken), "")
+
+
+def _shows_one(interaction: Interaction, pointed: Pointed) -> bool:
+    """Whether a card is one that the asker may see. Raises UserError where it has several."""
+    assert pointed.card is not None
+    house: House = interaction.client.house
+    try:
+        one = house.generations.visible(pointed.card, _asker(interaction))
+    except NotFound:
+        return False
+    if one.state == State.DONE and len(one.results) > 1:
+        raise UserError(SEVERAL.format(number=len(one.results)))
+    return True
+
+
+def _menu(command: Command) -> app_commands.ContextMenu:
+    """A command as it stands in the menu of a message, for the picture that is in it."""
+
+    async def callback(interaction: Interaction, message: discord.Message) -> None:
+        bot = interaction.client
+        try:
+            pointed = Pointed.at(message, bot.user.id)
+            if command.draws:
+                kept = await bot.pictures.remember(pointed)
+                await interaction.response.send_modal(_modal(command, kept, pointed))
+                return
+        except UserError as error:
+            await interaction.response.send_message(plain(str(error)), ephemeral=True)
+            return
+        await _run(interaction, command, {}, pointed=pointed)
+
+    # The library looks at these.
+    callback.__annotations__ = {"interaction": discord.Interaction, "message": discord.Message}
+    return app_commands.ContextMenu(name=command.menu, callback=callback)
+
+
+def _modal(command: Command, kept: str, pointed: Pointed) -> discord.ui.Modal:
+    """Asks for the words that go with a picture."""
+    made = discord.ui.Modal(
+        title=cut(command.menu, TITLE), custom_id=f"{PREFIX}{command.name}:{kept}",
+        timeout=TOKEN_SECONDS,
+    )  # fmt: skip
+    for option in command.takes:
+        if option.name not in ASKED:
+            continue
+        prompt = option.name == "prompt"
+        made.add_item(
+            discord.ui.Label(
+                text=option.name.capitalize(),
+                description=cut(option.help, HELP),
+                component=discord.ui.TextInput(
+                    custom_id=option.name,
+                    style=discord.TextStyle.paragraph if prompt else discord.TextStyle.short,
+                    # A picture of ours brings its own words along.
+                    required=prompt and pointed.card is None,
+                    max_length=PROMPT_LIMIT if prompt else SHORT,
+                ),
+            )
+        )
+    return made
+
+
+async def _worded(interaction: Interaction) -> None:
+    """Run the command that a modal was for."""
+    told: Any = interaction.data
+    name, _, kept = str(told["custom_id"]).removeprefix(PREFIX).partition(":")
+    command = commands.BY_NAME.get(name)
+    try:
+        if command is None or not command.menu:
+            raise UserError(FORGOTTEN)
+        pointed = await interaction.client.pictures.recall(kept)
+    except UserError as error:
+        await interaction.response.send_message(str(error), ephemeral=True)
+        return
+    fields = [part.get("component", {}) for part in told["components"]]
+    given = {one["custom_id"]: one["value"] for one in fields if one.get("value")}
+    await _run(interaction, command, given, pointed=pointed)
+
+
+def _along(command: Command, files: dict[str, discord.Attachment], given: dict[str, Any]) -> str:
+    """What is wrong with which pictures were sent along, in words; empty where nothing is."""
+    if not files:
+        return ""
+    first, *more = (option.name for option in command.pictures)
+    address = commands.ADDRESS.match(str(given.get("prompt") or "").strip())
+    named = bool(given.get(_names_a_picture(command)) or address)
+    if first in files and named:
+        return f"Give the picture either as “{first}” or by its number or address, not both."
+    alone = next((name for name in more if name in files and first not in files), "")
+    if alone and not named:
+        return f"Which picture is the {alone} for? Give it as “{first}”, or by its number."
+    return ""
+
+
 def _annotation(option: Option) -> Any:
+    if option.kind is bytes:
+        return discord.Attachment
     low, high = option.minimum, option.maximum
     if option.kind is int and low is not None and high is not None:
         return app_commands.Range[int, int(low), int(high)]
@@ -340,19 +487,42 @@ def _annotation(option: Option) -> Any:
     return option.kind
 
 
+def _typed(command: Command) -> list[Option]:
+    """What a slash command asks for, pictures beside the words: 25 are shown at most."""
+    if not command.pictures:
+        return list(command.takes)
+    # A picture that was drawn here brings its words along.
+    taken = [replace(option, required=False) for option in command.takes]
+    words = 1 if command.draws else 0
+    return [*taken[:words], *command.pictures, *taken[words:]]
+
+
 def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, Any, Any]:
     """A slash command derived from the table, its typed options from theirs."""
 
     async def callback(interaction: Interaction, **given: Any) -> None:
         # What we did not declare is told as a fault; the library would drop it in silence.
-        await _run(interaction, command, {**vars(interaction.namespace), **given})
+        told = {**vars(interaction.namespace), **given}
+        names = [option.name for option in command.pictures]
+        files = {
+            name: told.pop(name) for name in names if isinstance(told.get(name), discord.Attachment)
+        }
+        told = {name: value for name, value in told.items() if value is not None}
+        try:
+            if fault := _along(command, files, told):
+                raise UserError(fault)
+            brought = [Brought.of(files[name]) for name in names if name in files]
+        except UserError as error:
+            await interaction.response.send_message(plain(str(error)), ephemeral=True)
+            return
+        await _run(interaction, command, told, brought)
 
     parameters = [
         inspect.Parameter(
             "interaction", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=discord.Interaction
         )
     ]
-    for option in command.takes:
+    for option in _typed(command):
         kind = _annotation(option)
         if not option.required:
             kind = kind | None if isinstance(kind, type) else _optional(kind)
@@ -369,7 +539,7 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
         description=cut(command.summary, HELP),
         callback=callback,  # type: ignore[arg-type]
     )
-    for option in command.takes:
+    for option in _typed(command):
         made._params[option.name].description = cut(option.help, HELP)
         if commands.suggestions(option.name):
             made.autocomplete(option.name)(_complete(option.name))
@@ -386,8 +556,13 @@ def _complete(
     option: str,
 ) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
     async def complete(_interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        found = [name for name in commands.suggestions(option) if typed.lower() in name.lower()]
-        return [app_commands.Choice(name=name[:100], value=name[:100]) for name in found[:CHOICES]]
+        known = commands.suggestions(option)
+        # Of several, with a comma between them, the last one is being typed.
+        before, comma, last = typed.rpartition(",") if option in LISTS else ("", "", typed)
+        found = [name for name in known if last.strip().lower() in name.lower()]
+        found = [f"{before.strip()}, {name}" if comma else name for name in found]
+        found = [one for one in found if len(one) <= CHOICE]
+        return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
 
     return complete
 

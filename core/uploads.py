@@ -23,7 +23,8 @@ from core.settings import read
 
 log = logging.getLogger("drawqueue")
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+# A JPEG of several pictures (MPO) is opened as a JPEG; Pillow knows no format of that name.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # No model sees more: larger ones are made smaller when they come in.
 SIDE = 2048
 FETCH_SECONDS = 20.0

@@ -71,8 +71,10 @@ def check_commands(commands: list[Json]) -> None:
     by_kind: dict[int, int] = {}
     for command in commands:
         by_kind[command.get("type", 1)] = by_kind.get(command.get("type", 1), 0) + 1
-    if by_kind.get(1, 0) > 100 or by_kind.get(2, 0) > 15 or by_kind.get(3, 0) > 15:
-        raise ApiError(400, 30032, "Maximum number of application commands reached (100).")
+    for kind, most in ((1, 100), (2, 15), (3, 15)):
+        if by_kind.get(kind, 0) > most:
+            text = f"Maximum number of application commands reached ({most})."
+            raise ApiError(400, 30032, text)
     problems = Problems()
     seen: set[tuple[int, str]] = set()
     for i, command in enumerate(commands):
@@ -93,6 +95,12 @@ def check_commands(commands: list[Json]) -> None:
                     f"{i}.description",
                     "APPLICATION_COMMAND_CONTEXT_MENU_DESCRIPTION",
                     "Context menu commands cannot have description",
+                )
+            if command.get("options"):
+                problems.add(
+                    f"{i}.options",
+                    "APPLICATION_COMMAND_CONTEXT_MENU_OPTIONS",
+                    "Context menu commands cannot have options",
                 )
         if (kind, name) in seen:
             problems.add(

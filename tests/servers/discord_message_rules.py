@@ -154,6 +154,24 @@ def check_mentions(problems: Problems, allowed: Json | None) -> None:
             )
 
 
+# What a modal's label may hold: inputs, selects, files, radios and checkboxes.
+LABELLED = frozenset({3, 4, 5, 6, 7, 8, 19, 21, 22, 23})
+
+
+def _check_text_input(problems: Problems, here: str, part: Json) -> None:
+    if part.get("style") not in (1, 2):
+        problems.add(f"{here}.style", "BASE_TYPE_CHOICES", "Value must be one of (1, 2).")
+    low, high = part.get("min_length"), part.get("max_length")
+    if low is not None and not 0 <= low <= 4000:
+        problems.add(f"{here}.min_length", "NUMBER_TYPE_MAX", "Must be from 0 to 4000.")
+    if high is not None and not 1 <= high <= 4000:
+        problems.add(f"{here}.max_length", "NUMBER_TYPE_MAX", "Must be from 1 to 4000.")
+    if part.get("value"):
+        problems.length(f"{here}.value", part["value"], 0, high or 4000)
+    if part.get("placeholder"):
+        problems.length(f"{here}.placeholder", part["placeholder"], 0, 100)
+
+
 def check_modal(data: Json) -> None:
     """A modal as an answer to an interaction."""
     problems = Problems()
@@ -163,12 +181,28 @@ def check_modal(data: Json) -> None:
     problems.count("data.components", parts, 1, 5)
     seen: set[str] = set()
     for i, part in enumerate(parts):
-        here = f"data.components.{i}"
-        if part.get("type") not in (1, 10, 18):
+        here, kind = f"data.components.{i}", part.get("type")
+        if kind not in (1, 10, 18):
             problems.add(f"{here}.type", "UNION_TYPE_CHOICES", "Must be one of (1, 10, 18).")
-        if part.get("type") == 18:
+        if kind == 18:
             problems.length(f"{here}.label", part.get("label"), 1, 45)
+            if part.get("description"):
+                problems.length(f"{here}.description", part["description"], 0, 100)
+            inner = part.get("component") or {}
+            if inner.get("type") not in LABELLED:
+                text = f'Value of field "type" must be one of {sorted(LABELLED)}.'
+                problems.add(f"{here}.component.type", "UNION_TYPE_CHOICES", text)
+        elif kind == 1:
+            inner_parts = part.get("components") or []
+            problems.count(f"{here}.components", inner_parts, 1, 1)
+            if any(inner.get("type") != 4 for inner in inner_parts):
+                text = "Only text inputs stand in a modal's rows."
+                problems.add(f"{here}.components.0.type", "UNION_TYPE_CHOICES", text)
         for field_ in walk([part]):
+            if field_.get("type") == 4:
+                _check_text_input(problems, here, field_)
+                if kind == 1:
+                    problems.length(f"{here}.label", field_.get("label"), 1, 45)
             if "custom_id" not in field_:
                 continue
             problems.length(f"{here}.custom_id", field_["custom_id"], 1, 100)
@@ -179,12 +213,4 @@ def check_modal(data: Json) -> None:
                     "Component custom id cannot be duplicated",
                 )
             seen.add(field_["custom_id"])
-            if field_.get("type") == 4:
-                if part.get("type") == 1:
-                    problems.length(f"{here}.label", field_.get("label"), 1, 45)
-                if field_.get("value"):
-                    high = field_.get("max_length") or 4000
-                    problems.length(f"{here}.value", field_["value"], 0, high)
-                if field_.get("placeholder"):
-                    problems.length(f"{here}.placeholder", field_["placeholder"], 0, 100)
     problems.done()

@@ -115,3 +115,5 @@ class Interaction:
     late: list[Json] = field(default_factory=list)
     limited_followups: bool = False
     option_type: int = 3
+    # The submissions of the modal that it was answered with.
+    submitted: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.servers.discord_calls import Handler, reply
 from tests.servers.discord_errors import Json, unknown
+from tests.servers.discord_files import attach
 from tests.servers.discord_gateway import Gateway
 from tests.servers.discord_message_rules import walk
 from tests.servers.discord_objects import (
@@ -25,8 +26,9 @@ from tests.servers.discord_objects import (
     guess_type,
 )
 from tests.servers.discord_state import State
-from tests.servers.discord_writing import attach, write
+from tests.servers.discord_writing import write
 
+NITRO_BYTES = 500 * 2**20
 BASE_USER = sum(v for k, v in PERMS.items() if not k.startswith("MANAGE_"))
 
 
@@ -194,8 +196,7 @@ class People:
                 raise ValueError(f"{name}: {value!r} is not a choice")
             return value
         if kind == 11:
-            upload = _upload(value)
-            made = attach(state, channel_id, upload, None)
+            made = self._attached(value, channel_id)
             resolved.setdefault("attachments", {})[made["id"]] = made
             return made["id"]
         key = str(value)
@@ -212,10 +213,22 @@ class People:
             resolved.setdefault("roles", {})[key] = roles[0]
         return key
 
+    def _attached(self, spec: Json, channel_id: str) -> Json:
+        """A file that goes along with an interaction; clients refuse what is too large."""
+        if not isinstance(spec, dict):
+            raise ValueError("a file has a filename and content_b64")
+        upload, state = _upload(spec), self.state
+        most = state.size_limit(state.channels[channel_id].guild_id)
+        if len(upload.data) > (NITRO_BYTES if spec.get("nitro") else most):
+            raise ValueError(f"{upload.filename} is too large")
+        return attach(state, channel_id, upload, None, fleeting=True)
+
     def _command_data(self, body: Json, focused: str | None = None) -> Json:
         command, options, path = self._find_command(body)
         channel, _ = self._place(body)
         given = dict(body.get("options") or {})
+        if command["type"] != 1 and given:
+            raise ValueError("a context menu takes no options")
         if focused is not None:
             given[focused] = body.get("value", "")
         extra = set(given) - {o["name"] for o in options}
@@ -249,9 +262,18 @@ class People:
             if command["type"] == 2:
                 self._value({"type": 6, "name": "target"}, target, resolved, channel.id)
             else:
-                shown = self.state.message_json(self.state.messages[target])
+                shown = self.state.message_json(self._target(target, channel.id, body))
                 resolved["messages"] = {target: shown}
         return data | ({"resolved": resolved} if resolved else {})
+
+    def _target(self, message_id: str, channel_id: str, body: Json) -> Message:
+        """The message whose menu somebody opens: one that they see where they are."""
+        found = self.state.messages.get(message_id)
+        if found is None or found.deleted or found.channel_id != channel_id:
+            raise ValueError("there is no such message here")
+        if found.ephemeral_for and found.ephemeral_for != str(body["user_id"]):
+            raise ValueError("that user cannot see the message")
+        return found
 
     def _unchecked_data(self, body: Json) -> Json:
         kinds: dict[type, int] = {str: 3, int: 4, bool: 5, float: 10}
@@ -329,6 +351,8 @@ class People:
         opener = self.state.interactions[str(body["interaction_id"])]
         if opener.ack_type != 9:
             raise ValueError("that interaction showed no modal")
+        if any(self.state.interactions[one].acked is not None for one in opener.submitted):
+            raise ValueError("that modal is closed: it was answered")
         body.setdefault("user_id", opener.user_id)
         body["channel_id"] = opener.channel_id
         body["dm"] = self.state.channels[opener.channel_id].type == 1
@@ -345,7 +369,9 @@ class People:
         data: Json = {"custom_id": opener.ack_data["custom_id"], "components": parts}
         data["resolved"] = resolved
         source = self.state.messages.get(opener.source or "")
-        return await self._go(await self._interact(5, data, body, source))
+        asked = await self._interact(5, data, body, source)
+        opener.submitted.append(asked.id)
+        return await self._go(asked)
 
     def _submit(self, part: Json, values: Json, resolved: Json, channel_id: str) -> Json | None:
         kind, key = part["type"], part.get("custom_id", "")
@@ -373,7 +399,10 @@ class People:
         if part.get("required", True) and not chosen:
             raise ValueError(f"{key} is required")
         if kind == 19:
-            made = [attach(self.state, channel_id, _upload(v), None) for v in chosen]
+            low, high = part.get("min_values", 1), part.get("max_values", 1)
+            if chosen and not low <= len(chosen) <= high:
+                raise ValueError(f"{key}: {len(chosen)} files; {low} to {high} are taken")
+            made = [self._attached(v, channel_id) for v in chosen]
             resolved.setdefault("attachments", {}).update({m["id"]: m for m in made})
             chosen = [m["id"] for m in made]
         return base | {"values": [str(v) for v in chosen]}
@@ -384,7 +413,12 @@ class People:
         channel, _ = self._place(body)
         message = Message(state.snowflake(), channel.id, str(body["user_id"]), state.now())
         files = {str(i): _upload(f) for i, f in enumerate(body.get("files", []))}
-        text = {"content": body.get("content", "")}
+        text: Json = {"content": body.get("content", "")}
+        if linked := body.get("link_picture"):
+            # What Discord makes of an address that leads to a picture.
+            size = {"width": 64, "height": 64}
+            seen = {"url": linked, "proxy_url": linked, **size, "flags": 0}
+            text["embeds"] = [{"type": "image", "url": linked, "thumbnail": seen}]
         write(state, message, text, files, "user", 25 * 2**20)
         state.messages[message.id] = message
         await self.gateway.tell("MESSAGE_CREATE", message)

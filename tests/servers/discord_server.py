@@ -11,6 +11,7 @@ from aiohttp import web
 from tests.servers.discord_api import Api
 from tests.servers.discord_calls import Calls
 from tests.servers.discord_door import Door
+from tests.servers.discord_files import Files
 from tests.servers.discord_gateway import Gateway
 from tests.servers.discord_interactions import Interactions
 from tests.servers.discord_people import People
@@ -27,6 +28,7 @@ def build(state: State, token: str) -> web.Application:
 
     app.on_shutdown.append(shutdown)
     Api(state, gateway).add_routes(app.router)
+    Files(state, calls).add_routes(app.router)
     Interactions(state, gateway).add_routes(app.router)
     app.router.add_route("GET", "/gateway", gateway.connect)
     app.router.add_route("GET", "/gateway/", gateway.connect)

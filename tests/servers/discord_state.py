@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
 
 from tests.servers.discord_errors import ApiError, Json, unknown
 from tests.servers.discord_objects import (
@@ -18,6 +20,7 @@ from tests.servers.discord_objects import (
     Upload,
 )
 
+SIGNED_SECONDS = 24 * 3600
 EPOCH_MS = 1420070400000
 
 
@@ -70,6 +73,8 @@ class State:
             "ack_seconds": 3.0,
             "token_seconds": 900.0,
             "heartbeat_ms": 41250,
+            # The privileged intent, as it is set for the application.
+            "message_content": False,
         }
         self.guilds["100"] = Guild("100", "Guild")
         self.channels["200"] = Channel("200", "general", guild_id="100")
@@ -259,9 +264,9 @@ class State:
             "mention_everyone": message.pings["everyone"],
             "mentions": [self.user(u) for u in message.pings["users"]],
             "mention_roles": message.pings["roles"],
-            "attachments": message.attachments,
-            "embeds": message.embeds,
-            "components": message.components,
+            "attachments": self.signed_anew(message.attachments),
+            "embeds": self.signed_anew(message.embeds),
+            "components": self.signed_anew(message.components),
             "flags": message.flags,
         }
         if message.interaction:
@@ -279,6 +284,22 @@ class State:
             alive = target is not None and not target.deleted
             data["referenced_message"] = self.message_json(target) if alive and target else None
         return data
+
+    def signed(self, path: str) -> str:
+        """A file's address, good for a day."""
+        now = int(self.now())
+        return f"{self.base}{path}?ex={now + SIGNED_SECONDS:x}&is={now:x}&hm=00&"
+
+    def signed_anew(self, shown: Any) -> Any:
+        """What the API shows, with the address of every file signed at this moment."""
+        if isinstance(shown, dict):
+            return {key: self.signed_anew(value) for key, value in shown.items()}
+        if isinstance(shown, list):
+            return [self.signed_anew(value) for value in shown]
+        if isinstance(shown, str) and shown.startswith(self.base):
+            path = urlsplit(shown).path
+            return self.signed(path) if path in self.files else shown
+        return shown
 
     # limits --------------------------------------------------------------------------------
 

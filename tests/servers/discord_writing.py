@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 
-from PIL import Image
-
 from tests.servers.discord_errors import ApiError, Json, Problems, invalid
+from tests.servers.discord_files import attach
 from tests.servers.discord_message_rules import (
     check_components,
     check_embeds,
@@ -33,25 +31,6 @@ def pings_of(text: str, allowed: Json | None, everyone_ok: bool) -> Json:
             roles = [r for r in roles if r in map(str, allowed.get("roles") or [])]
         everyone = everyone and "everyone" in parse
     return {"users": users, "roles": roles, "everyone": everyone}
-
-
-def attach(state: State, channel_id: str, upload: Upload, description: str | None) -> Json:
-    """Store a file and describe it as an attachment."""
-    file_id = state.snowflake()
-    name = re.sub(r"[^\w.\-]", "_", upload.filename) or "file"
-    path = f"/attachments/{channel_id}/{file_id}/{name}"
-    state.files[path] = upload
-    url = f"{state.base}{path}?ex=ffffffff&is=00000000&hm=00&"
-    data: Json = {"id": file_id, "filename": name, "size": len(upload.data), "url": url}
-    data |= {"proxy_url": url, "content_type": upload.content_type}
-    if description is not None:
-        data["description"] = description
-    try:
-        with Image.open(io.BytesIO(upload.data)) as picture:
-            data["width"], data["height"] = picture.size
-    except (OSError, ValueError, SyntaxError):
-        pass
-    return data
 
 
 def _attachments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import subprocess
 import sys
@@ -53,6 +54,8 @@ class Bot(discord.Client):
         self.seen: list[discord.Interaction[Any]] = []
         self.is_up = asyncio.Event()
         self.resumes = asyncio.Event()
+        self.modals: list[discord.ui.Modal] = []
+        self.pointed: list[discord.Message] = []
 
     async def on_ready(self) -> None:
         self.is_up.set()
@@ -94,11 +97,29 @@ class Bot(discord.Client):
             route = discord.http.Route("POST", path, i=interaction.id, t=interaction.token)
             await self.keep(self.http.request(route, json=data))
 
+        @self.tree.command(description="Look")
+        async def look(interaction: discord.Interaction[Any], picture: discord.Attachment) -> None:
+            self.seen.append(interaction)
+            told = f"{picture.width} {picture.ephemeral} {len(await picture.read())}"
+            await interaction.response.send_message(told)
+
+        async def point(interaction: discord.Interaction[Any], message: discord.Message) -> None:
+            self.pointed.append(message)
+            for modal in self.modals:
+                await self.keep(interaction.response.send_modal(modal))
+
+        self.tree.add_command(app_commands.ContextMenu(name="Point at", callback=point))
         await self.tree.sync()
 
     async def on_interaction(self, interaction: discord.Interaction[Any]) -> None:
         if interaction.type is discord.InteractionType.component:
             await interaction.response.edit_message(content="pressed", view=None)
+
+    async def refused(self, method: str, path: str, body: Any) -> str:
+        """The code, and where the fault is, of a call that no client of the library would make."""
+        with pytest.raises(discord.HTTPException) as caught:
+            await self.http.request(discord.http.Route(method, path), json=body)
+        return f"{caught.value.code} {caught.value.text}"
 
     async def keep(self, call: Awaitable[Any]) -> None:
         try:
@@ -277,5 +298,151 @@ def test_bucket_429_and_resume(base: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert last["v2"]
         assert last["pings"]["users"] == ["7"]
         assert last["components"][1]["items"][0]["media"]["width"] == 20
+
+    play(base, monkeypatch, story)
+
+
+def file(size: tuple[int, int] = (20, 10)) -> dict[str, str]:
+    """A picture as the control door takes it."""
+    return {"filename": "a.png", "content_b64": base64.b64encode(png(size).fp.read()).decode()}
+
+
+def modal(label: str = "Words", title: str = "Say", **field: Any) -> discord.ui.Modal:
+    """A modal with one field."""
+    made = discord.ui.Modal(title=title, custom_id="say:1")
+    words: discord.ui.TextInput[Any] = discord.ui.TextInput(custom_id="words", max_length=5)
+    for name, value in field.items():
+        setattr(words._underlying, name, value)
+    made.add_item(discord.ui.Label(text=label, component=words))
+    return made
+
+
+def test_a_file_goes_along_with_a_command(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(bot: Bot, door: Door) -> None:
+        await door("command", 400, name="look", options={}, user_id=7)
+        await door("command", 400, name="look", options={"picture": "a.png"}, user_id=7)
+        sent = await door("command", name="look", options={"picture": file()}, user_id=7)
+        path = f"interaction/{sent['interaction_id']}"
+        shown = await door.until(path, lambda i: i["original"])
+        assert shown["original"]["content"].startswith("20 True ")
+        await door("limits", file_size=10)
+        await door("command", 400, name="look", options={"picture": file()}, user_id=7)
+        await door("command", name="look", options={"picture": file() | {"nitro": 1}}, user_id=7)
+        (given,) = bot.seen[0].data["resolved"]["attachments"].values()
+        url = given["url"]
+        for address, status in ((url, 200), (url.split("?")[0], 404)):
+            async with door.http.get(address) as answer:
+                assert answer.status == status
+        for planned in ({"status": 500}, {"status": 200, "bytes": 1 << 18}, {"never": True}):
+            await door("fail", method="CDN", path_regex="^/ephemeral-att", **planned)
+        async with door.http.get(url) as answer:
+            assert answer.status == 500
+        async with door.http.get(url) as answer:
+            assert len(await answer.read()) == 1 << 18
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(door.http.get(url), 0.3)
+        await door("clock", advance=25 * 3600)
+        async with door.http.get(url) as answer:
+            assert answer.status == 404, "an address is good for a day"
+
+    play(base, monkeypatch, story)
+
+
+def test_the_menu_of_a_message(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(bot: Bot, door: Door) -> None:
+        said = await door("message", user_id=8, content="see", files=[file()])
+        menu = {"name": "Point at", "type": 3, "user_id": 7}
+        await door("command", 400, **menu, target_id="1")
+        await door("command", 400, **menu, target_id=said["id"], dm=True)
+        await door("command", 400, **menu, target_id=said["id"], options={"a": 1})
+        await door("command", **menu, target_id=said["id"])
+        await door.until("calls", lambda _: bot.pointed)
+        (message,) = bot.pointed
+        assert (message.content, message.author.id) == ("see", 8)
+        assert len(await message.attachments[0].read()) == message.attachments[0].size
+        channel = bot.get_channel(200)
+        assert isinstance(channel, discord.TextChannel)
+        again = await channel.fetch_message(message.id)
+        assert not again.content and not again.attachments, "a privileged intent"
+        await door("limits", message_content=True)
+        await door("clock", advance=25 * 3600)
+        fresh = await channel.fetch_message(message.id)
+        assert fresh.content == "see" and await fresh.attachments[0].read()
+        with pytest.raises(discord.NotFound):
+            await message.attachments[0].read()
+        linked = await door("message", user_id=8, link_picture="http://a.example/a.png")
+        await door("command", **menu, target_id=linked["id"])
+        await door.until("calls", lambda _: len(bot.pointed) == 2)
+        assert bot.pointed[1].embeds[0].thumbnail.url == "http://a.example/a.png"
+        await door("delete_message", message_id=said["id"])
+        await door("command", 400, **menu, target_id=said["id"])
+
+    play(base, monkeypatch, story)
+
+
+def test_a_modal_is_refused_or_answered_once(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(bot: Bot, door: Door) -> None:
+        said = await door("message", user_id=8, content="see")
+        wrong = {
+            "data.title": modal(title="x" * 46),
+            "components.0.label": modal(label="x" * 46),
+            "components.0.custom_id": modal(custom_id="x" * 101),
+            "components.0.placeholder": modal(placeholder="x" * 101),
+            "components.0.max_length": modal(max_length=4001),
+        }
+        bot.modals = [*wrong.values(), modal()]
+        menu = {"name": "Point at", "type": 3, "user_id": 7, "target_id": said["id"]}
+        opened = await door("command", **menu)
+        path = f"interaction/{opened['interaction_id']}"
+        await door.until(path, lambda i: i["ack_type"] == 9)
+        for where, error in zip(wrong, bot.errors, strict=True):
+            assert error.code == 50035 and where in str(error)
+        answer = {"interaction_id": opened["interaction_id"]}
+        for values in ({}, {"words": ""}, {"words": "longer"}, {"words": "a", "more": "b"}):
+            await door("modal", 400, **answer, values=values)
+        heard: list[discord.Interaction[Any]] = []
+
+        async def submitted(interaction: discord.Interaction[Any]) -> None:
+            heard.append(interaction)
+            await interaction.response.send_message("thanks")
+            await bot.keep(interaction.response.send_modal(modal()))
+
+        monkeypatch.setattr(bot.modals[-1], "on_submit", submitted)
+        sent = await door("modal", **answer, values={"words": "abc"})
+        await door.until(f"interaction/{sent['interaction_id']}", lambda i: i["original"])
+        assert heard[0].data["components"][0]["component"]["value"] == "abc"
+        await door("modal", 400, **answer, values={"words": "abc"})
+
+    play(base, monkeypatch, story)
+
+
+def test_rows_and_menus_have_their_bounds(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*lengths: int, label: str = "x") -> list[dict[str, Any]]:
+        return [
+            {"type": 1, "components": [
+                {"type": 2, "style": 2, "label": label, "custom_id": f"{row}:{at}"}
+                for at in range(length)
+            ]}
+            for row, length in enumerate(lengths)
+        ]  # fmt: skip
+
+    def menus(number: int, **more: Any) -> list[dict[str, Any]]:
+        return [{"name": f"Menu {at}", "type": 3, **more} for at in range(number)]
+
+    async def story(bot: Bot, door: Door) -> None:
+        send, register = "/channels/200/messages", "/applications/900/commands"
+        await bot.http.request(
+            discord.http.Route("POST", send), json={"components": rows(*[5] * 5)}
+        )
+        for wrong in (rows(6), rows(*[1] * 6), rows(0), rows(1, label="x" * 81)):
+            assert "50035" in await bot.refused("POST", send, {"components": wrong})
+        await bot.http.request(discord.http.Route("PUT", register), json=menus(15))
+        assert "30032" in await bot.refused("PUT", register, menus(16))
+        option = {"name": "a", "description": "a", "type": 3}
+        for more in ({"options": [option]}, {"description": "Point"}, {"name": "x" * 33}):
+            assert "50035" in await bot.refused("PUT", register, menus(1, **more))
+        files = [{"name": f"o{at}", "description": "a", "type": 11} for at in range(26)]
+        command = {"name": "many", "description": "a", "options": files}
+        assert "50035" in await bot.refused("PUT", register, [command])
 
     play(base, monkeypatch, story)
