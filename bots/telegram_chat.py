@@ -68,8 +68,9 @@ LOOK_SECONDS = 5.0
 AWAY_SECONDS = 2.0
 # An album is whole when so long no more of it came.
 ALBUM_SECONDS = 1.2
-# How often a picture is fetched that Telegram, or the storage, does not take out or in.
-FETCHES = 7
+# The waits before a picture is fetched again; after the last there is none. Few are held at once.
+FETCH_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+FETCHES_AT_ONCE = 4
 THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "callback_query"]
@@ -107,6 +108,7 @@ class TelegramChat:
         self.house = house
         self.bot = bot
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
@@ -385,10 +387,11 @@ class TelegramChat:
 
         Raises UserError.
         """
-        replied, card, answered = message.reply_to_message, None, None
+        replied, card = message.reply_to_message, None
         if replied:
             card = telegram_pictures.card_in(replied, self.bot.id)
-            answered = telegram_pictures.sent(replied)
+        shown = replied or message.external_reply
+        answered = telegram_pictures.sent(shown) if shown else None
         if card and answered and telegram_pictures.takes_pictures(command):
             # Somebody else's is a picture like any other that stands in the chat.
             seen = await self._insist(event, asyncio.to_thread, self._sees, card, asker)
@@ -405,16 +408,18 @@ class TelegramChat:
 
     async def _fetched(self, event: str, picture: Sent) -> Source:
         """A picture that somebody sent, checked and stored. Raises UserError."""
-        pause, told = 1.0, ""
-        for _ in range(FETCHES):
+        pauses = iter(FETCH_PAUSES)
+        while True:
             try:
-                data = await self._insist(event, telegram_pictures.fetched, self.bot, picture)
-                return await asyncio.to_thread(self.house.uploads.keep, data)
+                async with self._fetches:
+                    data = await self._insist(event, telegram_pictures.fetched, self.bot, picture)
+                    return await asyncio.to_thread(self.house.uploads.keep, data)
             except TryAgain as error:
-                told = str(error)
+                pause = next(pauses, None)
+                if pause is None:
+                    raise UserError(str(error)) from error
+                log.warning("update %s waits for its picture", event)
                 await asyncio.sleep(pause)
-                pause = min(30.0, pause * 2)
-        raise UserError(told)
 
     def _pressed(
         self, event: str, query: CallbackQuery, message: Message

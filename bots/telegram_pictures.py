@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from telegram import Bot, Message
+from telegram import Bot, ExternalReplyInfo, Message
 from telegram.constants import FileSizeLimit
 from telegram.error import BadRequest, RetryAfter, TelegramError
 
@@ -36,8 +36,8 @@ class Sent:
     size: int = 0
 
 
-def sent(message: Message) -> Sent | None:
-    """The picture that a message shows: of what moves, its still preview."""
+def sent(message: Message | ExternalReplyInfo) -> Sent | None:
+    """The picture that a message, here or in another chat, shows: of what moves, its preview."""
     found: Any = None
     if message.photo:
         found = max(message.photo, key=lambda one: one.width * one.height)

@@ -301,6 +301,13 @@ def test_somebody_elses_photo_is_answered_with_a_command(telegram: Telegram) -> 
     telegram.card("upscaled 2×", "512×512", "done in", chat=GROUP)
 
 
+def test_a_picture_of_another_chat_is_answered_in_private(telegram: Telegram) -> None:
+    theirs = telegram.send(written(plain()), "what a night", GROUP, BOB)["message"]
+    there = {"chat_id": GROUP, "message_id": theirs["message_id"]}
+    telegram.say("a raven", external_reply_to=there)
+    assert row(telegram, telegram.card("a raven", "done in"))[0].mode == Mode.REMIX
+
+
 def test_somebody_elses_card_is_a_picture_like_any_other(telegram: Telegram) -> None:
     telegram.say("/imagine a castle of Bob", GROUP, BOB)
     theirs = telegram.card("a castle of Bob", "done in", chat=GROUP)

@@ -85,6 +85,9 @@ class Door:
             self.fits(chat, str(group), version.kind)
         message = self.platform.add(chat, person, version, thread, topic, reply, group)
         message.origin = q.get("forward_origin")
+        if other := q.get("external_reply_to"):
+            there = self.platform.chats[int(other["chat_id"])]
+            message.elsewhere = there.messages[int(other["message_id"])]
         if not self.sees(message):
             return {"update_id": None, "message": message.body()}
         return self.platform.push("message", message.body())

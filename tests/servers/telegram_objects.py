@@ -115,6 +115,8 @@ class Message:
     edited: float | None = None
     # Whose it was, where somebody passed it on.
     origin: Json | None = None
+    # What it answers in another chat.
+    elsewhere: Message | None = None
 
     def body(self, deep: bool = True) -> Json:
         """As the API shows it."""
@@ -130,6 +132,8 @@ class Message:
             body["is_topic_message"] = True
         if self.reply_to and deep:
             body["reply_to_message"] = self.reply_to.body(deep=False)
+        if self.elsewhere and deep:
+            body["external_reply"] = self.elsewhere.outside()
         if self.group:
             body["media_group_id"] = self.group
         if self.origin:
@@ -137,6 +141,13 @@ class Message:
         if self.edited:
             body["edit_date"] = int(self.edited)
         return {**body, **self.versions[-1].body()}
+
+    def outside(self) -> Json:
+        """As ExternalReplyInfo: what it shows, without words and buttons."""
+        origin = {"type": "user", "sender_user": self.sender, "date": int(self.date)}
+        shown = self.versions[-1].body()
+        words = ("text", "entities", "caption", "caption_entities", "reply_markup")
+        return {"origin": origin, **{name: shown[name] for name in shown if name not in words}}
 
 
 @dataclass

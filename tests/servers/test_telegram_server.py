@@ -372,6 +372,11 @@ def test_what_people_send(platform: Platform) -> None:
         send("forward", from_chat_id=ANN, message_id=animation.message_id)
         [update] = await bot.get_updates(offset=-1)
         assert update.message and update.message.forward_origin and update.message.animation
+        there = {"chat_id": ANN, "message_id": photo.message_id}
+        send("user_message", text="a fox", external_reply_to=there)
+        [update] = await bot.get_updates(offset=-1)
+        told = update.message and update.message.external_reply
+        assert told and told.origin.type == "user" and told.photo == photo.photo
 
     platform.using(act)
     assert "caption" in refused("file_message", kind="sticker", data="eA==", caption="x")
