@@ -85,8 +85,10 @@ def status(card: Card) -> str:
 
 def keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
     """The buttons of a card or a question."""
-    row = [InlineKeyboardButton(one.label, callback_data=one.id) for one in buttons]
-    return InlineKeyboardMarkup([row] if row else [])
+    rows: dict[int, list[InlineKeyboardButton]] = {}
+    for one in buttons:
+        rows.setdefault(one.row, []).append(InlineKeyboardButton(one.label, callback_data=one.id))
+    return InlineKeyboardMarkup(list(rows.values()))
 
 
 def text(card: Card) -> dict[str, Any]:
@@ -123,8 +125,10 @@ def media(card: Card, file: tuple[str, bytes]) -> InputMediaPhoto | InputMediaDo
 def connect() -> Bot:
     """A bot as the settings say; nothing is contacted yet."""
     settings = read(Telegram)
-    # Its lines name request addresses, and those carry the token.
+    # Its lines name request addresses, and those carry the token; so may the page with which a
+    # server in between answers, which the other one quotes.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("telegram.request").setLevel(logging.CRITICAL)
     return Bot(
         settings.token.get_secret_value(),
         base_url=settings.api_url,

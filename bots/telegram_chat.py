@@ -16,10 +16,9 @@ import html
 import logging
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -44,17 +43,19 @@ from telegram.error import (
     TelegramError,
 )
 
-from bots import telegram_cards
+from bots import telegram_cards, telegram_pictures
 from bots.pictures import picture_of
 from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
+from bots.telegram_pictures import Sent
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, pressed
-from core.commands import COMMANDS, Ask, Reply
-from core.errors import TryAgain, UserError, report
+from core.commands import COMMANDS, Ask, Command, Reply
+from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.inbox import CLAIM_SECONDS, Inbox
+from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
@@ -65,6 +66,11 @@ POLL_SECONDS = 25
 LOOK_SECONDS = 5.0
 # How soon what could not be done for want of the database is tried again.
 AWAY_SECONDS = 2.0
+# An album is whole when so long no more of it came.
+ALBUM_SECONDS = 1.2
+# The waits before a picture is fetched again; after the last there is none. Few are held at once.
+FETCH_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+FETCHES_AT_ONCE = 4
 THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "callback_query"]
@@ -91,6 +97,10 @@ class Answer:
     answers: bool = False
 
 
+# What an asker's command is given, and the pictures that come with it.
+Bring = Callable[[Asker], Awaitable[tuple[Mapping[str, Any], tuple[Source, ...]]]]
+
+
 class TelegramChat:
     """One bot: a fetcher that stores updates, and handlers that work them off."""
 
@@ -98,10 +108,13 @@ class TelegramChat:
         self.house = house
         self.bot = bot
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
         self.inbox = Inbox(house.database, house.queue, "telegram")
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
         self._mine: set[str] = set()
+        # What is done with an update: the others of its album.
+        self._together: dict[str, tuple[str, ...]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
@@ -217,7 +230,8 @@ class TelegramChat:
             log.warning("update %s: %s", event, error)
         except Exception as error:
             report(f"update {event} failed", error)
-        await self._insist(event, asyncio.to_thread, self.inbox.handled, event)
+        others = self._together.pop(event, ())
+        await self._insist(event, asyncio.to_thread, self.inbox.handled, event, *others)
         self._mine.discard(event)
         self._busy.discard(event)
 
@@ -272,14 +286,15 @@ class TelegramChat:
             if query:
                 await self._insist(event, query.answer, "That message is too old; use /show.")
             return
-        act = self._pressed(event, query, message) if query else self._said(event, message)
+        album = [message]
+        if not query and message.media_group_id:
+            album = await self._album(event, message)
+        if not album:
+            return
+        act = self._pressed(event, query, message) if query else self._said(event, message, album)
         if act is None:
             return
-        if waiting.words is None:
-            async with self._gate:
-                answer = await act()
-        else:
-            answer = Answer(waiting.words)
+        answer = await act() if waiting.words is None else Answer(waiting.words)
         if query:
             await self._confirm(event, query, answer.words)
         if query and answer.answers:
@@ -291,22 +306,61 @@ class TelegramChat:
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
-    def _said(self, event: str, message: Message) -> Callable[[], Awaitable[Answer]] | None:
+    async def _album(self, event: str, message: Message) -> list[Message]:
+        """The messages of an album in order, once no more of them come.
+
+        One of them speaks for it; for the others this is empty, once that one is done.
+        """
+        place = ("message", "media_group_id")
+        known: set[str] = set()
+        while True:
+            look = asyncio.to_thread, self.inbox.alike, place, message.media_group_id
+            found = await self._insist(event, *look)
+            if event not in found:
+                return []
+            if known == found.keys():
+                read_ = [Update.de_json(body, self.bot).message for body in found.values()]
+                order = sorted(filter(None, read_), key=lambda one: one.message_id)
+                speaker = next((one for one in order if one.caption), order[0])
+                if speaker.message_id == message.message_id:
+                    self._together[event] = tuple(found)
+                    return order
+            known = set(found)
+            await asyncio.sleep(ALBUM_SECONDS)
+
+    def _said(
+        self, event: str, message: Message, album: Sequence[Message]
+    ) -> Callable[[], Awaitable[Answer]] | None:
         """What a message asks for; None when it is not meant for this bot."""
-        text = message.text or ""
+        # What is passed on has the words of somebody else.
+        text = message.text or ("" if message.forward_origin else message.caption) or ""
         user = message.from_user
         private = message.chat.type == ChatType.PRIVATE
-        if not user or not text or message.via_bot:
+        if not user or message.via_bot or not (text or telegram_pictures.holds(message)):
             return None
         if text.startswith("/"):
             addressed = text.split(maxsplit=1)[0].partition("@")[2]
             if addressed and addressed.lower() != (self.bot.username or "").lower():
                 return None
         elif not private:
+            # Who answers a picture with words alone may just be talking about it.
             return None
+        own = [telegram_pictures.sent(one) for one in album if telegram_pictures.holds(one)]
+        if not text:
+            told = telegram_pictures.WHAT_FOR if all(own) else telegram_pictures.NO_PICTURE
+            return functools.partial(_told, told)
         name, given, faults = commands.from_text(text)
         if name not in commands.BY_NAME and not private:
             return None
+        command = commands.BY_NAME.get(name)
+        if command and telegram_pictures.takes_pictures(command) and not all(own):
+            return functools.partial(_told, telegram_pictures.NO_PICTURE)
+
+        async def bring(asker: Asker) -> tuple[Mapping[str, Any], tuple[Source, ...]]:
+            if command is None:
+                return given, ()
+            pictures = list(filter(None, own))
+            return await self._brought(event, message, command, given, pictures, asker)
 
         def act(ask: Ask) -> Answer:
             if name == "start":
@@ -321,7 +375,51 @@ class TelegramChat:
                 return Answer(reply.said)
             return self._shown(reply, own=not commands.BY_NAME[name].shows)
 
-        return functools.partial(self._act, f"/{name}", act, event, message, user, given, faults)
+        return functools.partial(
+            self._act, f"/{name}", act, event, message, user, faults=faults, bring=bring
+        )
+
+    async def _brought(
+        self, event: str, message: Message, command: Command, given: Mapping[str, Any],
+        own: Sequence[Sent], asker: Asker,
+    ) -> tuple[Mapping[str, Any], tuple[Source, ...]]:  # fmt: skip
+        """What a command was given, the message it answers included, and the pictures, stored.
+
+        Raises UserError.
+        """
+        replied, card = message.reply_to_message, None
+        if replied:
+            card = telegram_pictures.card_in(replied, self.bot.id)
+        shown = replied or message.external_reply
+        answered = telegram_pictures.sent(shown) if shown else None
+        if card and answered and telegram_pictures.takes_pictures(command):
+            # Somebody else's is a picture like any other that stands in the chat.
+            seen = await self._insist(event, asyncio.to_thread, self._sees, card, asker)
+            card = card if seen else None
+        found, files = telegram_pictures.meant(command, given, own, card, answered)
+        return found, tuple([await self._fetched(event, one) for one in files])
+
+    def _sees(self, number: int, asker: Asker) -> bool:
+        try:
+            self.house.generations.visible(number, asker)
+        except NotFound:
+            return False
+        return True
+
+    async def _fetched(self, event: str, picture: Sent) -> Source:
+        """A picture that somebody sent, checked and stored. Raises UserError."""
+        pauses = iter(FETCH_PAUSES)
+        while True:
+            try:
+                async with self._fetches:
+                    data = await self._insist(event, telegram_pictures.fetched, self.bot, picture)
+                    return await asyncio.to_thread(self.house.uploads.keep, data)
+            except TryAgain as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise UserError(str(error)) from error
+                log.warning("update %s waits for its picture", event)
+                await asyncio.sleep(pause)
 
     def _pressed(
         self, event: str, query: CallbackQuery, message: Message
@@ -337,11 +435,20 @@ class TelegramChat:
 
     async def _act(
         self, what: str, act: Callable[[Ask], Answer], event: str, message: Message, user: User,
-        given: Mapping[str, Any] = MappingProxyType({}), faults: tuple[str, ...] = (),
+        faults: tuple[str, ...] = (), bring: Bring | None = None,
     ) -> Answer:  # fmt: skip
         """Act once, and find the answer to it, whatever came of it."""
-        asker = await self._asker(message.chat.id, message.chat.type, user)
-        ask = Ask(asker, f"update:{event}", _address(message), given, faults)
+        async with self._gate:
+            asker = await self._asker(message.chat.id, message.chat.type, user)
+        ask = Ask(asker, f"update:{event}", _address(message), {}, faults)
+        try:
+            if bring:
+                given, pictures = await bring(asker)
+                ask = replace(ask, given=given, pictures=pictures)
+        except UserError as error:
+            return Answer(str(error))
+        except Exception as error:
+            return _wrong(what, error)
 
         def work() -> Answer:
             answer = act(ask)
@@ -354,7 +461,8 @@ class TelegramChat:
 
         while True:
             try:
-                return await asyncio.to_thread(work)
+                async with self._gate:
+                    return await asyncio.to_thread(work)
             except TryAgain as error:
                 # Telegram was told that we have it: it is done when the database is back.
                 log.warning("update %s waits: %s", event, type(error).__name__)
@@ -362,8 +470,7 @@ class TelegramChat:
             except UserError as error:
                 return Answer(str(error))
             except Exception as error:
-                fault = report(f"{what} failed", error)
-                return Answer(f"Something went wrong here. Please try again. (fault {fault})")
+                return _wrong(what, error)
 
     def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
         made = reply.generation
@@ -437,6 +544,15 @@ class TelegramChat:
                     ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
                 )  # fmt: skip
         return replace(known, moderator=moderator)
+
+
+async def _told(words: str) -> Answer:
+    return Answer(words)
+
+
+def _wrong(what: str, error: Exception) -> Answer:
+    fault = report(f"{what} failed", error)
+    return Answer(f"Something went wrong here. Please try again. (fault {fault})")
 
 
 def _address(message: Message) -> dict[str, Any]:

@@ -112,6 +112,18 @@ class Inbox:
             ).scalar()
         return None if body is None else Waiting(body, body.get(WORDS))
 
+    def alike(self, path: tuple[str, ...], value: str) -> dict[str, Any]:
+        """The bodies, by event, of what is left to do and says the same at a place in its body."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(updates.c.event, updates.c.body).where(
+                    updates.c.platform == self.platform,
+                    updates.c.handled.is_(None),
+                    updates.c.body[path].as_string() == value,
+                )
+            ).all()
+        return {row.event: row.body for row in rows}
+
     def acted(self, event: str, words: str) -> None:
         """Note that an update was acted upon and needs but to be answered, with these words."""
         with self.database.write() as connection:
@@ -120,14 +132,16 @@ class Inbox:
                 update(updates).where(*self._of(event)).values(body={**body, WORDS: words})
             )
 
-    def handled(self, event: str) -> None:
-        """Note that an update is done; what a person wrote is then kept in the generation alone."""
+    def handled(self, *events: str) -> None:
+        """Note that updates are done, all of them or none.
+
+        What a person wrote is then kept in the generation alone.
+        """
+        mine = updates.c.platform == self.platform, updates.c.event.in_(events)
         with self.database.write() as connection:
-            connection.execute(
-                update(updates).where(*self._of(event)).values(handled=now(), body={})
-            )
+            connection.execute(update(updates).where(*mine).values(handled=now(), body={}))
         with contextlib.suppress(RedisError):
-            self.redis.delete(self._claim_of(event))
+            self.redis.delete(*map(self._claim_of, events))
 
     def _of(self, event: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return updates.c.platform == self.platform, updates.c.event == event

@@ -27,6 +27,7 @@ log = logging.getLogger("drawqueue")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # No model sees more: larger ones are made smaller when they come in.
 SIDE = 2048
+PILLOWS_MOST = Image.MAX_IMAGE_PIXELS or 0
 FETCH_SECONDS = 20.0
 REDIRECTS = 5
 HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
@@ -45,6 +46,8 @@ def checked(data: bytes) -> Image.Image:
         raise UserError("That file is empty.")
     if len(data) > limits.max_mb * 1e6:
         raise UserError(too_large(len(data)))
+    # Pillow refuses twice as many by itself, and knows frames larger than their picture.
+    most = Image.MAX_IMAGE_PIXELS = max(PILLOWS_MOST, limits.max_megapixels * 10**6)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height
@@ -65,6 +68,11 @@ def checked(data: bytes) -> Image.Image:
         raise UserError(f"That picture has more than {limits.max_megapixels} megapixels.") from None
     except UnidentifiedImageError:
         raise UserError(UNREADABLE) from None
+    except Image.DecompressionBombError:
+        raise UserError(
+            f"That picture has more than {2 * most / 1e6:.0f} megapixels; "
+            f"{limits.max_megapixels} is the most."
+        ) from None
     except Exception as error:  # Decoders meet hostile files with whatever they have.
         fault = report("a picture could not be read", error)
         raise UserError(f"That picture is damaged. {UNREADABLE} (fault {fault})") from None

@@ -109,3 +109,16 @@ def test_an_update_is_one_processs_until_that_is_done_with_it_or_dies(
     assert other.claim("1") and other.open("1") is None
     time.sleep(0.5)
     assert inbox.claim("2"), "the other died"
+
+
+def test_what_belongs_together_is_found_and_done_at_once(inbox: Inbox) -> None:
+    def of(group: str) -> dict[str, object]:
+        return {"message": {"album": group}}
+
+    odd = {"5": {}, "6": {"message": 7}, "7": {"message": {"album": None}}, "8": []}
+    inbox.record({"1": of("a"), "2": of("b"), "3": of("a"), "4": of("a"), **odd})
+    inbox.handled("4")
+    assert inbox.alike(("message", "album"), "a") == {"1": of("a"), "3": of("a")}
+    inbox.handled("1", "3")
+    assert inbox.alike(("message", "album"), "a") == {}
+    assert inbox.unhandled() == ["2", "5", "6", "7", "8"]

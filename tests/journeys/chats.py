@@ -1,5 +1,6 @@
 """People on Discord and Telegram: what they do and what they see, over wire-level servers."""
 
+import base64
 import contextlib
 import os
 import subprocess
@@ -145,6 +146,24 @@ class Telegram:
     def say(self, text: str, chat: int = 501, user: int = 501, **more: Any) -> dict[str, Any]:
         return self.post("user_message", chat_id=chat, user_id=user, text=text, **more)
 
+    def send(
+        self, picture: bytes, caption: str = "", chat: int = 501, user: int = 501, **more: Any
+    ) -> dict[str, Any]:
+        """Send a photo, as it comes from a phone."""
+        return self.post(
+            "photo_message", chat_id=chat, user_id=user, photo=base64.b64encode(picture).decode(),
+            caption=caption, **more,
+        )  # fmt: skip
+
+    def attach(
+        self, kind: str, data: bytes = b"", chat: int = 501, user: int = 501, **more: Any
+    ) -> dict[str, Any]:
+        """Send another kind of file."""
+        return self.post(
+            "file_message", chat_id=chat, user_id=user, kind=kind,
+            data=base64.b64encode(data).decode(), **more,
+        )  # fmt: skip
+
     def messages(self, chat: int = 501) -> list[dict[str, Any]]:
         found = self.door.get("/control/messages", params={"chat_id": chat}).json()["messages"]
         return [one for one in found if one["from_bot"] and not one["deleted"]]
@@ -173,10 +192,16 @@ class Telegram:
 
         return dict(self.until(find, seconds))
 
-    def only_answer(self, text: str, chat: int = 501, user: int = 501) -> dict[str, Any]:
+    def only_answer(
+        self, text: str, chat: int = 501, user: int = 501, **more: Any
+    ) -> dict[str, Any]:
         """The newest version of the one message that came of some words."""
+        return self.only(lambda: self.say(text, chat, user, **more), chat)
+
+    def only(self, act: Callable[[], Any], chat: int = 501) -> dict[str, Any]:
+        """The newest version of the one message that came of something done."""
         before = len(self.messages(chat))
-        self.say(text, chat, user)
+        act()
         self.until(lambda: len(self.messages(chat)) > before)
         time.sleep(SECOND_THOUGHT)
         (told,) = self.messages(chat)[before:]

@@ -81,7 +81,13 @@ class Door:
         thread = int(q["message_thread_id"]) if q.get("message_thread_id") else None
         topic = bool(q.get("is_topic_message", thread in chat.topics))
         group = q.get("media_group_id")
+        if group:
+            self.fits(chat, str(group), version.kind)
         message = self.platform.add(chat, person, version, thread, topic, reply, group)
+        message.origin = q.get("forward_origin")
+        if other := q.get("external_reply_to"):
+            there = self.platform.chats[int(other["chat_id"])]
+            message.elsewhere = there.messages[int(other["message_id"])]
         if not self.sees(message):
             return {"update_id": None, "message": message.body()}
         return self.platform.push("message", message.body())
@@ -95,6 +101,40 @@ class Door:
         upload = Upload(q.get("file_name") or "photo.jpg", data, "")
         kind = "document" if q.get("as_document") else "photo"
         media = getattr(self.platform.files, f"keep_{kind}")(upload)
+        text, entities = finish(str(q.get("caption") or ""), [])
+        return self.incoming(q, Version(kind, text, entities, media))
+
+    def post_forward(self, q: Json) -> Json:
+        """A person passes a message on; its buttons stay behind."""
+        old = self.platform.chats[int(q["from_chat_id"])].messages[int(q["message_id"])]
+        last = old.versions[-1]
+        origin = {"type": "user", "sender_user": old.sender, "date": int(old.date)}
+        copy = Version(last.kind, last.text, last.entities, last.media)
+        return self.incoming({**q, "forward_origin": origin}, copy)
+
+    def fits(self, chat: Chat, group: str, kind: str) -> None:
+        """An album is of photos and videos, or of documents alone, and of ten at most."""
+        together = [one.versions[-1].kind for one in chat.messages.values() if one.group == group]
+        if kind not in ("photo", "video", "document") or len(together) == 10:
+            raise ValueError(f"no room for a {kind} in an album of {together}")
+        if any((one == "document") != (kind == "document") for one in together):
+            raise ValueError("documents stand in an album by themselves")
+
+    def post_file_message(self, q: Json) -> Json:
+        """A person sends a file of any kind but photo; `size` tells of one whose bytes are not."""
+        kind = str(q["kind"])
+        if kind not in ("document", "animation", "sticker", "video", "voice"):
+            raise ValueError(f"no such kind of file: {kind}")
+        if kind == "sticker" and q.get("caption"):
+            raise ValueError("a sticker has no caption")
+        data = base64.b64decode(q.get("data") or "")
+        if not data and not q.get("size"):
+            raise ValueError("nobody can send an empty file")
+        upload = Upload(str(q.get("file_name") or ""), data, str(q.get("mime_type") or ""))
+        thumbnail = base64.b64decode(q.get("thumbnail") or "")
+        media = self.platform.files.keep_attachment(
+            kind.capitalize(), upload, q.get("size"), thumbnail, dict(q.get("more") or {})
+        )
         text, entities = finish(str(q.get("caption") or ""), [])
         return self.incoming(q, Version(kind, text, entities, media))
 
@@ -252,6 +292,7 @@ class Door:
             q.get("retry_after"),
             int(q.get("times", 1)),
             after,
+            bool(q.get("page", False)),
         )
         self.platform.faults.append(fault)
         return vars(fault)

@@ -10,11 +10,26 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from tests.servers.telegram_errors import ApiError, bad
+from tests.servers.telegram_errors import ApiError, Json, bad
 from tests.servers.telegram_objects import File
 from tests.servers.telegram_params import Upload
 
 MB = 1024 * 1024
+# How long the path of a file leads to it, at least; a new one is had by asking again.
+PATH_SECONDS = 3600
+PREFIXES = {
+    "Photo": "AgAC", "Document": "BQAC", "Animation": "CgAC", "Sticker": "CAAC", "Video": "BAAC",
+    "Voice": "AwAC",
+}  # fmt: skip
+# What an attachment of each kind has besides its file (python-telegram-bot: telegram/_files).
+MORE: dict[str, Json] = {
+    "Animation": {"width": 320, "height": 240, "duration": 2},
+    "Sticker": {
+        "type": "regular", "width": 512, "height": 512, "is_animated": False, "is_video": False,
+    },
+    "Video": {"width": 320, "height": 240, "duration": 2},
+    "Voice": {"duration": 2},
+}  # fmt: skip
 
 
 class Files:
@@ -86,12 +101,34 @@ class Files:
         file.mime = mimetypes.guess_type(upload.name)[0] or "application/octet-stream"
         return file
 
+    def keep_attachment(
+        self, kind: str, upload: Upload, told: int | None, thumbnail: bytes, more: Json
+    ) -> File:
+        """Keep what a person attached, of whatever kind; `told` is its size without its bytes."""
+        if unknown := set(more) - set(MORE.get(kind, {})):
+            raise ValueError(f"no {kind} has {sorted(unknown)}")
+        suffix = re.search(r"\.\w{1,8}$", upload.name)
+        file = self._keep(kind, upload.data, f"{kind.lower()}s", suffix[0] if suffix else "")
+        file.name, file.told, file.more = upload.name, told, {**MORE.get(kind, {}), **more}
+        guessed = mimetypes.guess_type(upload.name)[0] or "application/octet-stream"
+        file.mime = upload.mime or guessed
+        if thumbnail:
+            file.thumbnail = self.keep_photo(Upload("", thumbnail, "")).sizes[0]
+        return file
+
+    def at(self, path: str, now: float) -> File | None:
+        """The file at a path that was handed out, and not too long ago."""
+        found = self.by_path.get(path)
+        if found is None or found.offered is None or now - found.offered > PATH_SECONDS:
+            return None
+        return found
+
     def _keep(self, kind: str, data: bytes, folder: str, suffix: str) -> File:
         """Store bytes under fresh names."""
         number = self.fresh()
         path = f"{folder}/file_{number}{suffix}"
         # As long as real ones: a column too narrow for them should fail in tests.
-        file_id = f"{'AgAC' if kind == 'Photo' else 'BQAC'}AgIAAx{number:0>62}"
+        file_id = f"{PREFIXES[kind]}AgIAAx{number:0>62}"
         file = File(file_id, f"AQAD{number:0>12}", kind, data, path, raw=data)
         self.by_id[file.id] = self.by_path[path] = file
         return file

@@ -260,12 +260,13 @@ class Methods:
         file = self.platform.files.by_id.get(p.text("file_id"))
         if file is None:
             raise bad("wrong file_id or the file is temporarily unavailable")
-        if len(file.data) > 20 * MB:
+        if file.size > 20 * MB:
             raise bad("file is too big")
+        file.offered = self.platform.now()
         return {
             "file_id": file.id,
             "file_unique_id": file.unique_id,
-            "file_size": len(file.data),
+            "file_size": file.size,
             "file_path": file.path,
         }
 

@@ -24,16 +24,35 @@ class File:
     height: int = 0
     raw: bytes = b""
     sizes: list[File] = field(default_factory=list)
+    # Of one whose bytes nobody needs: how many it would have.
+    told: int | None = None
+    # What its kind has besides, and its still preview.
+    more: Json = field(default_factory=dict)
+    thumbnail: File | None = None
+    # When its path was last handed out, which holds for an hour.
+    offered: float | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self.data) if self.told is None else self.told
 
     def described(self) -> Json:
-        """As PhotoSize or Document."""
+        """As PhotoSize, Document, Animation, Sticker, Video or Voice."""
         body: Json = {
             "file_id": self.id,
             "file_unique_id": self.unique_id,
-            "file_size": len(self.data),
+            "file_size": self.size,
+            **self.more,
         }
+        if self.thumbnail:
+            body["thumbnail"] = self.thumbnail.described()
         if self.kind == "Photo":
             return {**body, "width": self.width, "height": self.height}
+        if self.kind == "Sticker":
+            return body
+        if self.kind == "Voice":
+            return {**body, "mime_type": self.mime}
         return {**body, "file_name": self.name, "mime_type": self.mime}
 
 
@@ -63,6 +82,11 @@ class Version:
         if self.media:
             shown = [size.described() for size in self.media.sizes]
             body[self.kind] = shown if self.kind == "photo" else self.media.described()
+        if self.media and self.kind == "animation":
+            # Older clients of the API know it as a document.
+            names = "file_id", "file_unique_id", "file_size", "file_name", "mime_type", "thumbnail"
+            both = self.media.described()
+            body["document"] = {name: both[name] for name in names if name in both}
         if self.text:
             body[words] = self.text
         if self.entities:
@@ -89,6 +113,10 @@ class Message:
     group: str | None = None
     deleted: float | None = None
     edited: float | None = None
+    # Whose it was, where somebody passed it on.
+    origin: Json | None = None
+    # What it answers in another chat.
+    elsewhere: Message | None = None
 
     def body(self, deep: bool = True) -> Json:
         """As the API shows it."""
@@ -104,11 +132,22 @@ class Message:
             body["is_topic_message"] = True
         if self.reply_to and deep:
             body["reply_to_message"] = self.reply_to.body(deep=False)
+        if self.elsewhere and deep:
+            body["external_reply"] = self.elsewhere.outside()
         if self.group:
             body["media_group_id"] = self.group
+        if self.origin:
+            body["forward_origin"] = self.origin
         if self.edited:
             body["edit_date"] = int(self.edited)
         return {**body, **self.versions[-1].body()}
+
+    def outside(self) -> Json:
+        """As ExternalReplyInfo: what it shows, without words and buttons."""
+        origin = {"type": "user", "sender_user": self.sender, "date": int(self.date)}
+        shown = self.versions[-1].body()
+        words = ("text", "entities", "caption", "caption_entities", "reply_markup")
+        return {"origin": origin, **{name: shown[name] for name in shown if name not in words}}
 
 
 @dataclass

@@ -111,6 +111,8 @@ class Server:
         if not fault.status and request.transport:
             request.transport.abort()
             return web.Response()
+        if fault.page:
+            return web.Response(text=f"Cannot {request.method} {request.path}", status=fault.status)
         what = fault.description
         if not what and fault.status == 429:
             body = too_many(fault.retry_after or 1).body
@@ -221,10 +223,20 @@ class Server:
 
     async def file(self, request: web.Request) -> web.Response:
         """The bytes of a file, as the platform keeps them."""
-        found = self.platform.files.by_path.get(request.match_info["path"])
+        path = request.match_info["path"]
+        entry: Json = {"method": "file", "params": {"path": path}, "time": self.platform.now()}
+        self.calls.append(entry)
+        found = self.platform.files.at(path, self.platform.now())
         if request.match_info["token"] != self.platform.token or found is None:
+            entry["status"] = 404
             return web.json_response(ApiError(404, "Not Found").body, status=404)
-        return web.Response(body=found.data, content_type="application/octet-stream")
+        fault = self.fault("file")
+        if fault and fault.status != 200:
+            return self.broken(request, entry, fault)
+        entry["status"] = 200
+        # A fault that says 200 is one that sends nothing.
+        body = b"" if fault else found.data
+        return web.Response(body=body, content_type="application/octet-stream")
 
 
 async def serve(port: int, token: str, username: str) -> None:

@@ -40,6 +40,8 @@ class Fault:
     retry_after: int | None
     times: int
     after_applying: bool
+    # Answered by a page of a server in between, which quotes the address.
+    page: bool = False
 
 
 class Platform:

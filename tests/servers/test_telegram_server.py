@@ -331,3 +331,111 @@ def test_a_webhook_gets_updates_until_it_accepts(platform: Platform) -> None:
         hook.close()
 
     platform.using(act)
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_what_people_send(platform: Platform) -> None:
+    def refused(name: str, **fields: Any) -> str:
+        answer = platform.http.post(f"/{name}", json={"chat_id": ANN, "user_id": ANN, **fields})
+        assert answer.status_code == 400
+        return str(answer.json()["error"])
+
+    def send(name: str, **fields: Any) -> None:
+        platform.do(name, chat_id=ANN, user_id=ANN, **fields)
+
+    async def act(bot: Bot) -> None:
+        send("photo_message", photo=coded(picture(900, 600)))
+        film = {"file_name": "x.mp4", "thumbnail": coded(picture())}
+        send("file_message", kind="animation", data=coded(b"film"), caption="moves", **film)
+        send("file_message", kind="sticker", data=coded(picture()), more={"is_video": True})
+        send("file_message", kind="voice", data=coded(b"hum"), mime_type="audio/ogg")
+        send("file_message", kind="video", data=coded(b"film"), **film)
+        send("file_message", kind="document", size=21_000_000, file_name="big.png")
+        sent = [one.message for one in await bot.get_updates()][1:]
+        photo, animation, sticker, voice, video, document = sent
+        sizes = [(one.width, one.height) for one in photo.photo]
+        assert sizes == [(90, 60), (320, 213), (800, 533), (900, 600)]
+        assert animation.animation.mime_type == "video/mp4" and animation.caption == "moves"
+        # One file is both, as for bots of before there were animations.
+        assert animation.document.file_id == animation.animation.file_id
+        assert animation.animation.thumbnail.width == 64 and animation.animation.duration == 2
+        assert sticker.sticker.is_video and not sticker.sticker.is_animated
+        assert voice.voice.mime_type == "audio/ogg" and video.video.thumbnail
+        assert document.document.mime_type == "image/png"
+        with pytest.raises(BadRequest, match=r"(?i)file is too big"):
+            await bot.get_file(document.document.file_id)
+        with pytest.raises(BadRequest, match=r"(?i)wrong file_id"):
+            await bot.get_file("AgACnone")
+        send("forward", from_chat_id=ANN, message_id=animation.message_id)
+        [update] = await bot.get_updates(offset=-1)
+        assert update.message and update.message.forward_origin and update.message.animation
+        there = {"chat_id": ANN, "message_id": photo.message_id}
+        send("user_message", text="a fox", external_reply_to=there)
+        [update] = await bot.get_updates(offset=-1)
+        told = update.message and update.message.external_reply
+        assert told and told.origin.type == "user" and told.photo == photo.photo
+
+    platform.using(act)
+    assert "caption" in refused("file_message", kind="sticker", data="eA==", caption="x")
+    assert "empty" in refused("file_message", kind="document")
+    assert "no such kind" in refused("file_message", kind="song", data="eA==")
+    assert "no Voice has" in refused("file_message", kind="voice", data="eA==", more={"width": 1})
+    send("photo_message", photo=coded(picture()), media_group_id="7")
+    document = {"kind": "document", "data": "eA==", "media_group_id": "7"}
+    assert "by themselves" in refused("file_message", **document)
+    for _ in range(9):
+        send("photo_message", photo=coded(picture()), media_group_id="7")
+    assert "no room" in refused("photo_message", photo=coded(picture()), media_group_id="7")
+
+
+def test_a_path_leads_to_its_file_for_an_hour(platform: Platform) -> None:
+    async def act(bot: Bot) -> None:
+        platform.do("photo_message", chat_id=ANN, user_id=ANN, photo=coded(picture()))
+        [update] = await bot.get_updates(offset=-1)
+        assert update.message
+        file = update.message.photo[-1].file_id
+        unasked = f"{platform.address}/file/bot123:TEST/photos/file_{int(file[-9:])}.jpg"
+        assert httpx.get(unasked).status_code == 404, "a path is had by asking for it"
+        found = await bot.get_file(file)
+        assert found.file_path == unasked
+        assert len(await found.download_as_bytearray()) == found.file_size
+        platform.do("fail", method="file", status=200)
+        assert await found.download_as_bytearray() == b""
+        platform.do("fail", method="file", status=429, retry_after=3)
+        with pytest.raises(RetryAfter):
+            await found.download_as_bytearray()
+        platform.do("fail", method="file", status=502, page=True)
+        assert "123:TEST" in httpx.get(unasked).text
+        platform.do("clock", advance=3601)
+        with pytest.raises(InvalidToken, match="Not Found"):
+            await found.download_as_bytearray()
+        again = await bot.get_file(file)
+        assert await again.download_as_bytearray()
+        seen = platform.see("calls", method="file")
+        assert [one["status"] for one in seen] == [404, 200, 200, 429, 502, 404, 200]
+
+    platform.using(act)
+
+
+def test_in_a_group_a_picture_is_seen_when_its_caption_is_a_command(platform: Platform) -> None:
+    def sent(**fields: Any) -> Any:
+        photo = coded(picture())
+        told = platform.do("photo_message", chat_id=GROUP, user_id=ANN, photo=photo, **fields)
+        return told["update_id"]
+
+    assert sent() is None and sent(caption="a fox") is None
+    assert sent(caption="/remix@another_bot a fox") is None
+    assert sent(caption="/remix a fox")
+
+    async def act(bot: Bot) -> None:
+        card = await bot.send_message(GROUP, "a card", reply_markup=keys())
+        assert sent(caption="a fox", reply_to_message_id=card.id)
+        [update] = await bot.get_updates(offset=-1)
+        assert update.message and update.message.reply_to_message
+        told = update.message.reply_to_message.reply_markup
+        assert told and told.inline_keyboard[0][0].callback_data == "go"
+
+    platform.using(act)
