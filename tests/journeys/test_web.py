@@ -126,7 +126,7 @@ def test_bad_input_is_one_clear_answer(quick: Running, text: str, words: list[st
         ('{"prompt": "a fox", "parameters": {"seed": 9223372036854775808}}', "4294967295"),
         ('{"prompt": "a fox", "parameters": {"guidance": NaN}}', "0 to 30"),
         ('{"prompt": "a fox", "parameters": {"model": "nope"}}', "On offer: pattern"),
-        ('{"parameters": {}}', "prompt: Field required"),
+        ('{"parameters": {}}', "Write what to draw"),
         ("a fox", "JSON"),
     ],
 )
