@@ -56,6 +56,11 @@ def checked(data: bytes) -> Image.Image:
             plain = _plain(upright)
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        # Pillow's own bound: it tells no size.
+        raise UserError(
+            f"That picture has hundreds of megapixels; {limits.max_megapixels} is the most."
+        ) from None
     except UnidentifiedImageError:
         raise UserError(UNREADABLE) from None
     except Exception as error:  # Decoders meet hostile files with whatever they have.
