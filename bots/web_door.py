@@ -18,7 +18,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.brush import PAINT, Expired
+from core.brush import PAINT, BadLink, Expired
 from core.commands import Ask
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.house import House
@@ -154,8 +154,7 @@ def guard(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def user_error(_request: Request, error: Exception) -> JSONResponse:
-        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
-        answer = sorry(status, str(error), getattr(error, "faults", [str(error)]))
+        answer = sorry(status_of(error), str(error), getattr(error, "faults", [str(error)]))
         if wait := getattr(error, "wait", None):
             answer.headers["Retry-After"] = str(math.ceil(wait))
         return answer
@@ -203,11 +202,17 @@ _STATUS: dict[type[Exception], int] = {
     InvalidOptions: 422,
     TooLarge: 413,
     Expired: 410,
+    BadLink: 403,
     NotFound: 404,
     NotAllowed: 409,
     TooMuch: 429,
     TryAgain: 503,
 }
+
+
+def status_of(error: Exception) -> int:
+    """The status of an answer that says an error's words."""
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
 
 
 # What is refused before any of ours is asked.

@@ -25,7 +25,11 @@ PAINT = "/paint/"
 LIVES_SECONDS = 24 * 3600
 
 
-class Expired(NotAllowed):
+class BadLink(NotAllowed):
+    """The link is none of ours."""
+
+
+class Expired(BadLink):
     """The link was a good one."""
 
 
@@ -85,10 +89,10 @@ class Brush:
         return f"{PAINT}{words}.{self._sign(words)}"
 
     def ticket(self, given: str) -> Ticket:
-        """What a link says. Raises NotAllowed; Expired where it was a good one."""
+        """What a link says. Raises BadLink; Expired where it was a good one."""
         words, _, sign = given.partition(".")
         if not hmac.compare_digest(sign.encode(errors="replace"), self._sign(words).encode()):
-            raise NotAllowed("That link is not one of mine. /paint gives you a new one.")
+            raise BadLink("That link is not one of mine. /paint gives you a new one.")
         *told, generation, index, until = json.loads(base64.urlsafe_b64decode(words + "=="))
         platform, account, name, moderator, places = told
         if until < time.time():
