@@ -22,7 +22,8 @@ from core.settings import read
 
 log = logging.getLogger("drawqueue")
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+# JPEG's opener takes MPO in, which some phones write.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # No model sees more: larger ones are made smaller when they come in.
 SIDE = 2048
 FETCH_SECONDS = 20.0
