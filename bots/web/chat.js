@@ -368,7 +368,13 @@ async function prepared(one) {
   }
   one.thumb = scaled(bitmap, THUMB).toDataURL("image/webp", 0.8);
   if (file.size <= limits.bytes && bitmap.width * bitmap.height <= limits.pixels) return file;
-  return new Promise((done) => scaled(bitmap, SIDE).toBlob(done, file.type === "image/png" ? "image/png" : "image/jpeg", 0.92));
+  let blob = file;
+  for (const [side, quality] of [[SIDE, 0.92], [SIDE, 0.75], [SIDE / 2, 0.8]]) {
+    const kind = file.type === "image/png" && quality > 0.9 ? "image/png" : "image/jpeg";
+    blob = await new Promise((done) => scaled(bitmap, side).toBlob(done, kind, quality));
+    if (blob.size <= limits.bytes) break;
+  }
+  return blob;
 }
 // fetch() does not tell how far it is.
 function upload(blob, progress) {

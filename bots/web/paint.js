@@ -35,13 +35,17 @@ function changed() {
 }
 function line(points, size, erase) {
   pen.globalCompositeOperation = erase ? "destination-out" : "source-over";
-  pen.strokeStyle = "#fff";
+  pen.strokeStyle = pen.fillStyle = "#fff";
   pen.lineWidth = size;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(...points[0]);
   for (const point of points) pen.lineTo(...point);
   pen.stroke();
+  // A line of no length is none.
+  pen.beginPath();
+  pen.arc(...points[0], size / 2, 0, 2 * Math.PI);
+  pen.fill();
 }
 function redraw() {
   pen.clearRect(0, 0, canvas.width, canvas.height);

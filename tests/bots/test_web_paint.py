@@ -169,6 +169,7 @@ def test_a_double_tap_and_a_lost_answer_submit_once(
     stroke(page, (0.1, 0.1))
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("status")).to_contain_text("#3 is in line")
+    assert mask_of(house, newest(house)).getpixel((26, 26)) == 255, "a dot is painted too"
 
 
 def test_many_are_asked_about_first(house: House, open_: Callable[..., Page]) -> None:
