@@ -90,7 +90,7 @@ def painting(house: House, brought: Brought) -> APIRouter:
             "height": str(found.picture["height"]),
             "back": "/" if found.who.platform == "web" else "",
             # The last, so that nothing in it is taken for one of the others.
-            "prompt": html.escape(found.one.request.prompt[:60]),
+            "prompt": html.escape(found.one.request.prompt),
         }
         text = (PAGES / "paint.html").read_text()
         for name, value in told.items():

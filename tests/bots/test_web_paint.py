@@ -269,4 +269,4 @@ def test_everything_is_in_sight(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     box, request = page.locator("#brush").bounding_box(), old.request
     assert box and abs(box["width"] / box["height"] - request.width / request.height) < 0.02
-    expect(page.get_by_placeholder("<b>a fox</b> {width}")).to_be_visible()
+    expect(page.get_by_alt_text("paint on: <b>a fox</b> {width}")).to_be_visible()
