@@ -189,25 +189,26 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         429: refused("A limit is reached; Retry-After says for how many seconds."),
     })  # fmt: skip
     async def submit(
-        request: Request, job: Annotated[Wanted, Body()],
-        event: Once = "",
-    ) -> dict[str, Any]:  # fmt: skip
+        request: Request, job: Annotated[Wanted, Body()], event: Once = ""
+    ) -> dict[str, Any]:
         """Queue a picture, or several (`also` names the others); answers at once.
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
-        command, faults = KINDS[job.type], [AMONG] if "prompt" in job.parameters else []
-        given = {**job.parameters, "prompt": job.prompt}
-        if not command.draws:
-            given = dict(job.parameters)
-            faults += [
-                f"There is no option “{name[:40]}” for {job.type}. Known: {', '.join(known)}."
-                for known in [_OWN[job.type]]
-                for name in given
-                if name not in known
-            ]
+        command, faults = KINDS[job.type], []
+        if command.draws:
+            given = {**job.parameters, "prompt": job.prompt}
+            if "prompt" in job.parameters:
+                faults.append(AMONG)
+        else:
+            given, known = job.parameters, _OWN[job.type]
+            odd = [name[:40] for name in given if name not in known]
             if job.prompt.strip():
                 faults.append(f"{job.type} takes no prompt.")
+            faults += [
+                f"There is no option “{name}” for {job.type}. Known: {', '.join(known)}."
+                for name in odd
+            ]
             if faults:
                 raise InvalidOptions(faults)
 

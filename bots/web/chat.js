@@ -407,8 +407,9 @@ file.addEventListener("change", () => {
   file.value = "";
 });
 document.addEventListener("paste", (paste) => {
-  const files = [...paste.clipboardData.files];
-  if (!files.length) return;
+  const { files: held, types } = paste.clipboardData, files = [...held];
+  // A table that was copied comes as words and as a picture of them.
+  if (!files.length || (types.includes("text/plain") && types.includes("text/html"))) return;
   paste.preventDefault();
   add(files);
 });

@@ -23,10 +23,11 @@ pytestmark = [
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
 ]
 # A file in the hands of the page, as the browser hands it over after a paste or a drop.
-HAND = """([kind, name, type, data]) => {
+HAND = """([kind, name, type, data, more]) => {
   const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
   const held = new DataTransfer();
   held.items.add(new File([bytes], name, { type }));
+  for (const other of more) held.setData(other, "words");
   const event = kind === "paste"
     ? new ClipboardEvent("paste", { clipboardData: held, bubbles: true, cancelable: true })
     : new DragEvent(kind, { dataTransfer: held, bubbles: true, cancelable: true });
@@ -35,9 +36,10 @@ HAND = """([kind, name, type, data]) => {
 
 
 def hand(
-    page: Page, kind: str, data: bytes, name: str = "cat.png", type_: str = "image/png"
-) -> None:
-    page.evaluate(HAND, [kind, name, type_, base64.b64encode(data).decode()])
+    page: Page, kind: str, data: bytes, name: str = "cat.png", type_: str = "image/png",
+    more: tuple[str, ...] = (),
+) -> None:  # fmt: skip
+    page.evaluate(HAND, [kind, name, type_, base64.b64encode(data).decode(), list(more)])
 
 
 def chosen(page: Page, *files: tuple[str, bytes]) -> None:
@@ -118,6 +120,9 @@ def test_a_line_waits_for_its_picture(house: House, page: Page) -> None:
 
 
 def test_what_is_no_picture_is_told_and_nothing_is_lost(house: House, page: Page) -> None:
+    # A copied table is words first.
+    hand(page, "paste", png(), more=("text/plain", "text/html"))
+    expect(chips(page)).to_have_count(0)
     hand(page, "paste", b"not a picture", "notes.png")
     told = page.locator("#told")
     expect(told).to_contain_text("notes.png: I cannot read that as a picture.")
