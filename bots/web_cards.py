@@ -26,6 +26,22 @@ class CardButton(BaseModel):
 
     action: str
     label: str
+    row: int = Field(description="Those of a row stand side by side.")
+
+
+class Begun(BaseModel):
+    """A picture that a job begins with."""
+
+    url: str = Field(description="Where the picture is, below this address.")
+    mask: bool = Field(description="Whether it says what is painted anew: white is, black stays.")
+
+
+class Upload(BaseModel):
+    """A picture that was brought."""
+
+    id: str = Field(description="What `images` and `mask` take; yours alone, for a day.")
+    width: int
+    height: int
 
 
 class Card(BaseModel):
@@ -50,7 +66,8 @@ class Job(BaseModel):
     )
     prompt: str
     parameters: dict[str, Any] = Field(description="Every option as it is drawn with.")
-    parent: int | None = Field(description="The job that this one draws again.")
+    sources: list[Begun] = Field(description="The pictures that it begins with.")
+    parent: int | None = Field(description="The job that this one draws again, or begins with.")
     error: str | None = Field(description="What went wrong, in words for the asker.")
     seconds: float | None = Field(description="How long the drawing took.")
     created: datetime

@@ -248,6 +248,13 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "parameters": {
             name: value for name, value in generation.request.told.items() if name != "prompt"
         },
+        "sources": [
+            {
+                "url": f"/media/{generation.id}/source/{index}",
+                "mask": key == generation.request.mask,
+            }
+            for index, key in enumerate(generation.request.held)
+        ],
         "parent": generation.parent,
         "error": generation.error,
         "seconds": generation.seconds,

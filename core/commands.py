@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core import catalog, options
+from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
 from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, many, nearest
@@ -23,6 +24,7 @@ from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
+from core.settings import Web, read
 
 log = logging.getLogger("drawqueue")
 
@@ -281,6 +283,27 @@ def _upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) 
     source = Source(str(result["key"]), int(result["width"]), int(result["height"]))
     seeded = replace(old.request, seed=int(result["seed"]))
     return _accepted(house, ask, catalog.upscaled(seeded, source, factor), old)
+
+
+def _paint(house: House, ask: Ask) -> Reply:
+    number, index = _one_picture(house, ask, "paint on")
+    one = house.generations.touchable(number, ask.asker)
+    one.picture(index)
+    name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
+    if ask.asker.platform == "web":
+        return Reply(f"Paint on {name} here: /paint/{number}.{index + 1}")
+    if one.platform != ask.asker.platform:
+        # Its card could not come back to this chat.
+        raise NotAllowed(f"{name} was drawn on {one.platform}: ask for /paint there.")
+    if not (public := read(Web).public_url.rstrip("/")):
+        raise UserError(
+            "There is no page to paint on here: the host has set no DRAWQUEUE_PUBLIC_URL. "
+            "/inpaint takes a mask as a second picture."
+        )
+    link = house.brush.link(Ticket.of(ask.asker, one, index))
+    return Reply(
+        f"Paint on {name} here: {public}{link}\nThe link is yours alone and works for a day."
+    )
 
 
 def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
@@ -564,6 +587,10 @@ COMMANDS: tuple[Command, ...] = (
         "upscale", "Make a picture two or four times larger.",
         (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), _upscale, example="12.2 4",
         pictures=(IMAGE,), menu="Upscale this",
+    ),
+    Command(
+        "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), _paint,
+        example="12", private=True,
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
     Command("show", "Show a picture again by its number.", (ID,), _show, example="12", shows=True),

@@ -200,6 +200,14 @@ updates = Table(
     Column("handled", Moment),
 )
 
+# What links are signed with: made by the first process that signs one, read by all.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,

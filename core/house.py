@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from core.brush import Brush
 from core.cards import Card, card_for
 from core.database import Database
 from core.generations import Generation, Generations
@@ -43,6 +44,10 @@ class House:
     @cached_property
     def proposals(self) -> Proposals:
         return Proposals(self.database, self.queue.pace)
+
+    @cached_property
+    def brush(self) -> Brush:
+        return Brush(self.database)
 
     def card(self, generation: Generation) -> Card:
         """The card of a generation as it stands now."""

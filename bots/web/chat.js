@@ -1,4 +1,5 @@
 const messages = document.querySelector("#messages");
+const form = document.querySelector("#say");
 const text = document.querySelector("#text");
 const source = new EventSource("/api/events");
 const cards = new Map();
@@ -54,6 +55,7 @@ source.addEventListener("hello", (event) => {
   if (user && user !== told.user) return location.reload();
   if (user) return;
   user = told.user;
+  limits = told;
   newest = told.newest;
   const fresh = lines;
   // Another person's, or of a house that has begun anew, stays unseen.
@@ -75,6 +77,7 @@ function draw(line) {
   if (!node) {
     node = document.createElement("article");
     node.className = line.kind;
+    if (line.images?.length) node.append(thumbs(line.images));
     node.append(...marked(line.words));
     drawn.set(line, node);
     if (line.choices?.length) node.append(question(line));
@@ -82,20 +85,33 @@ function draw(line) {
   put(node, [line.after, line.number, 0]);
   return node;
 }
-// Flags in one piece, and the numbers of cards as links to them.
+function thumbs(images) {
+  const row = document.createElement("div");
+  row.className = "thumbs";
+  row.append(...images.map((one) => {
+    // One that the browser cannot read has a name alone.
+    const node = document.createElement(one.thumb ? "img" : "span");
+    if (one.thumb) Object.assign(node, { src: one.thumb, alt: one.name, title: one.name });
+    else node.textContent = one.name;
+    return node;
+  }));
+  return row;
+}
+// Flags in one piece, and the numbers of cards and brushes as links to them.
 function marked(words) {
-  return words.split(/(--[\w-]{1,30}|#\d{1,9})/).map((part, index) => {
+  return words.split(/(--[\w-]{1,30}|#\d{1,9}|\/paint\/\d+\.\d)/).map((part, index) => {
     if (index % 2 === 0) return part;
-    const isCard = part[0] === "#";
-    const node = document.createElement(isCard ? "a" : "span");
+    const isCard = part[0] === "#", isBrush = part[0] === "/";
+    const node = document.createElement(isCard || isBrush ? "a" : "span");
     node.textContent = part;
-    if (!isCard) node.className = "flag";
+    if (isBrush) node.href = part;
+    else if (!isCard) node.className = "flag";
     else if (cards.has(Number(part.slice(1)))) node.href = part;
     return node;
   });
 }
 messages.addEventListener("click", (click) => {
-  const link = click.target.closest("a[href]");
+  const link = click.target.closest("a[href^='#']");
   if (!link) return;
   click.preventDefault();
   const card = cards.get(Number(link.textContent.slice(1)));
@@ -144,12 +160,13 @@ function question(line) {
   return row;
 }
 
+const AWAY = "Drawqueue cannot be reached just now.";
+const lost = (words) => Object.assign(new Error(words), { lost: true });
 async function call(path, options = {}) {
-  const lost = (words) => Object.assign(new Error(words), { lost: true });
   let answer, body;
   try {
     answer = await fetch(path, { headers: { "Content-Type": "application/json" }, ...options });
-  } catch { throw lost("Drawqueue cannot be reached just now."); }
+  } catch { throw lost(AWAY); }
   try { body = await answer.json(); } catch {
     if (answer.ok) throw lost("The answer did not arrive whole.");
     body = {};
@@ -182,6 +199,9 @@ function show(job) {
   part(".details").textContent = job.card.details;
   part(".notice").textContent = job.card.notice;
   part(".notice").hidden = !job.card.notice;
+  if (job.sources.length && !part(".thumbs")) {
+    part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.url, name: one.mask ? "What is painted anew" : "What it begins with" }))));
+  }
   part("progress").hidden = job.status !== "generating";
   part("progress").value = job.progress;
   const pictures = part(".pictures");
@@ -189,9 +209,9 @@ function show(job) {
   if (pictures.dataset.shown !== String(wanted.map((one) => one.url))) {
     pictures.dataset.shown = String(wanted.map((one) => one.url));
     pictures.classList.toggle("several", wanted.length > 1);
-    pictures.replaceChildren(...wanted.map((one) => {
+    pictures.replaceChildren(...wanted.map((one, index) => {
       const open = pressable("", () => {
-        history.pushState({ url: one.url, alt: one.alt }, "");
+        history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}` }, "");
         enlarge();
       });
       const image = document.createElement("img");
@@ -201,48 +221,221 @@ function show(job) {
       return open;
     }));
   }
-  const labels = String(job.card.buttons.map((one) => one.action));
+  const labels = String(job.card.buttons.map((one) => [one.row, one.action]));
   const buttons = part(".buttons");
   if (buttons.dataset.shown !== labels) {
     buttons.dataset.shown = labels;
-    buttons.replaceChildren(...job.card.buttons.map((one) => {
-      const button = pressable(one.label, async () => {
-        button.disabled = true;
-        try {
-          const method = { cancel: "DELETE", why: "GET" }[one.action] || "POST";
-          const answer = await call(`/api/jobs/${job.id}` + (method === "DELETE" ? "" : `/${one.action}`), { method });
-          if (answer.text) tell(answer.text, "bot"); else show(answer);
-          if (answer.id !== job.id) toEnd(); else follow();
-        } catch (error) { tell(error.message, "bot sorry"); }
-        button.disabled = false;
-      });
-      if (one.action === "retry" && job.status === "done") button.title = "Draw the same again";
-      return button;
+    const rows = new Map();
+    if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].url));
+    for (const one of job.card.buttons) rows.set(one.row, [...rows.get(one.row) || [], actionOf(job, one)]);
+    buttons.replaceChildren(...[...rows.values()].map((row) => {
+      const node = document.createElement("div");
+      node.className = "row";
+      node.append(...row);
+      return node;
     }));
   }
+}
+function actionOf(job, one) {
+  const button = pressable(one.label, async () => {
+    button.disabled = true;
+    try {
+      const method = { cancel: "DELETE", why: "GET" }[one.action] || "POST";
+      const answer = await call(`/api/jobs/${job.id}` + (method === "DELETE" ? "" : `/${one.action}`), { method });
+      const known = cards.has(answer.id);
+      if (answer.text) tell(answer.text, "bot"); else show(answer);
+      // What stood here already, such as a picture that was picked before.
+      if (known && answer.id !== job.id) cards.get(answer.id).scrollIntoView({ block: "center" });
+      else if (answer.id !== job.id) toEnd();
+      else follow();
+    } catch (error) { tell(error.message, "bot sorry"); }
+    button.disabled = false;
+  });
+  if (one.action === "retry" && job.status === "done") button.title = "Draw the same again";
+  if (/^u\d$/.test(one.action)) button.title = `Picture ${one.action[1]} by itself`;
+  if (/^v\d$/.test(one.action)) button.title = `Others like picture ${one.action[1]}`;
+  return button;
+}
+// What the page itself can do with a finished picture.
+function furtherOf(number, url) {
+  const paint = document.createElement("a");
+  Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: "Paint" });
+  paint.addEventListener("click", (click) => click.stopPropagation());
+  return [pressable("Use this", () => {
+    if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url, name: `#${number}` });
+    text.focus();
+  }), paint];
 }
 
 // The large picture is a step in the browser's history, so that Back closes it.
 const large = document.querySelector("#large");
 function enlarge() {
-  const { url, alt } = history.state || {};
+  const { url, alt, of } = history.state || {};
   if (!url) return large.close();
+  large.querySelector(".row").replaceChildren(...of ? furtherOf(of, url) : []);
   Object.assign(large.querySelector("img"), { src: url, alt });
   if (!large.open) large.showModal();
 }
 window.addEventListener("popstate", enlarge);
 large.addEventListener("close", () => { if (history.state?.url) history.back(); });
 large.addEventListener("click", (click) => { if (click.target.tagName !== "IMG") large.close(); });
+
+// Pictures that go along with the next line, in order.
+const MOST_CHOSEN = 5, SIDE = 2048, THUMB = 96;
+let limits = { bytes: 20e6, pixels: 50e6 };
+let chosen = [];
+// Whether the line goes as soon as its pictures are there.
+let waiting = false;
+const chips = document.querySelector("#chips"), told = document.querySelector("#told");
+function hint(words) {
+  told.textContent = words;
+  told.hidden = !words;
+  follow();
+}
+function choose(one) {
+  hint("");
+  if (chosen.length >= MOST_CHOSEN) {
+    hint(`${MOST_CHOSEN} pictures are the most.`);
+    return null;
+  }
+  chosen.push(one);
+  one.node = document.querySelector("#chip").content.firstElementChild.cloneNode(true);
+  one.node.querySelector(".away").ariaLabel = `Remove ${one.name}`;
+  one.node.querySelector(".away").addEventListener("click", () => { drop(one); text.focus(); });
+  one.node.querySelector(".again").addEventListener("click", () => bring(one));
+  drawChip(one, one.file ? "…" : one.name);
+  chips.append(one.node);
+  chips.hidden = false;
+  follow();
+  return one;
+}
+function drawChip(one, words = "") {
+  const image = one.node.querySelector("img");
+  image.hidden = !one.thumb;
+  if (one.thumb) Object.assign(image, { src: one.thumb, alt: one.name });
+  one.node.querySelector("span").textContent = words || (one.thumb ? "" : one.name);
+  one.node.querySelector(".again").hidden = !one.lost;
+}
+function drop(one) {
+  chosen = chosen.filter((other) => other !== one);
+  one.node.remove();
+  chips.hidden = !chosen.length;
+  hint("");
+  ready();
+}
+function ready() {
+  if (!waiting || chosen.some((one) => !one.id)) return;
+  waiting = false;
+  form.requestSubmit();
+}
+async function bring(one) {
+  one.lost = false;
+  drawChip(one, "…");
+  try {
+    const blob = await prepared(one);
+    drawChip(one, "0 %");
+    one.id = (await upload(blob, (share) => drawChip(one, `${Math.round(share * 100)} %`))).id;
+    drawChip(one);
+  } catch (error) {
+    one.lost = Boolean(error.lost);
+    if (!chosen.includes(one)) return;
+    if (one.lost) {
+      waiting = false;
+      drawChip(one, "not sent");
+      return hint(error.message);
+    }
+    waiting = false;
+    drop(one);
+    hint(`${one.name}: ${error.message}`);
+  }
+  if (chosen.includes(one)) ready();
+}
+function scaled(bitmap, side) {
+  const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+// The bytes to send: as they are, for they may hold a recipe, unless there are too many of them.
+async function prepared(one) {
+  const { file } = one;
+  let bitmap;
+  try { bitmap = await createImageBitmap(file); } catch {
+    if (file.size <= limits.bytes) return file;
+    throw new Error(`That file has ${(file.size / 1e6).toFixed(1)} MB; ${limits.bytes / 1e6} MB is the most.`);
+  }
+  one.thumb = scaled(bitmap, THUMB).toDataURL("image/webp", 0.8);
+  if (file.size <= limits.bytes && bitmap.width * bitmap.height <= limits.pixels) return file;
+  let blob = file;
+  for (const [side, quality] of [[SIDE, 0.92], [SIDE, 0.75], [SIDE / 2, 0.8]]) {
+    const kind = file.type === "image/png" && quality > 0.9 ? "image/png" : "image/jpeg";
+    blob = await new Promise((done) => scaled(bitmap, side).toBlob(done, kind, quality));
+    if (blob.size <= limits.bytes) break;
+  }
+  return blob;
+}
+// fetch() does not tell how far it is.
+function upload(blob, progress) {
+  return new Promise((done, fail) => {
+    const sent = new XMLHttpRequest();
+    sent.open("POST", "/api/uploads");
+    sent.responseType = "json";
+    sent.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
+    sent.upload.addEventListener("progress", (now) => { if (now.lengthComputable && !sent.status) progress(now.loaded / now.total); });
+    sent.addEventListener("error", () => fail(lost(AWAY)));
+    sent.addEventListener("load", () => {
+      if (sent.status === 201 && sent.response) return done(sent.response);
+      const words = sent.response?.error || "That did not work.";
+      fail(sent.status >= 500 ? lost(words) : new Error(words));
+    });
+    sent.send(blob);
+  });
+}
+function add(files) {
+  for (const file of files) {
+    const one = choose({ file, name: file.name || "picture" });
+    if (one) bring(one);
+  }
+  text.focus();
+}
+const file = document.querySelector("#file");
+document.querySelector("#attach").addEventListener("click", () => file.click());
+file.addEventListener("change", () => {
+  add([...file.files]);
+  file.value = "";
+});
+document.addEventListener("paste", (paste) => {
+  const { files: held, types } = paste.clipboardData, files = [...held];
+  // A table that was copied comes as words and as a picture of them.
+  if (!files.length || (types.includes("text/plain") && types.includes("text/html"))) return;
+  paste.preventDefault();
+  add(files);
+});
+const isFiles = (drag) => drag.dataTransfer?.types.includes("Files");
+document.addEventListener("dragover", (drag) => {
+  if (!isFiles(drag)) return;
+  drag.preventDefault();
+  document.body.classList.add("over");
+});
+document.addEventListener("dragleave", (drag) => { if (!drag.relatedTarget) document.body.classList.remove("over"); });
+document.addEventListener("drop", (drag) => {
+  document.body.classList.remove("over");
+  if (!isFiles(drag)) return;
+  drag.preventDefault();
+  add([...drag.dataTransfer.files]);
+});
 enlarge();
 
-function say(words) {
+function say(words, images = []) {
   // The same event though it is sent again: whatever arrived twice is done once.
   const event = [...crypto.getRandomValues(new Uint32Array(3))].join("-");
-  send(tell(words, "mine", { event, open: true }));
+  send(tell(words, "mine", { event, open: true, images }));
 }
 async function send(line) {
   try {
-    const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event }) });
+    const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
     if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons });
     if (answer.fresh) {
@@ -269,17 +462,22 @@ function offer(line, words) {
   follow();
 }
 
-document.querySelector("#say").addEventListener("submit", (submit) => {
+form.addEventListener("submit", (submit) => {
   submit.preventDefault();
   const words = text.value.trim();
-  if (!words) return;
+  if (!words) return chosen.length ? hint("Write what to make of it, for example: a watercolour") : undefined;
+  if (chosen.some((one) => one.lost)) return hint("A picture was not sent: try again, or take it away.");
+  waiting = chosen.some((one) => !one.id);
+  if (waiting) return hint("Goes as soon as the picture is there…");
+  const images = chosen.map(({ id, thumb, name }) => ({ id, thumb, name }));
+  for (const one of [...chosen]) drop(one);
   text.value = "";
-  say(words);
+  say(words, images);
 });
 text.addEventListener("keydown", (key) => {
   if (key.key === "Enter" && !key.shiftKey && !key.isComposing) {
     key.preventDefault();
-    document.querySelector("#say").requestSubmit();
+    form.requestSubmit();
   }
 });
 document.querySelector(".example").addEventListener("click", (click) => say(click.target.textContent));

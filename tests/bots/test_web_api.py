@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bots.web_api import AMONG
 from bots.web_cards import Job
-from bots.web_chat import AMONG
 from core import settings
 from core.cards import as_json
 from core.house import House
@@ -60,7 +60,7 @@ def test_a_prompt_among_the_parameters_is_refused_with_the_other_faults(
 
 def test_every_answer_is_described_and_nothing_is_left_out(house: House, web: httpx.Client) -> None:
     described = web.get("/api/openapi.json").json()
-    streams = ("/stream", "/events", "/media/{id}/{index}", "/health")
+    streams = ("/stream", "/events", "/{index}", "/health")
 
     def named(schema: dict[str, Any]) -> str:
         return str(schema.get("items", schema).get("$ref", "")).rsplit("/", 1)[-1]
@@ -73,7 +73,9 @@ def test_every_answer_is_described_and_nothing_is_left_out(house: House, web: ht
         for status, answer in operation["responses"].items()
         if status.startswith("2")
     }
-    assert set(told.values()) == {"Job", "Made", "Answer", "Words", "Model", "Queue"}, told
+    assert set(told.values()) == {"Job", "Made", "Answer", "Words", "Model", "Queue", "Upload"}, (
+        told
+    )
     made = house.generations.submit(validate({"prompt": "a fox"}), LOCAL, "e", {})
     claimed = house.generations.claim(made.id)
     picture = {"key": "k", "seed": 1, "width": 64, "height": 64, "bytes": 9, "model": "new"}

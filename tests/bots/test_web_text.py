@@ -9,7 +9,8 @@ import httpx
 import pytest
 import uvicorn
 
-from bots.web_chat import BODY, create_app
+from bots.web_chat import create_app
+from bots.web_door import BODY
 from core import events
 from core.house import House
 from core.options import validate

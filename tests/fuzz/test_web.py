@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from bots.web_chat import BODY
+from bots.web_api import KINDS
+from bots.web_door import BODY, UPLOADS
 from core import settings as core_settings
 from core.commands import BY_NAME
 from core.house import House
@@ -23,6 +24,7 @@ from core.lifecycle import State
 from core.options import OPTIONS, validate
 from core.people import Asker
 from tests.bots.test_web_text import web as web
+from tests.core.test_pictures import png
 from tests.fuzz.conftest import some
 from tests.fuzz.texts import JSON, TEXT
 
@@ -47,8 +49,9 @@ def full(house: House, web: httpx.Client, caplog: pytest.LogCaptureFixture) -> I
         claimed = house.generations.claim(made[name])
         assert claimed
         if name == "done":
-            key = house.media.save(made[name], "0.png", b"a picture")
-            house.generations.finish(claimed, [{"key": key}], 1.0)
+            key = house.media.save(made[name], "0.png", png(256, 256))
+            told = {"key": key, "seed": 1, "width": 256, "height": 256}
+            house.generations.finish(claimed, [told], 1.0)
         if name == "failed":
             house.generations.fail(claimed, "The model is gone.")
     house.generations.cancel(made["cancelled"], LOCAL)
@@ -66,8 +69,9 @@ def test_it_answers_as_it_says(full: str, mode: GenerationMode) -> None:
     with requests.Session() as session:
         for found in schema.exclude(path=list(STREAMS)).get_all_operations():
             operation: Any = found.ok()
-            if mode.is_negative and not (operation.body or operation.path_parameters
-                                         or operation.query):  # fmt: skip
+            wrong = operation.body or operation.path_parameters or operation.query
+            # No bytes are no string; what is no picture is told below.
+            if mode.is_negative and (not wrong or operation.path == UPLOADS):
                 continue
             tried += 1
 
@@ -88,7 +92,7 @@ def test_it_answers_as_it_says(full: str, mode: GenerationMode) -> None:
 
 def answered(answer: httpx.Response) -> bool:
     """Whether it was served; else it is refused in our one shape."""
-    if answer.status_code in (200, 202):
+    if answer.status_code in (200, 201, 202):
         return True
     assert answer.status_code in (400, 404, 405, 409, 422, 429), (answer, answer.text[:300])
     told = answer.json()
@@ -129,6 +133,43 @@ def test_any_line_in_the_chat(
 )
 def test_any_options(web: httpx.Client, full: str, prompt: str, given_: Any) -> None:
     answered(sent(web, "/api/jobs", {"prompt": prompt + "fox", "parameters": given_}))
+
+
+WORDS = st.one_of(
+    TEXT, st.sampled_from(["3", "3.1", "2", "3.9", "#3", "up_" + "a" * 20, "http://"])
+)
+
+
+@given(
+    body=st.fixed_dictionaries({}, optional={
+        "type": st.one_of(TEXT, st.sampled_from(list(KINDS))), "prompt": TEXT,
+        "images": st.lists(WORDS, max_size=6), "mask": WORDS,
+        "parameters": st.dictionaries(st.sampled_from(["how", "factor", "source", "id"]), JSON),
+    }),
+    path=st.sampled_from(["jobs", "chat"]), line=st.sampled_from(["/vary", "/upscale", "/queue"]),
+)  # fmt: skip
+def test_any_pictures(web: httpx.Client, full: str, body: Any, path: str, line: str) -> None:
+    if path == "chat":
+        body = {"text": line, "images": body.get("images", [])}
+    answered(sent(web, f"/api/{path}", body))
+
+
+PICTURE = png(40, 30)
+
+
+@given(
+    body=st.one_of(
+        st.binary(max_size=60),
+        st.binary(max_size=60).map(lambda more: PICTURE + more),
+        st.integers(0, len(PICTURE)).map(lambda end: PICTURE[:end]),
+        st.tuples(st.integers(0, len(PICTURE) - 1), st.binary(min_size=1, max_size=4)).map(
+            lambda at: PICTURE[: at[0]] + at[1] + PICTURE[at[0] + 1 :]
+        ),
+    ),
+    kind=st.sampled_from(["image/png", "text/plain", "multipart/form-data; boundary=x", ""]),
+)
+def test_any_upload(web: httpx.Client, full: str, body: bytes, kind: str) -> None:
+    answered(web.post("/api/uploads", content=body, headers={"content-type": kind}))
 
 
 @given(body=st.one_of(st.binary(max_size=60), JSON), path=st.sampled_from(["jobs", "chat"]))
@@ -199,6 +240,7 @@ def test_any_address(
 @given(
     after=st.one_of(st.integers(), TEXT), path=st.sampled_from([
         "/api/jobs/{}", "/api/jobs/{}/stream", "/api/jobs/{}/why", "/media/{}/0", "/media/3/{}",
+        "/media/{}/source/0", "/media/3/source/{}", "/paint/{}", "/paint/{}/picture",
         "/api/jobs?before={}", "/api/jobs?limit={}", "/api/jobs?status={}",
     ])
 )  # fmt: skip
@@ -207,7 +249,10 @@ def test_any_number(web: httpx.Client, full: str, after: Any, path: str) -> None
     with web.stream("GET", path.format(part)) as told:
         if "event-stream" not in told.headers.get("content-type", ""):
             told.read()
-            if not told.has_redirect_location:
+            if told.headers.get("content-type", "").startswith("text/html"):
+                # The page with the brush, or why there is none.
+                assert told.status_code in (200, 400, 403, 404), told.text
+            elif not told.has_redirect_location:
                 answered(told)
 
 

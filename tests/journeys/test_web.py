@@ -80,6 +80,46 @@ def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     assert rows[job["id"]] == "cancelled" and rows[other["id"]] == rows[again["id"]] == "done"
 
 
+def picture(colour: str, width: int = 256, height: int = 256) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_pictures_that_are_brought_are_remixed_painted_over_and_made_larger(quick: Running) -> None:
+    def brought(image: bytes) -> str:
+        kind = {"Content-Type": "image/png"}
+        return str(quick.client.post("/api/uploads", content=image, headers=kind).json()["id"])
+
+    def made(**body: object) -> Image.Image:
+        job = quick.client.post("/api/jobs", json=body)
+        assert job.status_code == 202, job.text
+        done = quick.until(job.json()["id"], "done")
+        found = quick.client.get(done["results"][0]["url"]).content
+        return Image.open(io.BytesIO(found)).convert("RGB")
+
+    teal, teal_id = (0, 128, 128), brought(picture("teal"))
+    assert made(type="remix", prompt="a fox", images=[teal_id],
+                parameters={"strength": 0}).getcolors() == [(256 * 256, teal)]  # fmt: skip
+    half = Image.new("L", (256, 256), 0)
+    half.paste(255, (0, 0, 128, 256))
+    out = io.BytesIO()
+    half.save(out, "PNG")
+    painted = made(type="inpaint", prompt="a fox", images=[teal_id], mask=brought(out.getvalue()))
+    assert painted.crop((136, 0, 256, 256)).getcolors() == [(120 * 256, teal)]
+    left = painted.crop((0, 0, 120, 256)).getcolors() or []
+    assert teal not in [colour for _, colour in left]
+    number = quick.client.get("/api/jobs?limit=1").json()[0]["id"]
+    assert made(type="upscale", images=[str(number)], parameters={"factor": 2}).size == (512, 512)
+    large = made(
+        type="upscale", images=[brought(picture("teal", 90, 60))], parameters={"factor": 4}
+    )
+    assert large.size == (360, 240)
+    line = {"text": "a hen --strength 0.3", "images": [teal_id]}
+    job = quick.client.post("/api/chat", json=line).json()["job"]
+    assert quick.until(job["id"], "done")["parameters"]["mode"] == "remix"
+
+
 def test_four_pictures(quick: Running) -> None:
     job = quick.client.post("/api/jobs", json={"prompt": "a fox", "parameters": {"count": 4}})
     assert job.status_code == 202
@@ -126,7 +166,7 @@ def test_bad_input_is_one_clear_answer(quick: Running, text: str, words: list[st
         ('{"prompt": "a fox", "parameters": {"seed": 9223372036854775808}}', "4294967295"),
         ('{"prompt": "a fox", "parameters": {"guidance": NaN}}', "0 to 30"),
         ('{"prompt": "a fox", "parameters": {"model": "nope"}}', "On offer: pattern"),
-        ('{"parameters": {}}', "prompt: Field required"),
+        ('{"parameters": {}}', "Write what to draw"),
         ("a fox", "JSON"),
     ],
 )

@@ -1,0 +1,422 @@
+"""The JSON interface: jobs asked for, watched and pressed, for the page and for programs."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from redis.exceptions import RedisError
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from bots.web_cards import Answer, Job, Made, Model, Queue, Words
+from bots.web_door import ask, asker, refused
+from bots.web_pictures import Brought, JobId
+from core import catalog, commands, events, options
+from core.cards import ACTIONS, QUESTIONS, as_json
+from core.commands import COMMANDS, PICTURE, Reply
+from core.errors import InvalidOptions, NotAllowed, NotFound
+from core.generations import Generation
+from core.house import House
+from core.lifecycle import FINAL, PENDING, State
+from core.settings import Uploads, read
+from core.supervisor import NONCE
+
+EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
+PROGRESS_SECONDS = 0.4
+# What a page is shown: so many that are over, the newest, and of those that are not the next.
+SHOWN, LIVE = 50, 300
+# How long an answer is known that may have been lost on its way.
+SAID_SECONDS = 3600
+EVENT = r"^[ -~]*$"
+AMONG = "Give the prompt beside the parameters, not among them."
+Once = Annotated[str, Header(
+    alias="Idempotency-Key", max_length=64, pattern=EVENT,
+    description="Of your choice; sent twice with the same one, it is done once.",
+)]  # fmt: skip
+# Cancelling is DELETE, and asking why changes nothing.
+PRESSED = tuple(one for one in ACTIONS if one not in (*QUESTIONS, "cancel", "why"))
+
+
+class Health(BaseModel):
+    """What answers."""
+
+    database: bool
+    redis: bool
+
+
+class Given(BaseModel):
+    """A JSON body, in which half a character (a lone surrogate, which no encoding takes) is “?”."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encodable(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return json.loads(json.dumps(given, ensure_ascii=False).encode(errors="replace"))
+
+
+# What makes pictures: from a prompt, or from one picture.
+KINDS = {one.name: one for one in COMMANDS if one.public and (one.draws or PICTURE in one.takes)}
+_OWN = {
+    one.name: [option.name for option in one.takes if option != PICTURE]
+    for one in KINDS.values() if not one.draws
+}  # fmt: skip
+
+
+def _kind(given: str) -> str:
+    if given not in KINDS:
+        raise ValueError(f"must be one of {', '.join(KINDS)}")
+    return given
+
+
+# An upload's id, the number of a finished picture, or where one is.
+Image = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^\S+$")]
+Images = Annotated[list[Image], Field(
+    max_length=5, examples=[["12.2"]],
+    description="What it begins with: ids of uploads, numbers of finished pictures such as 12 or "
+    "12.2, or https addresses.",
+)]  # fmt: skip
+
+
+class Wanted(Given):
+    """What `POST /api/jobs` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Annotated[str, AfterValidator(_kind)] = Field(
+        options.COMMAND_OF[options.Mode.TEXT], json_schema_extra={"enum": list(KINDS)},
+        description=" ".join(f"{one.name}: {one.summary}" for one in KINDS.values()),
+    )  # fmt: skip
+    prompt: str = Field(
+        "", description="What to draw; {red, green} bird is two pictures. Where it begins with a "
+        "picture that was drawn here, that one's prompt counts when this is empty.",
+    )  # fmt: skip
+    images: Images = []
+    mask: str = Field(
+        "", max_length=64, description="An upload's id: white is painted anew, black stays."
+    )
+    confirm: bool = Field(False, description="Queue them though they are many.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Options by name: " + ", ".join(
+            option.name for option in options.OPTIONS if not option.required
+        ) + "; " + "; ".join(f"for {name}: {', '.join(own)}" for name, own in _OWN.items()),
+    )  # fmt: skip
+
+
+class Line(Given):
+    """What a person typed in the chat."""
+
+    text: str = Field(max_length=20_000)
+    event: str = Field(
+        default="", max_length=64, pattern=EVENT, description="Sent twice, handled once."
+    )
+    images: Images = []
+
+
+class Presence:
+    """Wakes every open page when something changed, from one reader of the stream."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.changed = asyncio.Event()
+
+    async def listen(self) -> None:
+        after = ""
+        while True:
+            try:
+                if not after:
+                    after = await asyncio.to_thread(events.latest, self.house.queue.redis)
+                after, ids = await asyncio.to_thread(
+                    events.wait, self.house.queue.redis, after, 2.0
+                )
+            except RedisError:
+                await asyncio.sleep(1)
+                continue
+            if ids:
+                self.changed.set()
+                self.changed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.changed.wait(), seconds)
+
+
+def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
+    """Every route below /api, and what the page is told."""
+    api = APIRouter()
+
+    def shown(generation: Generation) -> dict[str, Any]:
+        standing = (
+            house.generations.standing(generation) if generation.state == State.QUEUED else None
+        )
+        return as_json(house.card(generation), generation, standing)
+
+    def answer(reply: Reply) -> dict[str, Any]:
+        return {
+            "text": "" if reply.fresh else reply.said,
+            "buttons": [{"id": one.id, "label": one.label} for one in reply.buttons],
+            "job": reply.generation and shown(reply.generation),
+            "fresh": reply.fresh,
+            "also": list(reply.others),
+        }
+
+    def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do what an event asks for; when it comes again, answer what was answered to it."""
+        kept = f"drawqueue:said:{event}"
+        with contextlib.suppress(RedisError):
+            found: Any = house.queue.redis.get(kept)
+            if found:
+                told = json.loads(found)
+                return {**told, "job": told["job"] and shown(house.generations.get(told["job"]))}
+        told = work()
+        with contextlib.suppress(RedisError):
+            words = json.dumps({**told, "job": told["job"] and told["job"]["id"]})
+            house.queue.redis.set(kept, words, ex=SAID_SECONDS)
+        return told
+
+    async def in_thread(work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
+
+    @api.post("/api/jobs", status_code=202, response_model=Made, responses={
+        409: refused("So many need `confirm`."),
+        422: refused("Options that are wrong, every fault at once."),
+        429: refused("A limit is reached; Retry-After says for how many seconds."),
+    })  # fmt: skip
+    async def submit(
+        request: Request, job: Annotated[Wanted, Body()], event: Once = ""
+    ) -> dict[str, Any]:
+        """Queue a picture, or several (`also` names the others); answers at once.
+
+        More than the host's threshold need `confirm`; without it the answer is 409.
+        """
+        command, faults = KINDS[job.type], []
+        if command.draws:
+            given = {**job.parameters, "prompt": job.prompt}
+            if "prompt" in job.parameters:
+                faults.append(AMONG)
+        else:
+            given, known = job.parameters, _OWN[job.type]
+            odd = [name[:40] for name in given if name not in known]
+            if job.prompt.strip():
+                faults.append(f"{job.type} takes no prompt.")
+            faults += [
+                f"There is no option “{name}” for {job.type}. Known: {', '.join(known)}."
+                for name in odd
+            ]
+            if faults:
+                raise InvalidOptions(faults)
+
+        def work() -> dict[str, Any]:
+            who = asker(request)
+            full, sources = brought.along(who, command, given, job.images, job.mask)
+            asked = ask(who, full, event, tuple(faults), agreed=job.confirm, pictures=sources)
+            reply = commands.run(house, job.type, asked)
+            if reply.generation is None:
+                raise NotAllowed(f"{reply.text} Then send the same with confirm: true.")
+            return {**shown(reply.generation), "also": list(reply.others)}
+
+        return dict(await in_thread(work))
+
+    @api.get("/api/jobs", response_model=list[Job])
+    async def jobs(
+        request: Request,
+        status: State | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = SHOWN,
+        before: Annotated[
+            int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
+        ] = None,
+    ) -> list[dict[str, Any]]:
+        """One's own jobs, newest first."""
+        states = [status] if status else list(State)
+
+        def work() -> list[dict[str, Any]]:
+            found = house.generations.of(asker(request), states, limit, before)
+            return [shown(generation) for generation in found]
+
+        return list(await in_thread(work))
+
+    @api.get("/api/jobs/{id}", response_model=Job)
+    async def job(request: Request, id: JobId) -> dict[str, Any]:
+        """One job: status, progress, place and results."""
+        return dict(await in_thread(lambda: shown(house.generations.visible(id, asker(request)))))
+
+    @api.get("/api/jobs/{id}/stream", response_class=EventSourceResponse, responses={200: EVENTS})
+    async def stream(request: Request, id: JobId) -> EventSourceResponse:
+        """Server-sent events (`update`) until the job is over."""
+        first = await in_thread(lambda: shown(house.generations.visible(id, asker(request))))
+
+        async def tell() -> AsyncIterator[ServerSentEvent]:
+            now = first
+            said = ""
+            while True:
+                text = json.dumps(now)
+                if text != said:
+                    said = text
+                    yield ServerSentEvent(text, event="update", id=str(now["version"]))
+                if now["status"] not in PENDING:
+                    return
+                await presence.wait(PROGRESS_SECONDS)
+                now = await in_thread(lambda: shown(house.generations.get(id)))
+
+        return EventSourceResponse(tell())
+
+    @api.delete("/api/jobs/{id}", response_model=Job)
+    async def cancel(request: Request, id: JobId) -> dict[str, Any]:
+        """Cancel a job that is not over."""
+        return await press(request, id, "cancel")
+
+    @api.get("/api/jobs/{id}/why", response_model=Words)
+    async def why(request: Request, id: JobId) -> dict[str, str]:
+        """Why a queued job waits, in words."""
+
+        def work() -> dict[str, str]:
+            house.generations.visible(id, asker(request))
+            return {"text": commands.press(house, "why", id, ask(asker(request))).text}
+
+        return dict(await in_thread(work))
+
+    @api.post("/api/jobs/{id}/{action}", status_code=202, response_model=Job)
+    async def pressed(
+        request: Request, id: JobId,
+        action: Annotated[str, InPath(json_schema_extra={"enum": list(PRESSED)})], event: Once = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Do what a button of the job's card does; answers the job that comes of it.
+
+        retry draws the same id again when it failed or was cancelled, else a new one.
+        """
+        if action not in PRESSED:
+            raise NotFound(f"There is no “{action[:40]}” of a job. Known: {', '.join(PRESSED)}.")
+        return await press(request, id, action, event and f"{action}:{id}:{event}")
+
+    async def press(request: Request, id: int, action: str, event: str = "") -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            who = asker(request)
+            house.generations.visible(id, who)
+            reply = commands.press(house, action, id, ask(who, event=event))
+            assert reply.generation
+            return shown(reply.generation)
+
+        return dict(await in_thread(work))
+
+    @api.post("/api/proposals/{id}/{answer}", response_model=Words)
+    async def proposal(
+        request: Request, id: JobId, answer: Literal["agree", "refuse"]
+    ) -> dict[str, str]:
+        """Say whether the many pictures that were asked about shall be queued."""
+        said = await in_thread(lambda: commands.press(house, answer, id, ask(asker(request))))
+        return {"text": said.text}
+
+    @api.post("/api/chat", response_model=Answer)
+    async def chat(request: Request, line: Line) -> dict[str, Any]:
+        """Say a line as one would in any chat: a command, or a prompt."""
+        name, given, faults = commands.from_text(line.text)
+        who = asker(request)
+        bare = ask(who, given, line.event, faults)
+
+        def work() -> dict[str, Any]:
+            asked = bare
+            if line.images and (command := commands.BY_NAME.get(name)):
+                told, sources = brought.along(who, command, given, line.images)
+                asked = replace(bare, given=told, pictures=sources)
+            return answer(commands.run(house, name, asked))
+
+        return dict(await in_thread(lambda: once(bare.event, work) if line.event else work()))
+
+    @api.get("/api/events", response_class=EventSourceResponse, responses={200: EVENTS})
+    async def all_events(request: Request) -> EventSourceResponse:
+        """One's own jobs as they change (`update`), for the page; first, who one is (`hello`)."""
+        who = asker(request)
+        said: dict[int, dict[str, Any]] = {}
+        over: dict[int, int] = {}
+        live: set[int] = set()
+
+        def look() -> list[str]:
+            """What the page has not seen, oldest first."""
+            found = {one.id: one for one in house.generations.pending(who, LIVE)}
+            found |= {one.id: one for one in house.generations.of(who, FINAL, SHOWN)}
+            for id in live - found.keys():
+                with contextlib.suppress(NotFound):
+                    found[id] = house.generations.get(id)
+            live.clear()
+            live.update(one.id for one in found.values() if one.state in PENDING)
+            news = []
+            for id, one in sorted(found.items()):
+                if over.get(id) == one.version:
+                    continue
+                over.pop(id, None)
+                if one.state in FINAL:
+                    over[id] = one.version
+                job = shown(one)
+                # Of the estimate, which moves all the time, the card says what is worth saying.
+                seen = {**job, "eta_seconds": None}
+                if said.get(id) != seen:
+                    said[id] = seen
+                    news.append(json.dumps(job))
+            return news
+
+        async def tell() -> AsyncIterator[ServerSentEvent]:
+            last = await in_thread(lambda: house.generations.of(who, limit=1))
+            limits = read(Uploads)
+            hello = {
+                "user": who.account, "newest": last[0].id if last else 0,
+                "bytes": limits.max_mb * 10**6, "pixels": limits.max_megapixels * 10**6,
+            }  # fmt: skip
+            yield ServerSentEvent(json.dumps(hello), event="hello")
+            while True:
+                for text in await in_thread(look):
+                    yield ServerSentEvent(text, event="update")
+                await presence.wait(PROGRESS_SECONDS if live else 15)
+
+        return EventSourceResponse(tell())
+
+    @api.get("/api/models", response_model=list[Model])
+    async def models() -> list[dict[str, Any]]:
+        """What can draw, and its defaults."""
+        return [
+            {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,
+             "sampler": m.sampler, "largest": m.largest}
+            for m in catalog.models().values()
+        ]  # fmt: skip
+
+    @api.get("/api/queue", response_model=Queue)
+    async def queue() -> dict[str, Any]:
+        """How busy it is."""
+
+        def work() -> dict[str, Any]:
+            counts = house.generations.counts()
+            try:
+                workers = house.queue.workers()
+            except RedisError:
+                workers = 0
+            return {str(state): counts.get(state, 0) for state in PENDING} | {"workers": workers}
+
+        return dict(await in_thread(work))
+
+    @api.get("/health", response_model=Health, responses={503: {"model": Health}})
+    async def health() -> JSONResponse:
+        """200 when database and Redis answer, else 503 naming what does not."""
+
+        def work() -> dict[str, bool]:
+            told = {"database": True, "redis": True}
+            try:
+                house.generations.counts()
+            except Exception:  # Whatever it is, the answer is the same word.
+                told["database"] = False
+            try:
+                house.queue.redis.ping()
+            except RedisError:
+                told["redis"] = False
+            return told
+
+        told = await in_thread(work)
+        # For who started this process, and asks whether it is this one that answers.
+        mine = {"Drawqueue-Nonce": os.environ.get(NONCE, "")}
+        return JSONResponse(told, 200 if all(told.values()) else 503, mine)
+
+    return api

@@ -1,0 +1,238 @@
+"""The web chat's door: who comes in, how much they may send, and how one is refused."""
+
+import hmac
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.brush import PAINT, BadLink, Expired
+from core.commands import Ask
+from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
+from core.house import House
+from core.media import Source
+from core.people import Asker
+from core.settings import HOOK, LOOPBACK, Web, read
+
+log = logging.getLogger("drawqueue")
+
+PAGES = Path(__file__).parent / "web"
+COOKIE = "drawqueue"
+# Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
+BODY = 2**20
+# Takes more, and bounds it itself.
+UPLOADS = "/api/uploads"
+STATIC = "/static/"
+# What is answered without the key, and tells nothing of anybody's.
+OPEN = ("/health", "/key", HOOK)
+DOCS = "/api/docs"
+
+
+class Sorry(BaseModel):
+    """What is answered to whatever cannot be done."""
+
+    error: str = Field(description="What is wrong, in words for a person.")
+    faults: list[str] = Field(description="The same, a sentence for each mistake.")
+
+
+class TooLarge(UserError):
+    """More bytes than may be sent."""
+
+
+class Bounded:
+    """Keeps bodies below BODY bytes, but for pictures."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.unbounded = app
+        self.bounded = RequestBodyLimitMiddleware(app, max_body_size=BODY)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        takes_more = scope["type"] == "http" and scope["path"] == UPLOADS
+        await (self.unbounded if takes_more else self.bounded)(scope, receive, send)
+
+
+def asker(request: Request) -> Asker:
+    """Who asks, as the door found."""
+    house: House = request.app.state.house
+    return house.known(Asker("web", request.state.user, "web"))
+
+
+def ask(
+    who: Asker, given: dict[str, Any] | None = None, event: str = "",
+    faults: tuple[str, ...] = (), *, agreed: bool = False, pictures: tuple[Source, ...] = (),
+    address: Any = None,
+) -> Ask:  # fmt: skip
+    """What somebody asks for here."""
+    # An event is unique within its user: nobody meets another's by choosing the same.
+    name = f"{who.id}:{event}" if event else secrets.token_hex(8)
+    return Ask(
+        who, name, address or {"chat": "web"}, given or {}, faults, agreed=agreed,
+        pictures=pictures,
+    )  # fmt: skip
+
+
+def guard(app: FastAPI) -> None:
+    """Let in who may come in, and refuse everything else in one shape."""
+    settings = read(Web)
+    key = settings.key.get_secret_value()
+    if settings.host in LOOPBACK:
+        # A page elsewhere on the web must not reach this one through a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
+
+    app.add_middleware(Bounded)
+
+    @app.middleware("http")
+    async def who(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Find who asks; beyond this machine only with the key."""
+        origin = request.headers.get("origin", "")
+        if request.method not in ("GET", "HEAD") and origin:
+            at = origin.split("://")[-1]
+            if at != request.headers.get("host"):
+                return sorry(403, "That request came from another site.")
+        cookie = request.cookies.get(COOKIE, "")
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        user, _, proof = cookie.partition(".")
+        request.state.user = "local"
+        if key:
+            if user and hmac.compare_digest(proof.encode(), _proof(key, user).encode()):
+                request.state.user = user
+            elif hmac.compare_digest(given.encode(), key.encode()):
+                request.state.user = "api"
+            elif "key" in request.query_params:
+                return guarded(entered(request.query_params["key"], request), request)
+            elif not open_to_all(request.url.path):
+                return guarded(no_key(request), request)
+        length = request.headers.get("content-length", "")
+        long = length.isdecimal() and (len(length) > 12 or int(length) > BODY)
+        if long and request.url.path != UPLOADS:
+            # Here, because the library says it in a shape of its own.
+            return guarded(sorry(413, _UNSERVED[413]), request)
+        return guarded(await call_next(request), request)
+
+    def guarded(answer: Response, request: Request) -> Response:
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        # A browser that guesses shows a page of yesterday, or without the key.
+        answer.headers.setdefault("Cache-Control", "no-cache")
+        # Without any referrer a browser does not say either whence a form was sent.
+        answer.headers["Referrer-Policy"] = "same-origin"
+        # The page of the interface holds its script and styles in itself.
+        inline = "'unsafe-inline'" if request.url.path == DOCS else ""
+        answer.headers["Content-Security-Policy"] = (
+            f"default-src 'self' {inline}; img-src 'self' data:; frame-ancestors 'none'"
+        )
+        return answer
+
+    def no_key(request: Request, words: str = "") -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return sorry(401, words or "Open this page with ?key=… as its host gave it to you.")
+        page = (PAGES / "key.html").read_text().replace("{sorry}", words)
+        return HTMLResponse(page, 401)
+
+    def entered(given: str, request: Request) -> Response:
+        if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
+            return no_key(request, "That is not the key. Ask the host of this chat for it.")
+        fresh = secrets.token_hex(8)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8, httponly=True, samesite="lax"
+        )
+        return answer
+
+    @app.exception_handler(UserError)
+    async def user_error(_request: Request, error: Exception) -> JSONResponse:
+        answer = sorry(status_of(error), str(error), getattr(error, "faults", [str(error)]))
+        if wait := getattr(error, "wait", None):
+            answer.headers["Retry-After"] = str(math.ceil(wait))
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        told = InvalidOptions(
+            _UNSERVED[400] if line["type"] == "json_invalid" else
+            f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
+            for line in error.errors()
+        )  # fmt: skip
+        return sorry(422, str(told), told.faults)
+
+    @app.exception_handler(HTTPException)
+    async def unserved(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        answer = sorry(error.status_code, _UNSERVED.get(error.status_code, error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RecursionError)
+    async def nested(_request: Request, _error: Exception) -> JSONResponse:
+        return sorry(422, "That is nested too deeply.")
+
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, error: Exception) -> JSONResponse:
+        fault = report("web request failed", error)
+        return sorry(500, f"Something went wrong here. (fault {fault})")
+
+    @app.post("/key", include_in_schema=False)
+    async def enter(request: Request) -> Response:
+        """Take the key from the page that asks for it."""
+        given = parse_qs((await request.body()).decode(errors="replace"))
+        return entered(given.get("key", [""])[0], request) if key else RedirectResponse("/", 303)
+
+
+def open_to_all(path: str) -> bool:
+    """Whether a path is answered without the key; a link to paint proves itself."""
+    signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
+    return path in OPEN or path.startswith(STATIC) or signed
+
+
+_STATUS: dict[type[Exception], int] = {
+    InvalidOptions: 422,
+    TooLarge: 413,
+    Expired: 410,
+    BadLink: 403,
+    NotFound: 404,
+    NotAllowed: 409,
+    TooMuch: 429,
+    TryAgain: 503,
+}
+
+
+def status_of(error: Exception) -> int:
+    """The status of an answer that says an error's words."""
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+
+
+# What is refused before any of ours is asked.
+_UNSERVED = {
+    400: "That body is no JSON.",
+    404: "There is nothing here.",
+    405: "That cannot be done here; /api/docs says what can.",
+    413: f"That is too long: a body has at most {BODY // 1024} KiB.",
+}
+
+
+def refused(when: str) -> dict[str, Any]:
+    """What the description of the interface says of a refusal."""
+    return {"model": Sorry, "description": when}
+
+
+def sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
+    """A refusal, in the one shape that they all have."""
+    return JSONResponse({"error": words, "faults": faults or [words]}, status)
+
+
+def _proof(key: str, user: str) -> str:
+    return hmac.new(key.encode(), user.encode(), "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""The page with a brush: what is painted white over a finished picture is drawn anew.
+
+`/paint/12.2` is for whoever the web chat knows; a signed link in its place speaks for somebody of
+another chat, and what is drawn appears there.
+"""
+
+import asyncio
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from pydantic import Field
+
+from bots.web_api import EVENT, Given
+from bots.web_door import BODY, PAGES, ask, asker, status_of
+from bots.web_pictures import Brought
+from core import commands
+from core.brush import PAINT
+from core.errors import NotFound, UserError
+from core.generations import Generation
+from core.house import House
+from core.options import COMMAND_OF, Mode
+from core.people import Asker
+
+
+class Painted(Given):
+    """What the page sends after the mask."""
+
+    prompt: str = Field("", max_length=20_000)
+    mask: str = Field(max_length=64)
+    event: str = Field(min_length=1, max_length=64, pattern=EVENT)
+    confirm: bool = False
+
+
+@dataclass(frozen=True)
+class Easel:
+    """Somebody before a picture that they may paint on, and where the new card goes."""
+
+    who: Asker
+    one: Generation
+    index: int
+    address: Mapping[str, Any]
+
+    @property
+    def picture(self) -> Mapping[str, Any]:
+        return self.one.picture(self.index)
+
+    @property
+    def number(self) -> str:
+        return f"{self.one.id}.{self.index + 1}"
+
+    @property
+    def name(self) -> str:
+        """The picture as people say it."""
+        return f"#{self.number}" if len(self.one.results) > 1 else f"#{self.one.id}"
+
+
+def painting(house: House, brought: Brought) -> APIRouter:
+    """The page, its picture, and where it sends what was painted."""
+    routes = APIRouter(prefix=PAINT.rstrip("/"), include_in_schema=False)
+
+    def easel(request: Request, which: str) -> Easel:
+        """Raises UserError where somebody may not paint, whoever they are."""
+        if re.match(r"\d", which, re.ASCII):
+            number, index = commands.picture_number(which)
+            found = Easel(asker(request), house.generations.get(number), index, {"chat": "web"})
+        else:
+            ticket = house.brush.ticket(which)
+            one = house.generations.get(ticket.generation)
+            found = Easel(house.known(ticket.asker(one.chat)), one, ticket.index, one.address)
+        house.generations.visible(found.one.id, found.who)
+        assert found.picture
+        return found
+
+    @routes.get("/{which}")
+    async def page(request: Request, which: str) -> Response:
+        try:
+            found = await asyncio.to_thread(easel, request, which)
+        except UserError as error:
+            words = html.escape(str(error))
+            sorry = (PAGES / "sorry.html").read_text().replace("{sorry}", words)
+            return HTMLResponse(sorry, status_of(error))
+        told = {
+            "name": found.name,
+            "width": str(found.picture["width"]),
+            "height": str(found.picture["height"]),
+            "back": "/" if found.who.platform == "web" else "",
+            # The last, so that nothing in it is taken for one of the others.
+            "prompt": html.escape(found.one.request.prompt),
+        }
+        text = (PAGES / "paint.html").read_text()
+        for name, value in told.items():
+            text = text.replace(f"{{{name}}}", value)
+        return HTMLResponse(text)
+
+    @routes.get("/{which}/picture")
+    async def picture(request: Request, which: str) -> Response:
+        def work() -> bytes:
+            found = easel(request, which)
+            try:
+                return house.media.load(str(found.picture["key"]))
+            except FileNotFoundError:
+                raise NotFound(f"The picture of #{found.one.id} is no longer kept.") from None
+
+        return Response(await asyncio.to_thread(work), media_type="image/png")
+
+    @routes.post("/{which}/mask", status_code=201)
+    async def mask(request: Request, which: str) -> dict[str, Any]:
+        found = await asyncio.to_thread(easel, request, which)
+        return await brought.take(request, found.who, BODY)
+
+    @routes.post("/{which}", status_code=202)
+    async def submit(request: Request, which: str, painted: Painted) -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            found = easel(request, which)
+            name, given, faults = commands.from_text(
+                f"/{COMMAND_OF[Mode.INPAINT]} {painted.prompt}"
+            )
+            asked = ask(
+                found.who, {**given, "source": found.number},
+                f"paint:{found.number}:{painted.event}", faults, agreed=painted.confirm,
+                pictures=(brought.get(painted.mask, found.who),), address=found.address,
+            )  # fmt: skip
+            reply = commands.run(house, name, asked)
+            if reply.generation is None:
+                return {"question": reply.text}
+            # Nobody here draws the card: a poster does, in the chat.
+            house.generations.release([reply.generation.id, *reply.others])
+            return {"id": reply.generation.id, "also": list(reply.others)}
+
+        return await asyncio.to_thread(work)
+
+    return routes

@@ -1,0 +1,221 @@
+"""Pictures of the web chat: what people bring, known by ids of their own, and what was drawn."""
+
+import asyncio
+import contextlib
+import json
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as InPath
+from redis.exceptions import RedisError
+from starlette.requests import ClientDisconnect
+
+from bots.web_cards import Upload
+from bots.web_door import UPLOADS, TooLarge, asker, refused
+from core import commands
+from core.commands import Command
+from core.errors import InvalidOptions, NotFound, TryAgain, UserError
+from core.house import House
+from core.keeping import UPLOAD_AFTER
+from core.media import Source
+from core.options import COMMAND_OF, Mode
+from core.people import Asker
+from core.settings import Uploads, read
+from core.uploads import too_large
+
+# The row's own bound (a signed 64-bit integer would pass, a chat's id never reaches it).
+JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
+Index = Annotated[int, InPath(ge=0, le=99)]
+# What is answered beside JSON, for the description of the interface.
+PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
+BODY_OF_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "description": "The picture itself: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF.",
+        "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+UPLOAD = re.compile(r"up_[\w-]{20}", re.ASCII)
+# An id goes before its file does.
+KEPT = UPLOAD_AFTER - timedelta(hours=1)
+# Of what is too large so many times the limit is read and dropped: who still sends hears no answer.
+DRAINED = 8
+# Decoding takes hundreds of megabytes for the largest.
+DECODED_AT_ONCE = 2
+PLAIN = (
+    "Send the picture itself as the body: curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg'"
+)
+
+
+class Brought:
+    """The pictures that people brought, each known for a day, to who brought it alone, by an id.
+
+    Redis keeps what an id means: it is forgotten by itself, and nobody can read a key in it.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self._decoding = asyncio.Semaphore(DECODED_AT_ONCE)
+
+    async def take(self, request: Request, who: Asker, most: int = 0) -> dict[str, Any]:
+        """Take in the picture that a request's body is. Raises UserError."""
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise UserError(PLAIN)
+        data = await _whole(request, most or read(Uploads).max_mb * 10**6)
+        async with self._decoding:
+            return await asyncio.to_thread(self.keep, data, who)
+
+    def keep(self, data: bytes, who: Asker) -> dict[str, Any]:
+        """Check and store a picture, and say what it is called from now on."""
+        try:
+            source = self.house.uploads.keep(data)
+        except TryAgain:
+            raise
+        except UserError as error:
+            raise InvalidOptions([str(error)]) from error
+        id_ = f"up_{secrets.token_urlsafe(15)}"
+        with _away():
+            self.house.queue.redis.set(
+                _name(who, id_), json.dumps(asdict(source)), ex=round(KEPT.total_seconds())
+            )
+        return {"id": id_, "width": source.width, "height": source.height}
+
+    def get(self, id_: str, who: Asker) -> Source:
+        """What one brought. Raises NotFound, also for what another brought."""
+        found: Any = None
+        if UPLOAD.fullmatch(id_):
+            with _away():
+                found = self.house.queue.redis.get(_name(who, id_))
+        source = Source(**json.loads(found)) if found else None
+        if source is None or not self.house.media.has(source.key):
+            raise NotFound(
+                f"There is no picture “{id_[:40]}” of yours. What is sent is kept for a day: "
+                "send it again, or name one that was drawn, such as 12 or 12.2."
+            )
+        return source
+
+    def along(
+        self, who: Asker, command: Command, given: dict[str, Any], images: Sequence[str],
+        mask: str = "",
+    ) -> tuple[dict[str, Any], tuple[Source, ...]]:  # fmt: skip
+        """What was given, with the pictures that it begins with: by number or address among it,
+        and those that were brought.
+
+        Raises UserError.
+        """
+        words = [word.strip() for word in images]
+        named = [word for word in words if _drawn(word) or commands.ADDRESS.fullmatch(word)]
+        brought = [self.get(word, who) for word in words if word not in named]
+        if command.draws:
+            if mask and command.mode != Mode.INPAINT:
+                raise InvalidOptions([f"A mask is for {COMMAND_OF[Mode.INPAINT]}."])
+            if mask and not words and not given.get("source"):
+                raise InvalidOptions([commands.NO_PICTURE])
+            if named:
+                # A comma would end an address.
+                told = [str(given.get("source") or ""), *named]
+                given = {**given, "source": " ".join(told).replace(",", "%2C").strip()}
+            return given, (*brought, *([self.get(mask, who)] if mask else []))
+        if mask:
+            raise InvalidOptions([f"A mask is for {COMMAND_OF[Mode.INPAINT]}."])
+        if not words:
+            return given, ()
+        if not any(option.name == "id" for option in command.takes):
+            raise InvalidOptions([f"/{command.name} takes no picture."])
+        if len(words) > 1 or given.get("id"):
+            raise InvalidOptions([f"/{command.name} takes one picture."])
+        if _drawn(words[0]):
+            return {**given, "id": words[0]}, ()
+        if not command.pictures:
+            raise InvalidOptions([f"/{command.name} takes the number of a picture that I drew."])
+        return given, tuple(brought or [self.house.uploads.fetch(words[0])])
+
+
+def _drawn(word: str) -> bool:
+    return bool(re.match(r"#?\d", word, re.ASCII))
+
+
+def _name(who: Asker, id_: str) -> str:
+    return f"drawqueue:upload:{who.account}:{id_}"
+
+
+@contextlib.contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise TryAgain("I could not take that in just now. Please try again.") from error
+
+
+async def _whole(request: Request, most: int) -> bytes:
+    """A body of at most so many bytes. Raises TooLarge."""
+    data, size = bytearray(), 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size <= most:
+                data += part
+            elif size > most * DRAINED:
+                break
+    except ClientDisconnect:
+        raise UserError("The picture did not arrive whole.") from None
+    if size > most:
+        raise TooLarge(too_large(size))
+    return bytes(data)
+
+
+def pictures(house: House, brought: Brought) -> APIRouter:
+    """The routes that pictures come in and go out by."""
+    routes = APIRouter()
+
+    @routes.post(UPLOADS, status_code=201, response_model=Upload, openapi_extra=BODY_OF_UPLOAD,
+                 responses={
+        413: refused("More bytes than the host allows."),
+        422: refused("No picture, or one with too many pixels."),
+    })  # fmt: skip
+    async def upload(request: Request) -> dict[str, Any]:
+        """Bring a picture to begin with, or a mask; its id is yours alone, for a day.
+
+        `curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg'`
+        """
+        return await brought.take(request, asker(request))
+
+    def stored(number: int, key: str) -> Response:
+        try:
+            data = house.media.load(key)
+        except FileNotFoundError:
+            raise NotFound(f"The picture of #{number} is no longer kept.") from None
+        return Response(
+            data, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000"}
+        )
+
+    @routes.get("/media/{id}/{index}", response_class=Response, responses={200: PICTURE})
+    async def media(request: Request, id: JobId, index: Index) -> Response:
+        """A finished picture, with its recipe inside."""
+
+        def work() -> Response:
+            found = house.generations.visible(id, asker(request))
+            if index >= len(found.results):
+                raise NotFound(f"#{id} has no picture {index + 1}.")
+            return stored(id, str(found.results[index]["key"]))
+
+        return await asyncio.to_thread(work)
+
+    @routes.get("/media/{id}/source/{index}", response_class=Response, responses={200: PICTURE})
+    async def source(request: Request, id: JobId, index: Index) -> Response:
+        """A picture that a job begins with, or its mask."""
+
+        def work() -> Response:
+            held = house.generations.visible(id, asker(request)).request.held
+            if index >= len(held):
+                raise NotFound(f"#{id} begins with {len(held) or 'no'} pictures.")
+            return stored(id, held[index])
+
+        return await asyncio.to_thread(work)
+
+    return routes
