@@ -1,6 +1,6 @@
 """The local engine: any Stable-Diffusion-family folder or hub id, through diffusers.
 
-Only this file imports torch, and only in the engine process.
+It runs in the engine process alone, as everything that imports torch does.
 """
 
 import contextlib
@@ -13,7 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoPipelineForText2Image, schedulers
+from diffusers import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+    schedulers,
+)
 from PIL.Image import Image
 from tqdm import tqdm
 
@@ -22,6 +27,7 @@ from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, Transi
 from core.errors import report as report_fault
 from core.options import Mode, Request
 from worker import frames
+from worker.frames import Frame
 
 log = logging.getLogger("drawqueue")
 
@@ -84,8 +90,11 @@ class LocalDiffusers:
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
             return [frames.enlarged(pictures[request.sources[0]], request)]
+        frame = frames.laid(request, pictures) if request.sources else None
+        if frame and int(request.steps * request.strength) < 1:
+            # Not one step is left to leave it by.
+            return [frame.image.copy() for _ in request.seeds]
         pipeline = self._pipeline(model, lambda _name, _share: None)
-        pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
         work = request.width * request.height * request.count
         least, known = self.thrift.get(model.source, (work, 0))
         rungs = RUNGS if request.count > 1 else RUNGS[:-1]
@@ -100,7 +109,7 @@ class LocalDiffusers:
                 if rung and not report(0.0, rungs[rung - 1][1]):
                     raise Stopped
                 try:
-                    images = self._images(pipeline, request, report, rung == len(RUNGS))
+                    images = self._images(pipeline, request, frame, report, rung == len(RUNGS))
                 except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                     if not _short_of_memory(error):
                         raise
@@ -117,8 +126,9 @@ class LocalDiffusers:
         )
 
     def _images(
-        self, pipeline: Any, request: Request, report: Report, one_by_one: bool
-    ) -> list[Image]:
+        self, pipeline: Any, request: Request, frame: Frame | None, report: Report,
+        one_by_one: bool,
+    ) -> list[Image]:  # fmt: skip
         """The pictures of a request, in one batch or one after the other."""
         batches = [[seed] for seed in request.seeds] if one_by_one else [list(request.seeds)]
         images: list[Image] = []
@@ -127,7 +137,7 @@ class LocalDiffusers:
             def share_of_all(share: float, words: str = "", done: int = done) -> bool:
                 return report((done + share) / len(batches), words)
 
-            images += _batch(pipeline, request, seeds, share_of_all)
+            images += _batch(pipeline, request, frame, seeds, share_of_all)
         return images
 
     def _save_memory(self, pipeline: Any, rung: str) -> bool:
@@ -195,28 +205,71 @@ class LocalDiffusers:
             torch.cuda.empty_cache()
 
 
-def _batch(pipeline: Any, request: Request, seeds: Sequence[int], report: Report) -> list[Image]:
+def _batch(
+    pipeline: Any, request: Request, frame: Frame | None, seeds: Sequence[int], report: Report
+) -> list[Image]:
+    """One picture for each seed, drawn at once."""
+    if frame is None:
+        return _denoised(pipeline, request, seeds, report, {
+            "width": request.width, "height": request.height,
+        })  # fmt: skip
+    begun: dict[str, Any] = {
+        # One for each, so that each is encoded with the chance of its own seed.
+        "image": [frame.image] * len(seeds),
+        "strength": request.strength,
+    }
+    if frame.mask is None:
+        return _denoised(_derived(AutoPipelineForImage2Image, pipeline), request, seeds, report,
+                         begun)  # fmt: skip
+    begun |= {
+        "mask_image": [frame.painted] * len(seeds),
+        "width": request.width,
+        "height": request.height,
+    }
+    painter = _derived(AutoPipelineForInpainting, pipeline)
+    return [frame.kept(one) for one in _denoised(painter, request, seeds, report, begun)]
+
+
+def _derived(kind: Any, pipeline: Any) -> Any:
+    """A pipeline for another task, with the very same weights."""
+    try:
+        other = kind.from_pipe(pipeline)
+    except ValueError as error:
+        fault = report_fault(f"{type(pipeline).__name__} does not do this", error)
+        raise AskDifferently(f"This model cannot begin with a picture. (fault {fault})") from error
+    other.set_progress_bar_config(disable=True)
+    other.scheduler_config = pipeline.scheduler_config
+    for name in ("_all_hooks", "_offload_device"):
+        if hasattr(pipeline, name):
+            setattr(other, name, getattr(pipeline, name))
+    return other
+
+
+def _denoised(
+    pipeline: Any, request: Request, seeds: Sequence[int], report: Report, begun: dict[str, Any]
+) -> list[Image]:
+    """Run a pipeline once from what is begun with. Raises Stopped."""
     going = True
 
     def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
         nonlocal going
         # Samplers of second order call twice a step: the share never passes 1.
-        going = report(min(1.0, (index + 1) / max(request.steps, int(pipe.num_timesteps))))
+        going = report(min(1.0, (index + 1) / int(pipe.num_timesteps)))
         if not going:
             pipe._interrupt = True
         return values
 
+    pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
     with torch.inference_mode():
         images: list[Image] = pipeline(
             prompt=[request.prompt] * len(seeds),
             negative_prompt=[request.negative_prompt] * len(seeds),
-            width=request.width,
-            height=request.height,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
             # One CPU generator a picture: picture i is the same alone and in a batch.
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=step,
+            **begun,
         ).images
     if not going:
         raise Stopped
