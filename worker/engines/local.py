@@ -26,8 +26,10 @@ from core.catalog import Model
 from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
-from worker import frames
+from worker import frames, wording
+from worker.adapters import Adapters
 from worker.frames import Frame
+from worker.seamless import seamless
 
 log = logging.getLogger("drawqueue")
 
@@ -95,21 +97,30 @@ class LocalDiffusers:
             # Not one step is left to leave it by.
             return [frame.image.copy() for _ in request.seeds]
         pipeline = self._pipeline(model, lambda _name, _share: None)
-        work = request.width * request.height * request.count
+        if wording.unheard(pipeline, request.prompt, request.negative_prompt) and not report(
+            0.0, f"{model.name} knows no weights of words: they are drawn alike."
+        ):
+            raise Stopped
+        work = round(request.width * request.height * request.count * request.hires**2)
         least, known = self.thrift.get(model.source, (work, 0))
         rungs = RUNGS if request.count > 1 else RUNGS[:-1]
         first = min(known, len(rungs)) if work >= least else 0
         fault = ""
-        with _as_it_was(pipeline, self.device):
+        with contextlib.ExitStack() as undone:
+            undone.enter_context(pipeline.adapters.on(model, request.loras))
+            undone.enter_context(_as_it_was(pipeline, self.device))
+            tiling = undone.enter_context(seamless(pipeline, model)) if request.tile else None
             for rung in range(len(rungs) + 1):
-                if rung and not self._save_memory(pipeline, rungs[rung - 1][0]):
+                if rung and not self._save_memory(pipeline, rungs[rung - 1][0], request):
                     continue
                 if rung < first:
                     continue
                 if rung and not report(0.0, rungs[rung - 1][1]):
                     raise Stopped
                 try:
-                    images = self._images(pipeline, request, frame, report, rung == len(RUNGS))
+                    images = self._images(
+                        pipeline, request, frame, report, tiling, rung == len(RUNGS)
+                    )
                 except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                     if not _short_of_memory(error):
                         raise
@@ -127,7 +138,7 @@ class LocalDiffusers:
 
     def _images(
         self, pipeline: Any, request: Request, frame: Frame | None, report: Report,
-        one_by_one: bool,
+        tiling: Callable[[float], None] | None, one_by_one: bool,
     ) -> list[Image]:  # fmt: skip
         """The pictures of a request, in one batch or one after the other."""
         batches = [[seed] for seed in request.seeds] if one_by_one else [list(request.seeds)]
@@ -135,12 +146,16 @@ class LocalDiffusers:
         for done, seeds in enumerate(batches):
 
             def share_of_all(share: float, words: str = "", done: int = done) -> bool:
+                if tiling:
+                    tiling(share)
                 return report((done + share) / len(batches), words)
 
+            if tiling:
+                tiling(0.0)
             images += _batch(pipeline, request, frame, seeds, share_of_all)
         return images
 
-    def _save_memory(self, pipeline: Any, rung: str) -> bool:
+    def _save_memory(self, pipeline: Any, rung: str, request: Request) -> bool:
         """Do what a rung says; False where this pipeline or device cannot."""
         match rung:
             case "free":
@@ -149,7 +164,10 @@ class LocalDiffusers:
                 self._empty()
             case "slices" if hasattr(pipeline, "enable_attention_slicing"):
                 pipeline.enable_attention_slicing("max")
-            case "tiles" if hasattr(getattr(pipeline, "vae", None), "enable_tiling"):
+            # Pieces of a decoder's do not meet at the picture's edges.
+            case "tiles" if not request.tile and hasattr(
+                getattr(pipeline, "vae", None), "enable_tiling"
+            ):
                 pipeline.vae.enable_tiling()
                 pipeline.vae.enable_slicing()
             case "offload" if self.device != "cpu":
@@ -180,6 +198,7 @@ class LocalDiffusers:
         self._make_room(_size(pipeline))
         pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler_config = pipeline.scheduler.config
+        pipeline.adapters = Adapters(pipeline)
         try:
             pipeline.to(self.device)
         except torch.OutOfMemoryError as error:
@@ -210,10 +229,22 @@ def _batch(
 ) -> list[Image]:
     """One picture for each seed, drawn at once."""
     if frame is None:
-        return _denoised(pipeline, request, seeds, report, {
-            "width": request.width, "height": request.height,
-        })  # fmt: skip
-    begun: dict[str, Any] = {
+        size = {"width": request.width, "height": request.height}
+        if request.hires == 1:
+            return _denoised(pipeline, request, seeds, report, size)
+        small = request.steps / request.passes
+        images = _denoised(
+            pipeline, request, seeds, lambda share, _words="": report(share * small), size
+        )
+        begun: dict[str, Any] = {
+            "image": [frames.grown(image, request) for image in images],
+            "strength": max(request.hires_strength, 1 / request.steps),
+        }
+        return _denoised(
+            _derived(AutoPipelineForImage2Image, pipeline), request, seeds,
+            lambda share, _words="": report(small + share * (1 - small)), begun,
+        )  # fmt: skip
+    begun = {
         # One for each, so that each is encoded with the chance of its own seed.
         "image": [frame.image] * len(seeds),
         "strength": request.strength,
@@ -262,13 +293,14 @@ def _denoised(
     pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
     with torch.inference_mode():
         images: list[Image] = pipeline(
-            prompt=[request.prompt] * len(seeds),
-            negative_prompt=[request.negative_prompt] * len(seeds),
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
             # One CPU generator a picture: picture i is the same alone and in a batch.
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=step,
+            **wording.told(
+                pipeline, request.prompt, request.negative_prompt, request.clip_skip, len(seeds)
+            ),
             **begun,
         ).images
     if not going:
