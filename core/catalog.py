@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidOptions, nearest
-from core.options import COMMAND_OF, MULTIPLE, OPTIONS, Mode, Options, Request, validate
+from core.options import (
+    COMMAND_OF,
+    HIRES_STRENGTH,
+    MULTIPLE,
+    OPTIONS,
+    Mode,
+    Options,
+    Request,
+    validate,
+)
 from core.settings import Drawing, read
 
 if TYPE_CHECKING:
@@ -43,6 +52,8 @@ class Model:
     sampler: str = "DPM++ 2M"
     largest: int = 2048
     notes: str = ""
+    # How much of the small picture a larger one may change; a small model knows but one size.
+    hires_strength: float = HIRES_STRENGTH
     modes: frozenset[Mode] = frozenset(Mode)
     # The width of what the text encoder tells the drawing part: a LoRA for another does not fit.
     context: int | None = None
@@ -86,6 +97,7 @@ def _model(source: str) -> Model:
         facts["size"] = int(latent) * 2 ** (len(blocks) - 1)
         if facts["size"] <= 256:
             facts |= {"largest": facts["size"] * 2, "steps": 20, "guidance": 3.0}
+            facts["hires_strength"] = 0.25
             name = "starter"
     return Model(name, source, **facts)
 
@@ -163,10 +175,12 @@ def _context(path: Path) -> int | None:
     """The width of text in a LoRA's file (the header's shapes, huggingface/safetensors: README)."""
     try:
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            length = int.from_bytes(file.read(8), "little")
+            # A longer one is no header: the format's own bound.
+            header = json.loads(file.read(min(length, 100_000_000)))
     except (OSError, ValueError, MemoryError):
         return None
-    for name, tensor in header.items():
+    for name, tensor in header.items() if isinstance(header, dict) else ():
         # Attention to the text is the second of each block, in every trainer's spelling.
         if re.search(r"attn2.*to_k.*(lora_A|lora_down|lora\.down)", name):
             return int(tensor["shape"][1])
@@ -277,6 +291,7 @@ def settle(
         "loras": chosen,
         "zoom": options.zoom or 1.0,
         "pan": options.pan or "",
+        "hires_strength": model.hires_strength,
     }
     # What no option is about keeps its default.
     asked_for = Request.__dataclass_fields__.keys() & Options.model_fields.keys()

@@ -314,6 +314,7 @@ class Request:
     clip_skip: int = 0
     tile: bool = False
     hires: float = 1.0
+    hires_strength: float = HIRES_STRENGTH
 
     @property
     def passes(self) -> int:
@@ -321,7 +322,7 @@ class Request:
         if self.mode == Mode.UPSCALE:
             return 1
         if self.hires > 1:
-            return self.steps + max(1, int(self.steps * HIRES_STRENGTH))
+            return self.steps + max(1, int(self.steps * self.hires_strength))
         return max(1, min(self.steps, int(self.steps * self.strength)))
 
     @property

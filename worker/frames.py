@@ -3,18 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from core.catalog import PANNED
-from core.options import Mode, Request
+from core.options import MULTIPLE, Mode, Request
 from core.uploads import flat
 
 # Sharpening after Lanczos: radius in pixels of the small picture, per cent, and threshold.
 SHARPEN = (0.6, 80, 1)
 # What is painted around a picture reaches so far into it, as a share of its shorter side.
-OVERLAP = 1 / 32
+OVERLAP = 1 / 16
+# What is painted fades in along its border, over this share of the drawing's shorter side.
+FADE = 1 / 32
 # Less than this beside a picture is rounding, not a strip to paint.
 SLACK = 4
+# Pixels a side of what one latent value stands for.
+CELL = 8
 
 Box = tuple[int, int, int, int]
 
@@ -26,11 +30,31 @@ class Frame:
     image: Image.Image
     mask: Image.Image | None = None
 
+    @property
+    def painted(self) -> Image.Image:
+        """The mask as a model sees it, each of whose cells is painted if a pixel of it is."""
+        assert self.mask
+        white = self.mask.point(lambda value: 255 if value >= 128 else 0)
+        cells = white.reduce(CELL).point(lambda value: 255 if value else 0)
+        return cells.resize(self.mask.size, Image.Resampling.NEAREST)
+
     def kept(self, drawn: Image.Image) -> Image.Image:
         """The drawing with every pixel that the mask keeps as it was."""
         if self.mask is None:
             return drawn
-        return Image.composite(drawn, self.image, self.mask)
+        return Image.composite(drawn, self.image, _faded(self.mask))
+
+
+def _faded(mask: Image.Image) -> Image.Image:
+    """A mask that begins softly, inside its white: what is black stays black.
+
+    Strokes too thin to fade in stay as they are.
+    """
+    wide = max(1, round(min(mask.size) * FADE))
+    inside = mask.filter(ImageFilter.GaussianBlur(wide / 2)).point(lambda value: 2 * value - 255)
+    broad = mask.filter(ImageFilter.MinFilter(2 * wide + 1))
+    broad = broad.filter(ImageFilter.MaxFilter(4 * wide + 1))
+    return ImageChops.darker(mask, ImageChops.lighter(inside, ImageChops.invert(broad)))
 
 
 def laid(request: Request, pictures: Mapping[str, Image.Image]) -> Frame:
@@ -113,6 +137,23 @@ def _ground(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
             strip = canvas.crop((0, row, size[0], row + 1))
             canvas.paste(strip.resize((size[0], tall)), (0, at))
     return canvas.filter(ImageFilter.GaussianBlur(min(size) / 16))
+
+
+def grown(image: Image.Image, request: Request) -> Image.Image:
+    """A small picture at the size that it is drawn over at."""
+    width, height = (
+        round(side * request.hires / MULTIPLE) * MULTIPLE
+        for side in (request.width, request.height)
+    )
+    if not request.tile:
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    # Beyond each edge lies the opposite one.
+    wide = Image.new("RGB", (3 * image.width, 3 * image.height))
+    for left in range(0, wide.width, image.width):
+        for top in range(0, wide.height, image.height):
+            wide.paste(image, (left, top))
+    middle = image.width, image.height, 2 * image.width, 2 * image.height
+    return wide.resize((width, height), Image.Resampling.LANCZOS, box=middle)
 
 
 def enlarged(image: Image.Image, request: Request) -> Image.Image:

@@ -1,6 +1,6 @@
 """The local engine: any Stable-Diffusion-family folder or hub id, through diffusers.
 
-Only this file imports torch, and only in the engine process.
+It runs in the engine process alone, as everything that imports torch does.
 """
 
 import contextlib
@@ -9,19 +9,30 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers import AutoPipelineForText2Image, schedulers
+from diffusers import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+    schedulers,
+)
 from PIL.Image import Image
 from tqdm import tqdm
 
-from core.catalog import Model
+from core.catalog import LANCZOS, Model
 from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
-from worker import frames
+from core.settings import Drawing, read
+from worker import frames, wording
+from worker.adapters import Adapters
+from worker.frames import Frame
+from worker.seamless import seamless
+from worker.upscaler import PIECES, Upscaler
 
 log = logging.getLogger("drawqueue")
 
@@ -74,6 +85,8 @@ class LocalDiffusers:
         self.warm: OrderedDict[str, Any] = OrderedDict()
         # By model: pixels that did not fit, and the rung on which they did.
         self.thrift: dict[str, tuple[int, int]] = {}
+        # The host's upscaler, and when its file was written.
+        self.upscaler: tuple[Upscaler, int] | None = None
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
@@ -83,24 +96,36 @@ class LocalDiffusers:
         pictures: Mapping[str, Image] = NOTHING,
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
-            return [frames.enlarged(pictures[request.sources[0]], request)]
+            return [self._enlarged(pictures[request.sources[0]], request, report)]
+        frame = frames.laid(request, pictures) if request.sources else None
+        if frame and int(request.steps * request.strength) < 1:
+            # Not one step is left to leave it by.
+            return [frame.image.copy() for _ in request.seeds]
         pipeline = self._pipeline(model, lambda _name, _share: None)
-        pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
-        work = request.width * request.height * request.count
+        if wording.unheard(pipeline, request.prompt, request.negative_prompt) and not report(
+            0.0, f"{model.name} knows no weights of words: they are drawn alike."
+        ):
+            raise Stopped
+        work = round(request.width * request.height * request.count * request.hires**2)
         least, known = self.thrift.get(model.source, (work, 0))
         rungs = RUNGS if request.count > 1 else RUNGS[:-1]
         first = min(known, len(rungs)) if work >= least else 0
         fault = ""
-        with _as_it_was(pipeline, self.device):
+        with contextlib.ExitStack() as undone:
+            undone.enter_context(pipeline.adapters.on(model, request.loras))
+            undone.enter_context(_as_it_was(pipeline, self.device))
+            tiling = undone.enter_context(seamless(pipeline, model)) if request.tile else None
             for rung in range(len(rungs) + 1):
-                if rung and not self._save_memory(pipeline, rungs[rung - 1][0]):
+                if rung and not self._save_memory(pipeline, rungs[rung - 1][0], request):
                     continue
                 if rung < first:
                     continue
                 if rung and not report(0.0, rungs[rung - 1][1]):
                     raise Stopped
                 try:
-                    images = self._images(pipeline, request, report, rung == len(RUNGS))
+                    images = self._images(
+                        pipeline, request, frame, report, tiling, rung == len(RUNGS)
+                    )
                 except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                     if not _short_of_memory(error):
                         raise
@@ -117,20 +142,51 @@ class LocalDiffusers:
         )
 
     def _images(
-        self, pipeline: Any, request: Request, report: Report, one_by_one: bool
-    ) -> list[Image]:
+        self, pipeline: Any, request: Request, frame: Frame | None, report: Report,
+        tiling: Callable[[float], None] | None, one_by_one: bool,
+    ) -> list[Image]:  # fmt: skip
         """The pictures of a request, in one batch or one after the other."""
         batches = [[seed] for seed in request.seeds] if one_by_one else [list(request.seeds)]
         images: list[Image] = []
         for done, seeds in enumerate(batches):
 
             def share_of_all(share: float, words: str = "", done: int = done) -> bool:
+                if tiling:
+                    tiling(share)
                 return report((done + share) / len(batches), words)
 
-            images += _batch(pipeline, request, seeds, share_of_all)
+            if tiling:
+                tiling(0.0)
+            images += _batch(pipeline, request, frame, seeds, share_of_all)
         return images
 
-    def _save_memory(self, pipeline: Any, rung: str) -> bool:
+    def _enlarged(self, image: Image, request: Request, report: Report) -> Image:
+        """A picture made larger by what the request names."""
+        if request.upscaler in ("", LANCZOS):
+            return frames.enlarged(image, request)
+        weights = Path(read(Drawing).upscaler)
+        if weights.stem != request.upscaler:
+            raise AskDifferently(f"The upscaler {request.upscaler} is no longer on offer.")
+        written = weights.stat().st_mtime_ns if weights.is_file() else 0
+        if not self.upscaler or (self.upscaler[0].weights, self.upscaler[1]) != (weights, written):
+            self.upscaler = None
+            self.upscaler = Upscaler(weights, self.device), written
+        size = request.width, request.height
+        for piece in PIECES:
+            try:
+                return self.upscaler[0].enlarged(image, size, piece, report)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _short_of_memory(error):
+                    raise
+                fault = report_fault(f"out of memory, pieces of {piece}", error)
+            self._forget_all()
+            if not report(0.0, RUNGS[0][1]):
+                raise Stopped
+        raise AskDifferently(
+            f"There was not enough memory to make this picture so large. (fault {fault})"
+        )
+
+    def _save_memory(self, pipeline: Any, rung: str, request: Request) -> bool:
         """Do what a rung says; False where this pipeline or device cannot."""
         match rung:
             case "free":
@@ -139,7 +195,10 @@ class LocalDiffusers:
                 self._empty()
             case "slices" if hasattr(pipeline, "enable_attention_slicing"):
                 pipeline.enable_attention_slicing("max")
-            case "tiles" if hasattr(getattr(pipeline, "vae", None), "enable_tiling"):
+            # Pieces of a decoder's do not meet at the picture's edges.
+            case "tiles" if not request.tile and hasattr(
+                getattr(pipeline, "vae", None), "enable_tiling"
+            ):
                 pipeline.vae.enable_tiling()
                 pipeline.vae.enable_slicing()
             case "offload" if self.device != "cpu":
@@ -170,6 +229,7 @@ class LocalDiffusers:
         self._make_room(_size(pipeline))
         pipeline.set_progress_bar_config(disable=True)
         pipeline.scheduler_config = pipeline.scheduler.config
+        pipeline.adapters = Adapters(pipeline)
         try:
             pipeline.to(self.device)
         except torch.OutOfMemoryError as error:
@@ -195,28 +255,84 @@ class LocalDiffusers:
             torch.cuda.empty_cache()
 
 
-def _batch(pipeline: Any, request: Request, seeds: Sequence[int], report: Report) -> list[Image]:
+def _batch(
+    pipeline: Any, request: Request, frame: Frame | None, seeds: Sequence[int], report: Report
+) -> list[Image]:
+    """One picture for each seed, drawn at once."""
+    if frame is None:
+        size = {"width": request.width, "height": request.height}
+        if request.hires == 1:
+            return _denoised(pipeline, request, seeds, report, size)
+        small = request.steps / request.passes
+        images = _denoised(
+            pipeline, request, seeds, lambda share, _words="": report(share * small), size
+        )
+        begun: dict[str, Any] = {
+            "image": [frames.grown(image, request) for image in images],
+            "strength": max(request.hires_strength, 1 / request.steps),
+        }
+        return _denoised(
+            _derived(AutoPipelineForImage2Image, pipeline), request, seeds,
+            lambda share, _words="": report(small + share * (1 - small)), begun,
+        )  # fmt: skip
+    begun = {
+        # One for each, so that each is encoded with the chance of its own seed.
+        "image": [frame.image] * len(seeds),
+        "strength": request.strength,
+    }
+    if frame.mask is None:
+        return _denoised(_derived(AutoPipelineForImage2Image, pipeline), request, seeds, report,
+                         begun)  # fmt: skip
+    begun |= {
+        "mask_image": [frame.painted] * len(seeds),
+        "width": request.width,
+        "height": request.height,
+    }
+    painter = _derived(AutoPipelineForInpainting, pipeline)
+    return [frame.kept(one) for one in _denoised(painter, request, seeds, report, begun)]
+
+
+def _derived(kind: Any, pipeline: Any) -> Any:
+    """A pipeline for another task, with the very same weights."""
+    try:
+        other = kind.from_pipe(pipeline)
+    except ValueError as error:
+        fault = report_fault(f"{type(pipeline).__name__} does not do this", error)
+        raise AskDifferently(f"This model cannot begin with a picture. (fault {fault})") from error
+    other.set_progress_bar_config(disable=True)
+    other.scheduler_config = pipeline.scheduler_config
+    for name in ("_all_hooks", "_offload_device"):
+        if hasattr(pipeline, name):
+            setattr(other, name, getattr(pipeline, name))
+    return other
+
+
+def _denoised(
+    pipeline: Any, request: Request, seeds: Sequence[int], report: Report, begun: dict[str, Any]
+) -> list[Image]:
+    """Run a pipeline once from what is begun with. Raises Stopped."""
     going = True
 
     def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
         nonlocal going
         # Samplers of second order call twice a step: the share never passes 1.
-        going = report(min(1.0, (index + 1) / max(request.steps, int(pipe.num_timesteps))))
+        going = report(min(1.0, (index + 1) / int(pipe.num_timesteps)))
         if not going:
             pipe._interrupt = True
         return values
 
+    pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
     with torch.inference_mode():
         images: list[Image] = pipeline(
-            prompt=[request.prompt] * len(seeds),
-            negative_prompt=[request.negative_prompt] * len(seeds),
-            width=request.width,
-            height=request.height,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
             # One CPU generator a picture: picture i is the same alone and in a batch.
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=step,
+            **wording.told(
+                pipeline, request.prompt, request.negative_prompt, request.clip_skip, len(seeds)
+            ),
+            **begun,
         ).images
     if not going:
         raise Stopped

@@ -1,0 +1,154 @@
+"""What a prompt says, and how much: `(word)`, `[word]`, `(word:1.3)`, and prompts of any length."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from core.engine import AskDifferently
+
+# As AUTOMATIC1111 has it: what one pair of brackets does.
+STRONGER = 1.1
+# Beyond these a text encoder's output is noise.
+LEAST, MOST = 0.0, 3.0
+_PARTS = re.compile(
+    r"\\[()\[\]]|[()\[\]]|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[^\\()\[\]:]+|[\\:]"
+)
+
+Fragments = list[tuple[str, float]]
+
+
+def parsed(prompt: str) -> Fragments:
+    """The fragments of a prompt with their weights; brackets without a partner are text."""
+    found: list[list[Any]] = []
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+
+    def close(bracket: str, factor: float) -> None:
+        begin = opened[bracket].pop()
+        found[begin][0] = ""
+        for one in found[begin:]:
+            one[1] *= factor
+
+    for match in _PARTS.finditer(prompt):
+        part = match[0]
+        if match["weight"] and opened["("]:
+            close("(", min(MOST, max(LEAST, float(match["weight"]))))
+        elif part == ")" and opened["("]:
+            close("(", STRONGER)
+        elif part == "]" and opened["["]:
+            close("[", 1 / STRONGER)
+        else:
+            if part in opened:
+                opened[part].append(len(found))
+            # An escaped bracket means itself.
+            found.append([part[1:] if len(part) == 2 and part[0] == "\\" else part, 1.0])
+    merged: Fragments = []
+    for text, weight in found:
+        if merged and merged[-1][1] == weight:
+            merged[-1] = merged[-1][0] + text, weight
+        elif text:
+            merged.append((text, weight))
+    return merged
+
+
+def plain(prompt: str) -> str:
+    """The text of a prompt without its weights."""
+    return "".join(text for text, _ in parsed(prompt))
+
+
+def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) -> dict[str, Any]:
+    """The arguments by which a pipeline is told the prompts of so many pictures.
+
+    What is within a text encoder's length, and weighs the same throughout, is told as text.
+    """
+    texts = {
+        "prompt": [plain(prompt)] * count,
+        "negative_prompt": [plain(negative)] * count,
+    }
+    if not _takes_embeddings(pipeline):
+        if clip_skip:
+            raise AskDifferently(
+                "This model's text encoder has no layers to leave out. Ask without --clip-skip."
+            )
+        return texts
+    weighed = [parsed(prompt), parsed(negative)]
+    if not clip_skip and not any(
+        _is_long(pipeline.tokenizer, "".join(text for text, _ in one))
+        or any(weight != 1 for _, weight in one)
+        for one in weighed
+    ):
+        return texts
+    layers = int(pipeline.text_encoder.config.num_hidden_layers)
+    if clip_skip >= layers:
+        raise AskDifferently(
+            f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} "
+            "at most."
+        )
+    # Imported where it is needed: it brings every text encoder's code.
+    import torch
+
+    with torch.inference_mode():
+        embedded = _embedded(pipeline, weighed, clip_skip)
+    return {
+        name: one.expand(count, -1, -1)
+        for name, one in zip(("prompt_embeds", "negative_prompt_embeds"), embedded, strict=True)
+    }
+
+
+def weighs(prompt: str) -> bool:
+    """Whether a prompt gives some of its words another weight."""
+    return any(weight != 1 for _, weight in parsed(prompt))
+
+
+def unheard(pipeline: Any, *prompts: str) -> bool:
+    """Whether there are weights in prompts to a pipeline that knows of none."""
+    return not _takes_embeddings(pipeline) and any(map(weighs, prompts))
+
+
+def _takes_embeddings(pipeline: Any) -> bool:
+    """Whether a pipeline has CLIP for its text encoder, and nothing beside it."""
+    encoder = getattr(pipeline, "text_encoder", None)
+    return type(encoder).__name__ == "CLIPTextModel" and not hasattr(pipeline, "text_encoder_2")
+
+
+def _is_long(tokenizer: Any, text: str) -> bool:
+    return len(tokenizer(text).input_ids) > tokenizer.model_max_length
+
+
+def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> list[Any]:
+    """One embedding for each prompt, all as long as the longest."""
+    import torch
+    from compel.embeddings_provider import EmbeddingsProvider
+
+    class Skipping(EmbeddingsProvider):
+        """Leaves out any number of last layers; the library knows of one.
+
+        diffusers' own argument looks for the norm where transformers 5 no longer has it.
+        """
+
+        def _encode_token_ids_to_embeddings(self, ids: Any, mask: Any = None) -> Any:
+            if not clip_skip:
+                return super()._encode_token_ids_to_embeddings(ids, mask)
+            out = self.text_encoder(ids, mask, output_hidden_states=True, return_dict=True)
+            model: Any = getattr(self.text_encoder, "text_model", self.text_encoder)
+            return model.final_layer_norm(out.hidden_states[-(clip_skip + 1)])
+
+    encoder = pipeline.text_encoder
+    provider = Skipping(
+        pipeline.tokenizer, encoder, truncate=False, dtype_for_device_getter=lambda _: encoder.dtype
+    )
+
+    def embedding(fragments: Fragments) -> Any:
+        # A fragment without a letter has no token that its weight could be for.
+        told = [(text, weight) for text, weight in fragments if text.strip()] or [("", 1.0)]
+        return provider.get_embeddings_for_weighted_prompt_fragments(
+            [[text for text, _ in told]], [[weight for _, weight in told]],
+            device=pipeline._execution_device,
+        )  # fmt: skip
+
+    embedded = [embedding(one) for one in weighed]
+    longest = max(one.shape[1] for one in embedded)
+    empty = embedding([])
+    return [
+        torch.cat([one, *[empty] * ((longest - one.shape[1]) // empty.shape[1])], dim=1)
+        for one in embedded
+    ]
