@@ -27,7 +27,6 @@ log = logging.getLogger("drawqueue")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # No model sees more: larger ones are made smaller when they come in.
 SIDE = 2048
-PILLOWS_MOST = Image.MAX_IMAGE_PIXELS or 0
 FETCH_SECONDS = 20.0
 REDIRECTS = 5
 HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
@@ -46,8 +45,6 @@ def checked(data: bytes) -> Image.Image:
         raise UserError("That file is empty.")
     if len(data) > limits.max_mb * 1e6:
         raise UserError(too_large(len(data)))
-    # Pillow refuses twice as many by itself, and knows frames larger than their picture.
-    most = Image.MAX_IMAGE_PIXELS = max(PILLOWS_MOST, limits.max_megapixels * 10**6)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height
@@ -65,7 +62,10 @@ def checked(data: bytes) -> Image.Image:
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"That picture has more than {limits.max_megapixels} megapixels.") from None
+        # Pillow's own bound, which is higher than any of ours; it tells no size.
+        raise UserError(
+            f"That picture has hundreds of megapixels; {limits.max_megapixels} is the most."
+        ) from None
     except UnidentifiedImageError:
         raise UserError(UNREADABLE) from None
     except Exception as error:  # Decoders meet hostile files with whatever they have.

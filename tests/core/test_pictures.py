@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from core import catalog, commands, settings
+from core import catalog, commands
 from core.commands import Ask, Reply, from_text, picture_number, press, run
 from core.database import files
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
@@ -278,20 +278,3 @@ def test_every_request_is_read_back_as_it_was_written(house: House) -> None:
     old = {"prompt": "x", "negative_prompt": "", "width": 8, "height": 8, "steps": 1,
            "guidance": 1.0, "seed": 1, "sampler": "Euler", "model": "m", "count": 1}  # fmt: skip
     assert Request.read(old).mode == Mode.TEXT and Request.read(old).sources == ()
-
-
-def test_pixels_are_counted_before_they_are_read(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(side: int) -> str:
-        out = io.BytesIO()
-        Image.new("1", (20_000, side)).save(out, "PNG")
-        with pytest.raises(UserError) as told:
-            house.uploads.keep(out.getvalue())
-        return str(told.value)
-
-    assert refused(3_000) == "That picture has 60 megapixels; 50 is the most."
-    assert refused(10_000) == "That picture has more than 179 megapixels; 50 is the most."
-    monkeypatch.setenv("DRAWQUEUE_UPLOAD_MEGAPIXELS", "190")
-    settings._read.cache_clear()
-    assert refused(10_000) == "That picture has 200 megapixels; 190 is the most."

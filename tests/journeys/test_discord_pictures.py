@@ -259,7 +259,7 @@ NOISE = os.urandom(int(MOST_MB * 1.1e6))
 BAD = {
     "text": ({"image": raw(b"hello, I am no picture")}, "I cannot read that as a picture."),
     "empty": ({"image": raw(b"")}, "That file is empty."),
-    "bomb": ({"image": raw(bomb(20_000, 10_000))}, "more than 50 megapixels"),
+    "bomb": ({"image": raw(bomb(20_000, 10_000))}, "hundreds of megapixels; 50 is the most"),
     "cut": ({"image": raw(NOISE[:10])}, "I cannot read that as a picture."),
     "large": ({"image": raw(NOISE)}, "That file has 2.2 MB; 2 MB is the most."),
     "strength": ({"image": spec(halves()), "prompt": "x --strength 2"}, "from 0 to 1; got 2."),
