@@ -56,6 +56,8 @@ TITLE = 45
 # What a modal asks for, and how long that may be where it is no prompt.
 ASKED = ("prompt", "strength")
 SHORT = 10
+# How long one may look before a modal is shown, for which Discord waits three seconds.
+LOOK_SECONDS = 1.0
 # The options that take a picture's number.
 NUMBERS = ("source", "id")
 # Those that take several things at once.
@@ -405,6 +407,11 @@ def _menu(command: Command) -> app_commands.ContextMenu:
         try:
             pointed = Pointed.at(message, bot.user.id)
             if command.draws:
+                if pointed.card is not None:
+                    # Before anybody writes words for it, if the database is quick enough.
+                    with contextlib.suppress(TimeoutError):
+                        looking = asyncio.to_thread(_shows_one, interaction, pointed)
+                        await asyncio.wait_for(looking, LOOK_SECONDS)
                 kept = await bot.pictures.remember(pointed)
                 await interaction.response.send_modal(_modal(command, kept, pointed))
                 return

@@ -438,7 +438,8 @@ def test_upscale_this(discord: Discord, four: Spec) -> None:
     said = write(discord, content="look", files=[raw(b"hi", "a.txt"), spec(halves((70, 50)))])
     menu(discord, "Upscale this", said)
     assert picture(child(discord, "upscaled 2×", "140×100")).size == (140, 100)
-    refused(discord, menu(discord, "Upscale this", four["id"]), "shows 4 pictures. Press U1 to U4")
+    for name in ("Upscale this", "Remix this"):
+        refused(discord, menu(discord, name, four["id"]), "shows 4 pictures. Press U1 to U4")
     # Somebody else's card is a picture like any other.
     menu(discord, "Upscale this", four["id"], BOB)
     child(discord, "upscaled 2× · ", f"{4 * SIDE + 2 * GAP}×{4 * SIDE + 2 * GAP}")
