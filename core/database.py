@@ -296,7 +296,9 @@ class Database:
             path = url.removeprefix("sqlite:///").split("?")[0]
             if path:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
+            # Each connection keeps so many prepared statements, some tens of kB each; lists of
+            # many lengths make ever new ones.
+            arguments = {"connect_args": {"timeout": BUSY_SECONDS, "cached_statements": 32}}
         else:
             # A server that is cut off answers nothing: who waits for it is told, and asks again.
             arguments["connect_args"] = {"connect_timeout": 5}
