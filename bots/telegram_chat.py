@@ -414,10 +414,10 @@ class TelegramChat:
                 async with self._fetches:
                     data = await self._insist(event, telegram_pictures.fetched, self.bot, picture)
                     return await asyncio.to_thread(self.house.uploads.keep, data)
-            except TryAgain as error:
+            except TryAgain as away:
                 pause = next(pauses, None)
                 if pause is None:
-                    raise UserError(str(error)) from error
+                    raise UserError(str(away)) from away
                 log.warning("update %s waits for its picture", event)
                 await asyncio.sleep(pause)
 
