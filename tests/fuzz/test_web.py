@@ -94,7 +94,7 @@ def answered(answer: httpx.Response) -> bool:
     """Whether it was served; else it is refused in our one shape."""
     if answer.status_code in (200, 201, 202):
         return True
-    assert answer.status_code in (400, 404, 405, 409, 422, 429), (answer, answer.text[:300])
+    assert answer.status_code in (400, 403, 404, 405, 409, 422, 429), (answer, answer.text[:300])
     told = answer.json()
     assert set(told) == {"error", "faults"} and told["error"] and told["faults"], told
     assert len(told["error"]) < 2500 and "Traceback" not in answer.text
