@@ -66,8 +66,9 @@ def painting(house: House, brought: Brought) -> APIRouter:
     def easel(request: Request, which: str) -> Easel:
         """Raises UserError where somebody may not paint, whoever they are."""
         if re.match(r"\d", which, re.ASCII):
-            number, index = commands.picture_number(which)
-            found = Easel(asker(request), house.generations.get(number), index, {"chat": "web"})
+            number, place = commands.picture_number(which)
+            one = house.generations.get(number)
+            found = Easel(asker(request), one, (place or 1) - 1, {"chat": "web"})
         else:
             ticket = house.brush.ticket(which)
             one = house.generations.get(ticket.generation)

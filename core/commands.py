@@ -194,9 +194,9 @@ def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
-    number, index = picture_number(word)
+    number, place = picture_number(word)
     one = house.generations.visible(number, ask.asker)
-    result = one.picture(index)
+    result = one.picture(_index(one, place))
     return one, Source(
         str(result["key"]), int(result["width"]), int(result["height"]), generation=one.id
     )
@@ -248,9 +248,11 @@ def _propose(
 
 
 def _vary(house: House, ask: Ask) -> Reply:
-    number, index = _one_picture(house, ask, "vary")
+    number, place = _one_picture(house, ask, "vary")
     old = house.generations.visible(number, ask.asker)
-    return _varied(house, ask, old, index, str(ask.given.get("how") or STRENGTHS[0][0]))
+    return _varied(
+        house, ask, old, _index(old, place), str(ask.given.get("how") or STRENGTHS[0][0])
+    )
 
 
 def _varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Reply:
@@ -274,8 +276,9 @@ def _upscale(house: House, ask: Ask) -> Reply:
         plain = catalog.settle(options.Options.model_construct(prompt=""), 0)
         request = catalog.upscaled(plain, ask.pictures[0], factor)
         return _accepted(house, ask, request, None)
-    number, index = _one_picture(house, ask, "upscale")
-    return _upscaled(house, ask, house.generations.visible(number, ask.asker), index, factor)
+    number, place = _one_picture(house, ask, "upscale")
+    old = house.generations.visible(number, ask.asker)
+    return _upscaled(house, ask, old, _index(old, place), factor)
 
 
 def _upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -> Reply:
@@ -286,8 +289,9 @@ def _upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) 
 
 
 def _paint(house: House, ask: Ask) -> Reply:
-    number, index = _one_picture(house, ask, "paint on")
+    number, place = _one_picture(house, ask, "paint on")
     one = house.generations.touchable(number, ask.asker)
+    index = _index(one, place)
     one.picture(index)
     name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
     if ask.asker.platform == "web":
@@ -320,14 +324,22 @@ def _picked(house: House, ask: Ask, old: Generation, index: int) -> Reply:
     return Reply(f"#{made.id} shows that picture already; /show {made.id} shows it again.", made)
 
 
-def _one_picture(house: House, ask: Ask, what: str) -> tuple[int, int]:
+def _one_picture(house: House, ask: Ask, what: str) -> tuple[int, int | None]:
     if ask.given.get("id"):
         return picture_number(ask.given["id"])
-    return _which(house, ask, frozenset({State.DONE}), what), 0
+    return _which(house, ask, frozenset({State.DONE}), what), None
 
 
-def picture_number(value: Any) -> tuple[int, int]:
-    """The generation and index of a picture that a person typed as `12`, `#12` or `12.2`.
+def _index(one: Generation, place: int | None) -> int:
+    """The index of a picture that was named by its place, or is the only one. Raises UserError."""
+    if place is None and len(one.results) > 1:
+        last = f"{one.id}.{len(one.results)}"
+        raise UserError(f"#{one.id} holds several pictures: name one, {one.id}.1 to {last}.")
+    return (place or 1) - 1
+
+
+def picture_number(value: Any) -> tuple[int, int | None]:
+    """The generation of a picture that a person typed as `12`, `#12` or `12.2`, and its place.
 
     Raises UserError.
     """
@@ -336,7 +348,7 @@ def picture_number(value: Any) -> tuple[int, int]:
         raise UserError(
             "Say which picture by its number, for example 12, or 12.2 for the second of several."
         )
-    return int(match[1]), int(match[2] or 1) - 1
+    return int(match[1]), int(match[2]) if match[2] else None
 
 
 def generation_id(value: Any) -> int:

@@ -95,7 +95,10 @@ def test_one_of_several_is_named_by_its_place(house: House) -> None:
     assert new.request.sources == (old.results[1]["key"],)
     with pytest.raises(NotFound, match=f"there is no {old.id}.4"):
         say(house, f"/remix a hen --from {old.id}.4")
-    assert picture_number("#12.3") == (12, 2) and picture_number("12") == (12, 0)
+    for line in (f"/remix a hen --from {old.id}", f"/vary {old.id}", "/vary", "/upscale"):
+        with pytest.raises(UserError, match=f"name one, {old.id}.1 to {old.id}.3"):
+            say(house, line)
+    assert picture_number("#12.3") == (12, 3) and picture_number("12") == (12, None)
     for odd in ("12.0", "12.10", "twelve", "", "1.2.3", "-1"):
         with pytest.raises(UserError, match="for example 12"):
             picture_number(odd)
