@@ -93,8 +93,8 @@ def _model(source: str) -> Model:
         blocks = json.loads(vae.read_text()).get("block_out_channels", [0] * 4)
         facts["size"] = int(latent) * 2 ** (len(blocks) - 1)
         if facts["size"] <= 256:
-            facts |= {"largest": facts["size"] * 2, "steps": 20, "guidance": 3.0,
-                      "hires_strength": 0.25}  # fmt: skip
+            facts |= {"largest": facts["size"] * 2, "steps": 20, "guidance": 3.0}
+            facts["hires_strength"] = 0.25
             name = "starter"
     return Model(name, source, **facts)
 
