@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,14 +23,16 @@ from diffusers import (
 from PIL.Image import Image
 from tqdm import tqdm
 
-from core.catalog import Model
+from core.catalog import LANCZOS, Model
 from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
+from core.settings import Drawing, read
 from worker import frames, wording
 from worker.adapters import Adapters
 from worker.frames import Frame
 from worker.seamless import seamless
+from worker.upscaler import PIECES, Upscaler
 
 log = logging.getLogger("drawqueue")
 
@@ -82,6 +85,8 @@ class LocalDiffusers:
         self.warm: OrderedDict[str, Any] = OrderedDict()
         # By model: pixels that did not fit, and the rung on which they did.
         self.thrift: dict[str, tuple[int, int]] = {}
+        # The host's upscaler, and when its file was written.
+        self.upscaler: tuple[Upscaler, int] | None = None
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
@@ -91,7 +96,7 @@ class LocalDiffusers:
         pictures: Mapping[str, Image] = NOTHING,
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
-            return [frames.enlarged(pictures[request.sources[0]], request)]
+            return [self._enlarged(pictures[request.sources[0]], request, report)]
         frame = frames.laid(request, pictures) if request.sources else None
         if frame and int(request.steps * request.strength) < 1:
             # Not one step is left to leave it by.
@@ -154,6 +159,32 @@ class LocalDiffusers:
                 tiling(0.0)
             images += _batch(pipeline, request, frame, seeds, share_of_all)
         return images
+
+    def _enlarged(self, image: Image, request: Request, report: Report) -> Image:
+        """A picture made larger by what the request names."""
+        if request.upscaler in ("", LANCZOS):
+            return frames.enlarged(image, request)
+        weights = Path(read(Drawing).upscaler)
+        if weights.stem != request.upscaler:
+            raise AskDifferently(f"The upscaler {request.upscaler} is no longer on offer.")
+        written = weights.stat().st_mtime_ns if weights.is_file() else 0
+        if not self.upscaler or (self.upscaler[0].weights, self.upscaler[1]) != (weights, written):
+            self.upscaler = None
+            self.upscaler = Upscaler(weights, self.device), written
+        size = request.width, request.height
+        for piece in PIECES:
+            try:
+                return self.upscaler[0].enlarged(image, size, piece, report)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not _short_of_memory(error):
+                    raise
+                fault = report_fault(f"out of memory, pieces of {piece}", error)
+            self._forget_all()
+            if not report(0.0, RUNGS[0][1]):
+                raise Stopped
+        raise AskDifferently(
+            f"There was not enough memory to make this picture so large. (fault {fault})"
+        )
 
     def _save_memory(self, pipeline: Any, rung: str, request: Request) -> bool:
         """Do what a rung says; False where this pipeline or device cannot."""
