@@ -11,6 +11,8 @@ from core.uploads import flat
 
 # Sharpening after Lanczos: radius in pixels of the small picture, per cent, and threshold.
 SHARPEN = (0.6, 80, 1)
+# Levels, of 255, by which sharpening may go beyond what lies around a pixel.
+HALO = 6
 # What is painted around a picture reaches so far into it, as a share of its shorter side.
 OVERLAP = 1 / 16
 # What is painted fades in along its border, over this share of the drawing's shorter side.
@@ -157,7 +159,13 @@ def grown(image: Image.Image, request: Request) -> Image.Image:
 
 
 def enlarged(image: Image.Image, request: Request) -> Image.Image:
-    """The picture made larger by Lanczos and sharpened, transparency kept."""
+    """The picture made larger by Lanczos and sharpened without halos, transparency kept."""
+    size = request.width, request.height
     radius, percent, threshold = SHARPEN
-    large = image.resize((request.width, request.height), Image.Resampling.LANCZOS)
-    return large.filter(ImageFilter.UnsharpMask(radius * request.factor, percent, threshold))
+    large = image.resize(size, Image.Resampling.LANCZOS)
+    sharp = large.filter(ImageFilter.UnsharpMask(radius * request.factor, percent, threshold))
+    # Nothing becomes much darker or lighter than what lies around it.
+    darkest = image.filter(ImageFilter.MinFilter(3)).point(lambda value: value - HALO)
+    lightest = image.filter(ImageFilter.MaxFilter(3)).point(lambda value: value + HALO)
+    sharp = ImageChops.lighter(sharp, darkest.resize(size, Image.Resampling.BILINEAR))
+    return ImageChops.darker(sharp, lightest.resize(size, Image.Resampling.BILINEAR))

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from core import database
+from core.catalog import settle
 from core.engine import TransientError
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
-from core.options import validate
+from core.options import Mode, validate
 from core.people import Asker
 from worker import finishing
 from worker.finishing import Finisher
@@ -221,3 +222,17 @@ def test_a_bug_fails_the_job_in_words(studio: House, monkeypatch: pytest.MonkeyP
     over = studio.generations.get(made.id)
     assert over.state == State.FAILED and "fault" in str(over.error)
     assert "secret" not in str(over.error)
+
+
+def test_a_picture_to_begin_with_that_is_gone_is_told(studio: House) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(out, "PNG")
+    source = studio.uploads.keep(out.getvalue())
+    wanted = settle(validate({"prompt": "a fox"}), 7, Mode.REMIX, [source])
+    made = studio.generations.submit(wanted, ANN, "e-gone", {})
+    studio.media.delete(source.key)
+    with pytest.raises(DrawingFailed, match="AskDifferently"):
+        generate(made.id)
+    over = studio.generations.get(made.id)
+    assert over.state == State.FAILED
+    assert over.error == "The picture that this begins with is not kept any more."

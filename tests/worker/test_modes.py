@@ -166,7 +166,8 @@ def test_a_stroke_thinner_than_a_latent_cell_is_painted(
     drawn, crown = engine.draw(starter, wanted, on, pictures)[0], pictures["crown"]
     white = pixels(pictures["hair"])[..., 0] > 0
     changed = np.abs(pixels(drawn) - pixels(crown)).sum(2)
-    assert changed[~white].max() == 0 and (changed[white] > 0).mean() > 0.9
+    # More than the decoder alone makes of it: that is some 3.
+    assert changed[~white].max() == 0 and changed[white].mean() > 30, changed[white].mean()
 
 
 def test_what_is_painted_fades_in_along_its_border(pictures: Pictures) -> None:

@@ -85,9 +85,9 @@ def test_lanczos_with_sharpening_has_sharper_edges_than_bicubic(
     drawn = engine.draw(MODEL, request(disc, factor), on, {"k": disc})[0]
     bicubic = disc.resize(drawn.size, Image.Resampling.BICUBIC)
     assert edge_energy(drawn) > 1.3 * edge_energy(bicubic)
-    # Halos stay small: of a contrast of 160 levels, a fifth.
+    # Of a contrast of 160 levels, halos are but few: by UnsharpMask alone they were 44.
     before, after = np.asarray(disc, float), np.asarray(drawn, float)
-    assert after.max() < before.max() + 32 and after.min() > before.min() - 32
+    assert after.max() < before.max() + 10 and after.min() > before.min() - 10
     # It is the same picture.
     again = np.asarray(drawn.resize(disc.size, Image.Resampling.BOX), float)
     assert np.abs(again - before).mean() < 2

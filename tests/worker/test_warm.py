@@ -1,10 +1,12 @@
 """The engine process: warm, stoppable within a step, and survived by its parent."""
 
+import io
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from PIL import Image
 from core import catalog
 from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, Stopped, TransientError
-from core.options import Request
+from core.options import Mode, Request
 from worker.warm import WarmEngine
 
 PATTERN = Model("pattern", "pattern", engine="pattern", size=64, steps=4)
@@ -103,6 +105,38 @@ def test_a_model_that_cannot_load(engine: WarmEngine, tmp_path) -> None:  # type
     assert engine.draw(PATTERN, request(), on)
 
 
+# Pictures to begin with
+
+
+def png(colour: str, side: int = 64) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_pictures_go_along_as_bytes_by_their_keys(engine: WarmEngine) -> None:
+    held = {"up/a.png": png("red"), "up/m.png": png("black")}
+    remix = request(mode=Mode.REMIX, sources=("up/a.png",), strength=0.0)
+    assert engine.draw(PATTERN, remix, on, held)[0].getcolors() == [(64 * 64, (255, 0, 0))]
+    paint = request(mode=Mode.INPAINT, sources=("up/a.png",), mask="up/m.png")
+    kept = engine.draw(PATTERN, paint, on, held)[0]
+    assert kept.getcolors() == [(64 * 64, (255, 0, 0))], "a black mask keeps all of it"
+    held["up/m.png"] = png("white")
+    plain = engine.draw(PATTERN, request(), on)[0]
+    assert engine.draw(PATTERN, paint, on, held)[0].getpixel((32, 32)) == plain.getpixel((32, 32))
+    larger = request(mode=Mode.UPSCALE, sources=("up/a.png",), width=128, height=128, factor=2)
+    assert engine.draw(PATTERN, larger, on, held)[0].size == (128, 128)
+
+
+def test_a_damaged_picture_leaves_the_engine_warm(engine: WarmEngine) -> None:
+    engine.draw(PATTERN, request(), on)
+    pid = engine.pid
+    remix = request(mode=Mode.REMIX, sources=("k",), strength=0.5)
+    with pytest.raises(GiveUp, match="fault"):
+        engine.draw(PATTERN, remix, on, {"k": png("red")[:40]})
+    assert engine.draw(PATTERN, request(), on) and engine.pid == pid
+
+
 # The real pipeline, by meaning
 
 
@@ -140,6 +174,18 @@ def test_every_sampler_draws(engine: WarmEngine, starter: Model, sampler: str) -
                      sampler=sampler)  # fmt: skip
     picture = pixels(engine.draw(starter, wanted, on)[0])
     assert np.isfinite(picture).all() and picture.std() > 10
+
+
+def test_the_real_pipeline_begins_with_a_picture(engine: WarmEngine, starter: Model) -> None:
+    begun = {"k": png("yellow", 128)}
+    wanted = request("a red crown on a blue background", width=128, height=128, steps=8,
+                     mode=Mode.REMIX, sources=("k",))  # fmt: skip
+    near, far = (
+        pixels(engine.draw(starter, replace(wanted, strength=strength), on, begun)[0])
+        for strength in (0.15, 0.9)
+    )
+    yellow = np.array([255, 255, 0])
+    assert np.abs(near - yellow).mean() < np.abs(far - yellow).mean() - 20
 
 
 def test_a_real_drawing_stops_within_a_step(engine: WarmEngine, starter: Model) -> None:
