@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables fuzz chaos guards outages starter-model clean
+.PHONY: install run test check tables fuzz chaos guards outages gallery starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ tables: $(INSTALLED)
 TIMES ?= 20
 fuzz: $(INSTALLED)
 	FUZZ=$(TIMES) $(BIN)/python -m pytest --timeout=0 tests/fuzz
+
+# docs/gallery.md and its pictures, drawn by the model that ships.
+gallery: $(INSTALLED)
+	$(BIN)/python -m tests.gallery
 
 # Plugs are pulled while people ask, then an audit: make chaos SEED=7 N=200 DATABASE=postgresql
 SEED ?= $(shell date +%s)
