@@ -328,7 +328,7 @@ async def _run(
     # From the row's first moment on it knows its card, whatever dies after that.
     card_is = str(thinking.message_id) if thinking and not command.shows else None
     try:
-        if pointed and not await asyncio.to_thread(_shows_one, interaction, pointed):
+        if pointed and not await asyncio.to_thread(_shown, interaction, pointed, command):
             # Somebody else's: then it is a picture like any other.
             brought = pointed.only
             del given[named]
@@ -386,15 +386,18 @@ def _names_a_picture(command: Command) -> str:
     return next((name for name in NUMBERS if name in taken), "")
 
 
-def _shows_one(interaction: Interaction, pointed: Pointed) -> bool:
-    """Whether a card is one that the asker may see. Raises UserError where it has several."""
+def _shown(interaction: Interaction, pointed: Pointed, command: Command) -> bool:
+    """Whether a card is one that the asker may see.
+
+    Raises UserError where it has several and the command takes one.
+    """
     assert pointed.card is not None
     house: House = interaction.client.house
     try:
         one = house.generations.visible(pointed.card, _asker(interaction))
     except NotFound:
         return False
-    if one.state == State.DONE and len(one.results) > 1:
+    if one.state == State.DONE and len(one.results) > 1 and not command.shows:
         raise UserError(SEVERAL.format(number=len(one.results)))
     return True
 
@@ -410,7 +413,7 @@ def _menu(command: Command) -> app_commands.ContextMenu:
                 if pointed.card is not None:
                     # Before anybody writes words for it, if the database is quick enough.
                     with contextlib.suppress(TimeoutError):
-                        looking = asyncio.to_thread(_shows_one, interaction, pointed)
+                        looking = asyncio.to_thread(_shown, interaction, pointed, command)
                         await asyncio.wait_for(looking, LOOK_SECONDS)
                 kept = await bot.pictures.remember(pointed)
                 await interaction.response.send_modal(_modal(command, kept, pointed))

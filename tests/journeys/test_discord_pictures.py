@@ -445,6 +445,34 @@ def test_upscale_this(discord: Discord, four: Spec) -> None:
     child(discord, "upscaled 2× · ", f"{4 * SIDE + 2 * GAP}×{4 * SIDE + 2 * GAP}")
 
 
+def test_what_made_this(discord: Discord, four: Spec) -> None:
+    """Told to the asker alone, with its buttons."""
+
+    def told(asked: str) -> tuple[Spec, str]:
+        answer = discord.only_answer(asked)
+        assert answer["flags"] & 64, "for the asker alone"
+        card = newest(answer)
+        return card, str(card["embeds"][0]["footer"]["text"]) if card["embeds"] else ""
+
+    one = imagine(discord, "a picture to know", seed=33)
+    number = number_of(one)
+    card, details_ = told(menu(discord, "What made this?", one["id"]))
+    assert f"#{number} · " in details_
+    assert "Retry" in [part["label"] for row in card["components"] for part in row["components"]]
+    assert f"#{number_of(four)} · " in told(menu(discord, "What made this?", four["id"]))[1]
+    (file,) = newest(one)["attachments"]
+    as_posted = httpx.get(file["url"]).content
+    # Somebody else is told by what its file says, and sees no card of Ann's.
+    answer, _ = told(menu(discord, "What made this?", one["id"], BOB))
+    assert "/imagine a picture to know" in answer["content"] and not answer["embeds"]
+    # A copy without its recipe is known by its looks, and the file alone where it has one.
+    stripped = spec(Image.open(io.BytesIO(as_posted)).convert("RGB"), "JPEG")
+    for given in (raw(as_posted), stripped):
+        assert f"#{number} · " in told(discord.command("identify", image=given))[1]
+    answer, _ = told(discord.command("identify", user=BOB, image=stripped))
+    assert "I do not know that picture" in answer["content"]
+
+
 def test_a_message_without_a_picture(discord: Discord) -> None:
     said = write(discord, content="look", files=[raw(b"hi", "a.txt")])
     for name in ("Upscale this", "Remix this"):

@@ -323,6 +323,29 @@ def test_somebody_elses_card_is_a_picture_like_any_other(telegram: Telegram) -> 
     quiet(telegram, lambda: telegram.say("how lovely", **to))
 
 
+def test_what_made_this(telegram: Telegram) -> None:
+    telegram.say("/imagine a picture to know --seed 33")
+    card = telegram.card("a picture to know", "done in")
+    number = f"#{number_of(card)} · "
+
+    def told(act: Callable[[], Any]) -> dict[str, Any]:
+        return telegram.only(act)
+
+    to = {"reply_to_message_id": card["message_id"]}
+    again = told(lambda: telegram.say("/identify", **to))
+    assert number in shown(again) and "photo" in again
+    assert "Retry" in str(again["reply_markup"])
+    file = card["versions"][-1]["photo"]["file_id"]
+    data = telegram.door.get("/control/file", params={"file_id": file}).content
+    # With its recipe as a file, and without as Telegram's own photo.
+    assert number in shown(told(lambda: telegram.attach("document", data, caption="/identify",
+                                                        file_name="a.png")))  # fmt: skip
+    copy = written(Image.open(io.BytesIO(data)).convert("RGB"), "JPEG")
+    assert number in shown(told(lambda: telegram.send(copy, "/info")))
+    other = told(lambda: telegram.send(written(plain(colour="purple")), "/identify"))
+    assert "I do not know that picture" in shown(other)
+
+
 # Albums and masks
 
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -118,6 +119,24 @@ def test_pictures_that_are_brought_are_remixed_painted_over_and_made_larger(quic
     line = {"text": "a hen --strength 0.3", "images": [teal_id]}
     job = quick.client.post("/api/chat", json=line).json()["job"]
     assert quick.until(job["id"], "done")["parameters"]["mode"] == "remix"
+
+
+def test_what_made_this(quick: Running) -> None:
+    def known(image: bytes) -> dict[str, Any]:
+        kind = {"Content-Type": "image/png"}
+        brought = quick.client.post("/api/uploads", content=image, headers=kind).json()["id"]
+        line = {"text": "/identify", "images": [brought]}
+        return dict(quick.client.post("/api/chat", json=line).json())
+
+    job = quick.client.post("/api/jobs", json={"prompt": "a fox", "parameters": {"seed": 33}})
+    done = quick.until(job.json()["id"], "done")
+    data = quick.client.get(done["results"][0]["url"]).content
+    stripped = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").save(stripped, "JPEG")
+    for given in (data, stripped.getvalue()):
+        answer = known(given)
+        assert answer["job"]["id"] == done["id"] and answer["fresh"]
+    assert "I do not know that picture" in known(picture("purple"))["error"]
 
 
 def test_four_pictures(quick: Running) -> None:
