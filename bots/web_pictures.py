@@ -19,7 +19,7 @@ from bots.web_cards import Upload
 from bots.web_door import UPLOADS, TooLarge, asker, refused
 from core import commands
 from core.commands import Command
-from core.errors import InvalidOptions, NotFound, TryAgain, UserError
+from core.errors import InvalidOptions, NotFound, TooMuch, TryAgain, UserError, duration
 from core.house import House
 from core.keeping import UPLOAD_AFTER
 from core.media import Source
@@ -40,6 +40,8 @@ BODY_OF_UPLOAD = {
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+# So many pictures one may send, whether or not anything is drawn from them.
+MOST_AN_HOUR, HOUR_SECONDS = 200, 3600
 UPLOAD = re.compile(r"up_[\w-]{20}", re.ASCII)
 # An id goes before its file does.
 KEPT = UPLOAD_AFTER - timedelta(hours=1)
@@ -71,7 +73,23 @@ class Brought:
             return await asyncio.to_thread(self.keep, data, who)
 
     def keep(self, data: bytes, who: Asker) -> dict[str, Any]:
-        """Check and store a picture, and say what it is called from now on."""
+        """Check and store a picture, and say what it is called from now on.
+
+        Raises TooMuch, and NotAllowed for who may not ask for anything.
+        """
+        self.house.generations.check([], who)
+        with _away():
+            counted = f"drawqueue:uploads:{who.account}"
+            with self.house.queue.redis.pipeline() as pipe:
+                pipe.incr(counted)
+                pipe.expire(counted, HOUR_SECONDS, nx=True)
+                pipe.ttl(counted)
+                number, _, wait = pipe.execute()
+        if number > MOST_AN_HOUR:
+            raise TooMuch(
+                f"You have sent {MOST_AN_HOUR} pictures within an hour. "
+                f"Please come back in {duration(wait)}.", wait,
+            )  # fmt: skip
         try:
             source = self.house.uploads.keep(data)
         except TryAgain:

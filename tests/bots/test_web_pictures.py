@@ -9,6 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from bots import web_pictures
 from bots.web_api import KINDS
 from core import settings
 from core.cards import ACTIONS
@@ -72,7 +73,7 @@ def test_a_mask_says_what_is_painted(house: House, web: httpx.Client) -> None:
     assert house.generations.get(both["id"]).request.mask == request.mask
     black = brought(web, png(256, 256, "black"))
     answer = web.post("/api/jobs", json={"type": "inpaint", "prompt": "a sea",
-                                         "images": [str(old.id)], "mask": black})  # fmt: skip
+                                         "images": [f"{old.id}.1"], "mask": black})  # fmt: skip
     refused(answer, 422, "no white in it")
 
 
@@ -83,7 +84,9 @@ def test_varying_and_upscaling_are_types_too(house: House, web: httpx.Client) ->
     assert near["parent"] == old.id and near["parameters"]["strength"] == 0.65
     large = asked(web, type="upscale", images=[brought(web)], parameters={"factor": 4})
     assert (large["parameters"]["width"], large["parameters"]["height"]) == (1200, 800)
-    again = asked(web, type="upscale", images=[f"{old.id}"])
+    told = web.post("/api/jobs", json={"type": "upscale", "images": [f"{old.id}"]})
+    refused(told, 400, f"name one, {old.id}.1 to {old.id}.2")
+    again = asked(web, type="upscale", images=[f"{old.id}.1"])
     assert again["parameters"]["width"] == 512 and again["parent"] == old.id
     text = web.get("/api/openapi.json").json()["components"]["schemas"]["Wanted"]["properties"]
     for word in ("strength", "zoom", "lora", "for vary: how", "for upscale: factor"):
@@ -200,6 +203,19 @@ def test_nobody_reaches_anothers_picture(
             refused(bob.post(f"/api/jobs/{job}/{action}"), 404, f"no #{job}")
         assert ann.get(f"/media/{job}/source/0").status_code == 200
         assert len(ann.get("/api/jobs").json()) == 1 and bob.get("/api/jobs").json() == []
+
+
+def test_nobody_fills_the_storage(
+    web: httpx.Client, rules: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_pictures, "MOST_AN_HOUR", 2)
+    brought(web)
+    brought(web)
+    told = web.post("/api/uploads", content=png(30, 20), headers=JPEG)
+    refused(told, 429, "sent 2 pictures within an hour")
+    assert 0 < int(told.headers["retry-after"]) <= 3600
+    rules('[access]\nblock = ["web:local"]')
+    refused(web.post("/api/uploads", content=png(30, 20), headers=JPEG), 409, "not")
 
 
 def test_a_redis_that_was_emptied_is_told_in_words(house: House, web: httpx.Client) -> None:
