@@ -159,6 +159,7 @@ class Generations:
         cannot be met or is more than the policy allows, TryAgain when nothing could be stored.
         """
         rules, moment = policy(), now()
+        rules.drawable(requests)
         before = self._drawn_before(requests)
         fresh = [one for one in requests if one not in before]
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
@@ -227,6 +228,7 @@ class Generations:
 
     def check(self, requests: Sequence[Request], asker: Asker) -> None:
         """Raises what `accept` would raise for these now, and changes nothing."""
+        policy().drawable(requests)
         person = self.people.get(asker.platform, asker.id)
         costs, full = self._costs(requests), self._full(policy(), len(requests))
         cost = sum(costs[one] for one in requests)
@@ -358,6 +360,7 @@ class Generations:
             rules.open_to(self.people.get(asker.platform, asker.id).names(asker))
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
+            rules.drawable([old.request])
             cost, full = self._expect(old.request), self._full(rules, 1)
             person = self.people.get(asker.platform, asker.id)
             class_name = old.class_name

@@ -6,6 +6,7 @@ brings the figures (`Spent`), and is told in words for the asker what stands in 
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,6 +125,27 @@ class Access(_Table):
     block: Names = Field((), description="None of these, whatever else they are.")
 
 
+def _phrase(text: str) -> str:
+    if not (plain := _plain(text)):
+        raise ValueError("a word or phrase to refuse has letters in it")
+    return plain
+
+
+def _plain(text: str) -> str:
+    """Words as they are compared: without capitals, accents and what no eye sees."""
+    parts = unicodedata.normalize("NFKD", text.casefold())
+    seen = "".join(sign for sign in parts if not unicodedata.category(sign).startswith(("M", "C")))
+    return " ".join(seen.split())
+
+
+class Words(_Table):
+    """What is not drawn."""
+
+    refuse: Annotated[tuple[Annotated[str, AfterValidator(_phrase)], ...], Field(strict=False)] = (
+        Field((), description="Words and phrases; a prompt with one of them is refused.")
+    )
+
+
 DEFAULT = "fast"
 
 
@@ -134,6 +156,7 @@ class Policy(_Table):
     chat: Limits = Limits()
     line: Line = Line()
     access: Access = Access()
+    words: Words = Words()
 
     def entitled(self, names: Iterable[str], granted: str = "") -> list[str]:
         """The classes that somebody of these names may be in, the heaviest first."""
@@ -168,12 +191,24 @@ class Policy(_Table):
         if self.access.allow and own.isdisjoint(self.access.allow):
             raise NotAllowed("The host of this bot lets it draw in other places only, not here.")
 
+    def drawable(self, requests: Iterable[Request]) -> None:
+        """Raises NotAllowed for a prompt that holds what the host refuses to draw."""
+        for prompt in {one.prompt for one in requests} if self.words.refuse else ():
+            plain = _plain(prompt)
+            for phrase in self.words.refuse:
+                if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", plain):
+                    raise NotAllowed(f"The host of this bot does not draw “{phrase}”.")
+
     def suits(self, name: str, requests: Sequence[Request]) -> None:
         """Raises InvalidOptions naming everything that is more than the class may ask."""
         limits, faults = self.of_class(name), []
         for most, what, asked in (
             (limits.steps, "step", max(one.steps for one in requests)),
-            (limits.side, "pixel a side", max(max(one.width, one.height) for one in requests)),
+            (
+                limits.side,
+                "pixel a side",
+                max(round(max(one.width, one.height) * one.hires) for one in requests),
+            ),
             (limits.count, "picture in one grid", max(one.count for one in requests)),
         ):
             if most and asked > most:
@@ -414,6 +449,7 @@ def example() -> str:
         ("chat", Limits, {}),
         ("line", Line, {}),
         ("access", Access, {}),
+        ("words", Words, {}),
     ]
     explained: set[type[_Table]] = set()
     for table, kind, values in shown:

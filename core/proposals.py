@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from core import wildcards
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
@@ -152,7 +153,7 @@ class Proposals:
                 if options.seed != -1:
                     seed = (made.seed + index * made.count) % (SEED_LIMIT + 1)
                     made = replace(made, seed=seed)
-                found.append(made)
+                found.append(replace(made, prompt=wildcards.written(made.prompt, made.seed)))
         return found
 
     def words(self, requests: Sequence[Request]) -> str:

@@ -274,6 +274,11 @@ class Drawing(Settings):
         alias="DRAWQUEUE_LORAS",
         description="Folder of LoRAs (*.safetensors), besides a model's own `loras` folder.",
     )
+    wildcards: str = Field(
+        "",
+        alias="DRAWQUEUE_WILDCARDS",
+        description="Folder of word lists: `__colour__` in a prompt takes a line of `colour.txt`.",
+    )
     upscaler: str = Field(
         "",
         alias="DRAWQUEUE_UPSCALER",

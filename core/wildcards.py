@@ -1,0 +1,68 @@
+"""Words that stand for others: `a __colour__ fox` takes a line of the host's `colour.txt`.
+
+Which line, the seed decides: the same request stays the same, and each of several has its own.
+"""
+
+import random
+import re
+from functools import cache
+from pathlib import Path
+
+from core.errors import InvalidOptions, nearest
+from core.settings import Drawing, read
+
+_CARD = re.compile(r"__([A-Za-z0-9][A-Za-z0-9-]{0,40}?)__")
+# A line may hold cards itself, so deep.
+DEEPEST = 5
+# Lines of a file that are read.
+MOST = 10_000
+
+
+def _folder() -> Path | None:
+    set_to = read(Drawing).wildcards
+    return Path(set_to) if set_to else None
+
+
+def names() -> list[str]:
+    """The cards that the host has, by their files' names."""
+    folder = _folder()
+    return sorted(path.stem.lower() for path in folder.glob("*.txt")) if folder else []
+
+
+@cache
+def _lines(folder: Path, name: str, _written: float) -> tuple[str, ...]:
+    for path in folder.glob("*.txt"):
+        if path.stem.lower() == name:
+            text = path.read_text(errors="replace").splitlines()[:MOST]
+            return tuple(line.strip() for line in text if line.strip() and line.lstrip()[0] != "#")
+    return ()
+
+
+def written(prompt: str, seed: int) -> str:
+    """A prompt with a line in each card's place. Raises InvalidOptions for cards nobody has."""
+    folder = _folder()
+    if folder is None:
+        return prompt
+    draw = random.Random(seed)
+    faults: list[str] = []
+
+    def line(match: re.Match[str]) -> str:
+        name = match[1].lower()
+        try:
+            lines = _lines(folder, name, folder.stat().st_mtime)
+        except OSError:
+            lines = ()
+        if not lines:
+            near = nearest(name, names())
+            meant = f" Did you mean __{near}__?" if near else ""
+            faults.append(f"There is no wildcard __{name}__.{meant}")
+            return ""
+        return draw.choice(lines)
+
+    for _ in range(DEEPEST):
+        if not _CARD.search(prompt) or faults:
+            break
+        prompt = _CARD.sub(line, prompt)
+    if faults:
+        raise InvalidOptions(faults)
+    return prompt
