@@ -326,6 +326,16 @@ class Request:
         return max(1, min(self.steps, int(self.steps * self.strength)))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what comes out, in pixels."""
+        if self.hires == 1:
+            return self.width, self.height
+        width, height = (
+            round(side * self.hires / MULTIPLE) * MULTIPLE for side in (self.width, self.height)
+        )
+        return width, height
+
+    @property
     def held(self) -> tuple[str, ...]:
         """The stored pictures that this needs."""
         return (*self.sources, self.mask) if self.mask else self.sources

@@ -204,11 +204,7 @@ class Policy(_Table):
         limits, faults = self.of_class(name), []
         for most, what, asked in (
             (limits.steps, "step", max(one.steps for one in requests)),
-            (
-                limits.side,
-                "pixel a side",
-                max(round(max(one.width, one.height) * one.hires) for one in requests),
-            ),
+            (limits.side, "pixel a side", max(max(one.size) for one in requests)),
             (limits.count, "picture in one grid", max(one.count for one in requests)),
         ):
             if most and asked > most:

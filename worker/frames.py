@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops, ImageFilter
 
 from core.catalog import PANNED
-from core.options import MULTIPLE, Mode, Request
+from core.options import Mode, Request
 from core.uploads import flat
 
 # Sharpening after Lanczos: radius in pixels of the small picture, per cent, and threshold.
@@ -143,19 +143,15 @@ def _ground(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
 
 def grown(image: Image.Image, request: Request) -> Image.Image:
     """A small picture at the size that it is drawn over at."""
-    width, height = (
-        round(side * request.hires / MULTIPLE) * MULTIPLE
-        for side in (request.width, request.height)
-    )
     if not request.tile:
-        return image.resize((width, height), Image.Resampling.LANCZOS)
+        return image.resize(request.size, Image.Resampling.LANCZOS)
     # Beyond each edge lies the opposite one.
     wide = Image.new("RGB", (3 * image.width, 3 * image.height))
     for left in range(0, wide.width, image.width):
         for top in range(0, wide.height, image.height):
             wide.paste(image, (left, top))
     middle = image.width, image.height, 2 * image.width, 2 * image.height
-    return wide.resize((width, height), Image.Resampling.LANCZOS, box=middle)
+    return wide.resize(request.size, Image.Resampling.LANCZOS, box=middle)
 
 
 def enlarged(image: Image.Image, request: Request) -> Image.Image:

@@ -89,7 +89,7 @@ def test_a_host_refuses_words(
     if not refused:
         assert house.generations.submit(wanted, ANN, "e", {}).state == State.QUEUED
         return
-    with pytest.raises(NotAllowed, match="does not draw “(gory|blue moons)”"):
+    with pytest.raises(NotAllowed, match=r"does not draw “(gory|blue moons)”"):
         house.generations.submit(wanted, ANN, "e", {})
     with pytest.raises(NotAllowed):
         house.generations.check(house.proposals.requests(wanted), ANN)
