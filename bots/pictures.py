@@ -42,7 +42,7 @@ def fitted(data: bytes, limit: int) -> tuple[str, bytes]:
         return "picture.png", data
     opened = Image.open(io.BytesIO(data))
     notes = copied(opened.info)
-    exif = notes.exif() if notes else None
+    exif = notes.exif() if notes else Image.Exif()
     image = opened.convert("RGB")
     for quality in (95, 85, 70):
         out = io.BytesIO()

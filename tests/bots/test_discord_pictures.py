@@ -35,13 +35,13 @@ from tests.servers.discord_message_rules import check_components
 ATTACHMENT, MESSAGE = 11, 3
 
 
-def _identify(house: House, ask: Ask) -> Reply:
+def _measure(house: House, ask: Ask) -> Reply:
     sizes = ", ".join(f"{one.width}×{one.height}" for one in ask.pictures)
     return Reply(f"Brought: {sizes}; given: {dict(ask.given)}")
 
 
-IDENTIFY = Command(
-    "identify", "Say what made a picture.", (), _identify, pictures=(IMAGE,), menu="What made this?"
+MEASURE = Command(
+    "measure", "Say how large a picture is.", (), _measure, pictures=(IMAGE,), menu="Measure this"
 )
 
 
@@ -50,8 +50,8 @@ def bot(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], Bot]]:
     """A bot with one more command in the table."""
-    monkeypatch.setattr(discord_chat, "COMMANDS", (*COMMANDS, IDENTIFY))
-    monkeypatch.setitem(commands.BY_NAME, "identify", IDENTIFY)  # type: ignore[arg-type]
+    monkeypatch.setattr(discord_chat, "COMMANDS", (*COMMANDS, MEASURE))
+    monkeypatch.setitem(commands.BY_NAME, "measure", MEASURE)  # type: ignore[arg-type]
     url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
     migrate(url)
     house = House(Database(url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
@@ -69,8 +69,8 @@ def test_what_is_registered_is_what_the_table_says_and_discord_takes(
     told = registered(bot())
     check_commands(told)
     menus = {one["name"] for one in told if one["type"] == MESSAGE}
-    assert menus == {one.menu for one in (*COMMANDS, IDENTIFY) if one.menu}
-    for command in (*COMMANDS, IDENTIFY):
+    assert menus == {one.menu for one in (*COMMANDS, MEASURE) if one.menu}
+    for command in (*COMMANDS, MEASURE):
         (made,) = [one for one in told if one["name"] == command.name]
         options = made.get("options", [])
         assert len(options) <= 25
@@ -175,19 +175,19 @@ def test_a_command_that_is_added_to_the_table_takes_pictures_and_has_a_menu(
         async def answered(name: str, **more: Any) -> str:
             return await wire.answer(await wire("command", name=name, **more, **who))
 
-        assert await answered("identify", options={"image": png()}) == "Brought: 30×20; given: {}"
+        assert await answered("measure", options={"image": png()}) == "Brought: 30×20; given: {}"
         said = await wire("message", user_id="7", channel_id=CHANNEL, files=[png(11, 13)])
         at = {"type": MESSAGE, "target_id": said["id"]}
-        assert await answered(IDENTIFY.menu, **at) == "Brought: 11×13; given: {}"
+        assert await answered(MEASURE.menu, **at) == "Brought: 11×13; given: {}"
         # A card of ours, to a command that takes no number: the picture that is in it.
         await answered("imagine", options={"prompt": "a fox"})
         at["target_id"] = (await wire.door.get("/control/messages")).json()[-1]["id"]
-        assert await answered(IDENTIFY.menu, **at) == "There is no picture in that message."
+        assert await answered(MEASURE.menu, **at) == "There is no picture in that message."
         assert "#1 has no picture yet: it is queued" in await answered("Upscale this", **at)
         # Nobody waits for ever for what is never handed out.
         monkeypatch.setattr(discord_pictures, "FETCH_SECONDS", 0.5)
         await wire("fail", method="CDN", never=True)
-        assert await answered("identify", options={"image": png()}) == discord_pictures.WITHHELD
+        assert await answered("measure", options={"image": png()}) == discord_pictures.WITHHELD
 
     on_the_wire(bot, monkeypatch, story)
 
