@@ -79,6 +79,13 @@ def test_a_picture_too_large_for_a_chat_keeps_its_recipe() -> None:
         assert read(found(opened(small))) == read(found(opened(data)))
 
 
+def test_a_picture_without_a_recipe_is_made_smaller_too() -> None:
+    out = io.BytesIO()
+    Image.effect_noise((256, 256), 90).save(out, "PNG")
+    name, small = fitted(out.getvalue(), out.tell() // 4)
+    assert name.endswith("webp") and found(opened(small)) == ""
+
+
 def test_a_grid_carries_the_recipe_of_them_all() -> None:
     cells = [sealed(noise(at), 12, REQUEST, 7 + at).png for at in range(4)]
     receipt = read(found(opened(grid(cells))))
