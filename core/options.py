@@ -511,10 +511,11 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
         option = _BY_FLAG.get(flag)
         if option is None or option.required:
             unknown[f"--{flag[:40]}"] = None
-        elif option.kind is bool and value.lower() not in SWITCHES:
-            given[option.name] = True
-            faults.append(_after(value, flag))
-        elif not value and option.kind is not bool:
+        elif option.kind is bool:
+            given[option.name] = value or True
+            if value.lower() not in SWITCHES:
+                faults.append(_after(value, flag))
+        elif not value:
             faults.append(_empty(flag, option))
         elif option.kind is not str and " " in value and not option.choices:
             value, rest = value.split(maxsplit=1)

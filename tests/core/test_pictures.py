@@ -67,7 +67,8 @@ def held(house: House, generation: int) -> set[str]:
 
 def test_a_picture_that_was_drawn_here_brings_its_recipe_along(house: House) -> None:
     old = drawn(house, "a fox", steps=7, guidance=4, negative_prompt="dogs", aspect="3:2")
-    new = made(say(house, f"/remix --from {old.id} --strength 0.4 --steps 9"))
+    new = made(say(house, f"/remix --from {old.id} --tile --strength 0.4 --steps 9"))
+    assert new.request.tile, "a flag that stands alone counts beside what is brought along"
     assert new.parent == old.id and new.request.mode == Mode.REMIX
     told = new.request
     assert (told.prompt, told.negative_prompt, told.guidance) == ("a fox", "dogs", 4)
