@@ -512,8 +512,9 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
         if option is None or option.required:
             unknown[f"--{flag[:40]}"] = None
         elif option.kind is bool:
-            given[option.name] = value or True
-            if value.lower() not in SWITCHES:
+            alone = value.lower() not in SWITCHES
+            given[option.name] = True if alone else value or True
+            if alone:
                 faults.append(_after(value, flag))
         elif not value:
             faults.append(_empty(flag, option))

@@ -14,6 +14,7 @@ def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
     if name == "diffusers":
         # Its advice at import is for those who write models, not for who reads a worker's log.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
         from worker.engines.local import LocalDiffusers
 
         return LocalDiffusers(device, threads, memory_gb)
