@@ -276,7 +276,7 @@ def seen(on: Scene) -> list[Seen]:
 
 
 def _final(words: str) -> bool:
-    return any(word in words for word in ("done in", "failed", "cancelled"))
+    return any(word in words for word in ("done in", "done at once", "failed", "cancelled"))
 
 
 def audit(on: Scene) -> list[str]:
