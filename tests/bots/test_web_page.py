@@ -18,6 +18,8 @@ from core.options import validate
 from core.people import Asker
 from tests.bots.test_web_text import web as web
 
+# These machines are noisy, and two browsers share them.
+expect.set_options(timeout=20_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="NO BROWSER: install chromium, page NOT tested"),
@@ -202,6 +204,7 @@ def test_cards_stand_in_order_below_their_message(house: House, page: Page) -> N
     draw(house, 1)
     expect(card(page, 1).locator("img")).to_be_visible()
     say(page, "/show 1")
+    expect(page.locator("article").last).to_have_attribute("data-id", "1")
     expect(card(page, 1)).to_be_in_viewport()
     assert order(page)[-2:] == ["/show 1", "#1"]
 
