@@ -11,5 +11,6 @@ ARG parts=postgres,s3,web,discord,telegram,dashboard
 RUN pip install --no-cache-dir ".[${parts}]" && useradd --create-home drawqueue \
     && mkdir /data && chown drawqueue /data
 USER drawqueue
-ENV DRAWQUEUE_HOME=/data MALLOC_ARENA_MAX=2
+# As core/supervisor.py sets them: what is freed goes back to the system.
+ENV DRAWQUEUE_HOME=/data MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=65536
 ENTRYPOINT ["drawqueue"]

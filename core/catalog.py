@@ -191,7 +191,7 @@ def _context(path: Path) -> int | None:
 def revision(model: Model) -> str:
     """What distinguishes a model's files, and the libraries that draw with them, from others.
 
-    Known where the files are: a model that is named by its hub id has none before it is fetched.
+    A model that is named by its hub id counts as one revision, whatever is fetched for it.
     """
     folders = [Path(model.source), _set_folder()]
     files = [

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from core import catalog, options
@@ -97,6 +98,8 @@ class Command:
     menu: str = ""
     # Whether it shows again what has its card elsewhere.
     shows: bool = False
+    # Whether its answer is a card for everybody in the chat, as is that of what draws.
+    card: bool = False
 
     @property
     def draws(self) -> bool:
@@ -105,8 +108,8 @@ class Command:
 
     @property
     def public(self) -> bool:
-        """Whether its answer is a card for everybody in the chat."""
-        return self.draws or self.name in ("retry", "show", "vary", "upscale")
+        """Whether everybody in the chat sees its answer."""
+        return self.draws or self.card
 
     @property
     def usage(self) -> str:
@@ -122,20 +125,6 @@ class Command:
         return f"/{self.name} {self.example}".strip()
 
 
-def _imagine(house: House, ask: Ask) -> Reply:
-    return _draw(house, ask, Mode.TEXT)
-
-
-def _remix(house: House, ask: Ask) -> Reply:
-    return _draw(house, ask, Mode.REMIX)
-
-
-def _inpaint(house: House, ask: Ask) -> Reply:
-    return _draw(house, ask, Mode.INPAINT)
-
-
-# The pictures that each begins with, at least and at most.
-TAKES = {Mode.TEXT: (0, 0), Mode.REMIX: (1, 1), Mode.INPAINT: (1, 2)}
 NO_PICTURE = (
     "Which picture? Send one along, answer one with this command, or give the number of one that "
     "I drew: --from 12"
@@ -577,42 +566,47 @@ LEVEL = _option("level", "low, normal or high.", required=True, choices=options.
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "imagine", "Draw a picture from a prompt.", options.of(Mode.TEXT), _imagine,
-        ("generate", "draw"), example="a red crown on a blue background --seed 7", mode=Mode.TEXT,
+        COMMAND_OF[Mode.TEXT], "Draw a picture from a prompt.", options.of(Mode.TEXT),
+        partial(_draw, mode=Mode.TEXT), ("generate", "draw"),
+        example="a red crown on a blue background --seed 7", mode=Mode.TEXT,
     ),
     Command(
-        "remix", "Draw a picture anew, from a prompt and the picture.", options.of(Mode.REMIX),
-        _remix, example="a green crown --from 12 --strength 0.6", mode=Mode.REMIX,
+        COMMAND_OF[Mode.REMIX], "Draw a picture anew, from a prompt and the picture.",
+        options.of(Mode.REMIX), partial(_draw, mode=Mode.REMIX),
+        example="a green crown --from 12 --strength 0.6", mode=Mode.REMIX,
         pictures=(IMAGE,), menu="Remix this",
     ),
     Command(
-        "inpaint", "Paint over what a mask shows, or around a picture.",
-        options.of(Mode.INPAINT), _inpaint, example="a blue sea --from 12 --zoom 1.5",
-        mode=Mode.INPAINT, pictures=(IMAGE, MASK),
+        COMMAND_OF[Mode.INPAINT], "Paint over what a mask shows, or around a picture.",
+        options.of(Mode.INPAINT), partial(_draw, mode=Mode.INPAINT),
+        example="a blue sea --from 12 --zoom 1.5", mode=Mode.INPAINT, pictures=(IMAGE, MASK),
     ),
     Command(
         "vary", "Draw others like a picture.",
         (PICTURE, _option("how", "subtle or strong.", choices=tuple(dict(STRENGTHS)))), _vary,
-        example="12.2 strong",
+        example="12.2 strong", card=True,
     ),
     Command(
-        "upscale", "Make a picture two or four times larger.",
+        COMMAND_OF[Mode.UPSCALE], "Make a picture two or four times larger.",
         (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), _upscale, example="12.2 4",
-        pictures=(IMAGE,), menu="Upscale this",
+        pictures=(IMAGE,), menu="Upscale this", card=True,
     ),
     Command(
         "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), _paint,
         example="12", private=True,
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
-    Command("show", "Show a picture again by its number.", (ID,), _show, example="12", shows=True),
+    Command(
+        "show", "Show a picture again by its number.", (ID,), _show,
+        example="12", shows=True, card=True,
+    ),
     Command(
         "identify", "Tell what made a picture that you send, by its file or its looks.",
         (replace(ID, help="Its number, where you know it."),), _identify, ("info",),
         pictures=(IMAGE,), menu="What made this?", shows=True,
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
-    Command("retry", "Draw a picture again by its number.", (ID,), _retry),
+    Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
     Command("models", "List what can draw.", (), _models),
     Command("quota", "See what you may still ask for today, and your account.", (), _quota),
     Command(
@@ -648,6 +642,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("help", "What I can do.", (), _help, ("start",)),
 )  # fmt: skip
+# The pictures that each way to draw begins with, at least and at most.
+TAKES = {
+    command.mode: (min(1, len(command.pictures)), len(command.pictures))
+    for command in COMMANDS
+    if command.mode
+}
 BY_NAME: Mapping[str, Command] = {
     name: command for command in COMMANDS for name in (command.name, *command.aliases)
 }

@@ -4,7 +4,7 @@ import io
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -80,6 +80,21 @@ def card(page: Page, number: int) -> Locator:
     return page.locator(f".card[data-id='{number}']")
 
 
+def until(page: Page, look: Callable[[], object]) -> None:
+    """Wait for what only the test's side can see."""
+    for _ in range(1000):
+        if look():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("it never came")
+
+
+def fits(page: Page) -> None:
+    """Nothing on the page is wider than the screen."""
+    assert page.viewport_size
+    expect(page.locator("html")).to_have_js_property("scrollWidth", page.viewport_size["width"])
+
+
 def order(page: Page) -> list[str]:
     """What stands on the page from top to bottom: `#3` for a card, else the words."""
     return page.locator("article:not(.hello)").evaluate_all(
@@ -122,9 +137,9 @@ def test_what_got_no_answer_is_sent_again_and_done_once(house: House, page: Page
     mine = say(page, "a lost fox")
     expect(mine).to_contain_text("cannot be reached")
     mine.get_by_role("button", name="Try again").click()
+    until(page, lambda: len(sent) == 2)
     expect(mine.get_by_role("button", name="Try again")).to_have_count(1)
-    assert len(sent) == 2
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     page.reload()
     mine.get_by_role("button", name="Try again").click()
     expect(mine.get_by_role("button")).to_have_count(0)
@@ -141,7 +156,7 @@ def test_a_command_whose_answer_was_lost_acts_once(house: House, page: Page) -> 
     lose_answers(page, "**/api/chat")
     mine = say(page, "/cancel")
     expect(mine).to_contain_text("cannot be reached")
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     mine.get_by_role("button", name="Try again").click()
     expect(page.locator(".bot", has_text="#3 is cancelled.")).to_be_visible()
     assert [str(one.state) for one in house.generations.of(LOCAL)] == [
@@ -217,7 +232,7 @@ def test_a_question_is_answered_once_and_outlives_a_reload(house: House, page: P
     sent = lose_answers(page, "**/api/proposals/**")
     agree.click()
     expect(page.locator(".sorry")).to_contain_text("press once more")
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     sent.clear()
 
     pressable: list[int] = []
@@ -294,13 +309,14 @@ def test_whoever_has_no_key_is_asked_for_it(
             expect(page.get_by_label("The key")).to_be_visible()
             told = page.get_by_text("That is not the key.")
             expect(told).to_have_count(1 if wrong else 0)
+        page.goto(address)
+        expect(told).to_have_count(0)
         page.get_by_label("The key").fill("wrong")
         page.get_by_role("button", name="Open").click()
         expect(told).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert page.get_by_role("button", name="Open").evaluate(
-            "e => getComputedStyle(e).backgroundColor"
-        ) == "rgb(67, 83, 217)", "with its style"  # fmt: skip
+        fits(page)
+        styled = page.get_by_role("button", name="Open")
+        expect(styled).to_have_css("background-color", "rgb(67, 83, 217)")
         page.get_by_label("The key").fill("o&p=n sesame")
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Send")).to_be_visible()
@@ -340,8 +356,7 @@ def test_back_closes_the_picture_and_not_the_page(house: House, page: Page) -> N
         expect(card(page, 1)).to_be_visible()
         assert page.url == at
         # Going back takes its time; wait_for_function() polls by eval(), which the page forbids.
-        while page.evaluate("history.state") is not None:
-            page.wait_for_timeout(20)
+        until(page, lambda: page.evaluate("history.state") is None)
     page.go_forward()
     expect(large).to_be_visible()
 

@@ -12,7 +12,17 @@ from playwright.sync_api import Locator, Page, Route, expect
 from core import settings
 from core.house import House
 from core.options import Mode
-from tests.bots.test_web_page import CHROMIUM, LOCAL, card, draw, lose_answers, order, say
+from tests.bots.test_web_page import (
+    CHROMIUM,
+    LOCAL,
+    card,
+    draw,
+    fits,
+    lose_answers,
+    order,
+    say,
+    until,
+)
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_page import page as page
 from tests.bots.test_web_text import web as web
@@ -83,7 +93,7 @@ def test_a_picture_is_remixed_whichever_way_it_comes(house: House, page: Page, w
     expect(card(page, 1).locator(".pictures img")).to_be_visible()
     page.reload()
     expect(mine.get_by_role("img", name="cat.png")).to_be_visible()
-    assert mine.get_by_role("img").evaluate("e => e.naturalWidth") == 96
+    expect(mine.get_by_role("img")).to_have_js_property("naturalWidth", 96)
     assert order(page) == ["a hen --strength 0.4", "#1"]
 
 
@@ -114,6 +124,7 @@ def test_a_line_waits_for_its_picture(house: House, page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_text("Goes as soon as the picture is there")).to_be_visible()
     assert order(page) == []
+    until(page, lambda: held)
     held[0].continue_()
     expect(card(page, 1)).to_be_visible()
     assert source_size(house, 1) == (90, 60)
@@ -136,7 +147,7 @@ def test_what_is_no_picture_is_told_and_nothing_is_lost(house: House, page: Page
     expect(told).to_contain_text("cannot be reached")
     say(page, "a hen")
     expect(told).to_contain_text("try again, or take it away")
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     page.get_by_role("button", name="Try again").click()
     expect(chips(page).get_by_role("button", name="Try again")).to_have_count(0)
     page.get_by_role("button", name="Remove cat.png").click()
@@ -182,7 +193,8 @@ def test_a_picture_on_a_card_is_begun_with(house: House, page: Page) -> None:
     expect(card(page, grid.id + 2)).to_contain_text(f"remix from #{grid.id}")
     request = house.generations.get(grid.id + 2).request
     assert request.sources == (grid.results[1]["key"],)
-    assert page.locator(".mine").last.get_by_role("img").evaluate("e => e.naturalWidth") == 256
+    shown = page.locator(".mine").last.get_by_role("img")
+    expect(shown).to_have_js_property("naturalWidth", 256)
 
 
 def test_buttons_stand_in_rows(house: House, page: Page) -> None:
@@ -214,7 +226,7 @@ def test_it_fits_on_phones_and_desks(
     page.set_viewport_size({"width": width, "height": 800})
     chosen(page, *[(f"a rather long name of a picture {n}.png", png(90, 60)) for n in range(5)])
     expect(chips(page).locator("img:visible")).to_have_count(5)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    fits(page)
     for name in ("Add a picture", "Send"):
         expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
     for one in page.locator("#say button:visible").all():

@@ -17,7 +17,7 @@ from core.generations import Generation
 from core.house import House
 from core.options import Mode
 from core.people import Asker
-from tests.bots.test_web_page import CHROMIUM, LOCAL, PHONE, card, lose_answers
+from tests.bots.test_web_page import CHROMIUM, LOCAL, PHONE, card, fits, lose_answers, until
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_text import web as web
 from tests.core.test_pictures import drawn, png
@@ -54,6 +54,7 @@ def open_(browser: Browser, web: httpx.Client) -> Iterator[Callable[..., Page]]:
 
 def spot(page: Page, x: float, y: float) -> tuple[float, float]:
     """A point of the canvas, given as shares of it, on the screen."""
+    page.wait_for_load_state()
     box = page.locator("#brush").bounding_box()
     assert box
     return box["x"] + x * box["width"], box["y"] + y * box["height"]
@@ -84,8 +85,7 @@ def becomes(page: Page, at: tuple[float, float], white: bool) -> None:
         const place = [Math.round(x * sheet.width), Math.round(y * sheet.height)];
         return sheet.getContext("2d").getImageData(...place, 1, 1).data[3] > 0;
     }"""
-    while page.evaluate(look, at) != white:
-        page.wait_for_timeout(20)
+    until(page, lambda: page.evaluate(look, at) == white)
 
 
 def send(page: Page, words: str = "a blue sea") -> None:
@@ -180,7 +180,7 @@ def test_a_double_tap_and_a_lost_answer_submit_once(
     sent = lose_answers(page, re.compile(r"/paint/\d+$"))  # type: ignore[arg-type]
     send(page)
     expect(page.get_by_role("status")).to_contain_text("once more")
-    page.unroute_all()
+    page.unroute_all(behavior="wait")
     page.get_by_role("button", name="Send").dblclick()
     expect(page.get_by_role("status")).to_contain_text("#2 is in line")
     assert len(sent) == 1 and len(house.generations.of(LOCAL)) == 2
@@ -284,7 +284,7 @@ def test_everything_is_in_sight(
     for name in ("Brush", "Erase", "Undo", "Clear", "Send"):
         expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
     expect(page.locator("#brush")).to_be_in_viewport(ratio=0.99)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    fits(page)
     box, request = page.locator("#brush").bounding_box(), old.request
     assert box and abs(box["width"] / box["height"] - request.width / request.height) < 0.02
     expect(page.get_by_alt_text("paint on: <b>a fox</b> {width}")).to_be_visible()
