@@ -41,7 +41,7 @@ from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.lifecycle import State
 from core.media import Source
-from core.options import PROMPT_LIMIT, Option
+from core.options import PROMPT_LIMIT, Mode, Option
 from core.people import Asker
 from core.settings import Discord, read
 from core.supervisor import LEFT_OUT
@@ -475,13 +475,15 @@ def _along(command: Command, files: dict[str, discord.Attachment], given: dict[s
     """What is wrong with which pictures were sent along, in words; empty where nothing is."""
     if not files:
         return ""
+    if command.mode == Mode.BLEND:
+        return ""
     first, *more = (option.name for option in command.pictures)
     address = commands.ADDRESS.match(str(given.get("prompt") or "").strip())
     named = bool(given.get(_names_a_picture(command)) or address)
     if first in files and named:
         return f"Give the picture either as “{first}” or by its number or address, not both."
     alone = next((name for name in more if name in files and first not in files), "")
-    if alone and not named:
+    if alone and not named and command.mode != Mode.STYLE:
         return f"Which picture is the {alone} for? Give it as “{first}”, or by its number."
     return ""
 

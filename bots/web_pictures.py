@@ -135,8 +135,10 @@ class Brought:
             if mask and not words and not given.get("source"):
                 raise InvalidOptions([commands.NO_PICTURE])
             if named:
-                # A comma would end an address.
-                told = [str(given.get("source") or ""), *named]
+                # In the order they were given; a comma would end an address.
+                places = iter(range(1, len(brought) + 1))
+                told = [word if word in named else f"sent:{next(places)}" for word in words]
+                told = [str(given.get("source") or ""), *told]
                 given = {**given, "source": " ".join(told).replace(",", "%2C").strip()}
             return given, (*brought, *([self.get(mask, who)] if mask else []))
         if mask:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from core.catalog import models
 from core.errors import UserError, duration, many
 from core.generations import HELD, Generation
 from core.lifecycle import PENDING, State
@@ -40,6 +41,8 @@ BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
 }
 # What can be made of one finished picture.
 FURTHER = (("subtle", "strong"), ("up2", "up4"))
+# The first of each row that draws over a picture, which not every model can.
+VARYING = ("subtle", "v1")
 ICONS = {
     State.QUEUED: "🕓",
     State.GENERATING: "🎨",
@@ -161,6 +164,8 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
     elif generation.state == State.DONE:
         # The same again is the same: an upscaled picture has neither seed nor other ways.
         rows = [*FURTHER, *rows] if generation.request.mode != Mode.UPSCALE else [FURTHER[0]]
+    if (model := models().get(generation.request.model)) and Mode.REMIX not in model.modes:
+        rows = [row for row in rows if row[0] not in VARYING]
     return tuple(
         Button(action, generation.id, ACTIONS[action], row)
         for row, actions in enumerate(rows)
@@ -184,12 +189,19 @@ def details_of(generation: Generation) -> str:
         request.sampler,
     ]
     if request.mode != Mode.TEXT:
-        parts.append(f"{request.mode}{begun}, strength {request.strength:g}")
+        how = [f"{request.mode}{begun}"]
+        if request.begun:
+            how.append(f"strength {request.strength:g}")
+        if request.style_strength:
+            how.append(f"style strength {request.style_strength:g}")
+        parts.append(", ".join(how))
     if request.zoom > 1:
         parts.append(f"zoom {request.zoom:g}")
     if request.pan:
         parts.append(f"pan {request.pan}")
     parts += [f"{name} {weight:g}" for name, weight in request.loras]
+    if request.vae:
+        parts.append(f"VAE {request.vae}")
     if request.clip_skip:
         parts.append(f"clip skip {request.clip_skip}")
     if request.tile:

@@ -1,10 +1,9 @@
-"""What can be asked of which model: defaults, limits, LoRAs, read from their files, as data."""
+"""What can be asked of which model: defaults, limits, families, read from its files, as data."""
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,10 +16,21 @@ from core.options import (
     HIRES_STRENGTH,
     MULTIPLE,
     OPTIONS,
+    SAMPLERS,
     Mode,
     Options,
     Request,
     validate,
+)
+from core.parts import (
+    Part,
+    StyleAdapter,
+    folders,
+    is_folder,
+    loras,
+    style_adapter,
+    told,
+    vaes,
 )
 from core.settings import Drawing, read
 
@@ -28,15 +38,60 @@ if TYPE_CHECKING:
     from core.media import Source
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
-# What a model at a hub is called; a path begins otherwise.
-# How much of the picture it begins with may change where nothing is said.
-REMIX_STRENGTH = 0.6
+# How much of the pictures it begins with may change where nothing is said.
+USUAL_STRENGTH = {Mode.REMIX: 0.6, Mode.STYLE: 0.6, Mode.BLEND: 0.65, Mode.INPAINT: 1.0}
+STYLE_STRENGTH = 0.6
 # A picture that goes on to one side becomes so much longer there.
 PANNED = 0.5
 # The longest side that is upscaled to.
 LARGEST_UPSCALED = 4096
 LANCZOS = "Lanczos"
+# What a model at a hub is called; a path begins otherwise.
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What models of one architecture share.
+
+    `lacks` names the options they do not know; `adapter` are the folder, the file and the width
+    of text of what takes a style for them.
+    """
+
+    # What a model's name holds where no folder says of which family it is.
+    word: str = ""
+    modes: frozenset[Mode] = frozenset(Mode) - {Mode.STYLE}
+    lacks: frozenset[str] = frozenset()
+    samplers: tuple[str, ...] = tuple(SAMPLERS)
+    multiple: int = MULTIPLE
+    # torch's name of the numbers that a GPU draws in.
+    numbers: str = "float16"
+    adapter: tuple[str, str, int] | None = None
+
+
+STABLE_DIFFUSION = Family(adapter=("models", "ip-adapter_sd15.safetensors", 768))
+# By diffusers' names of their pipelines. What flows instead of denoising has one sampler.
+FAMILIES: Mapping[str, Family] = {
+    "StableDiffusionXLPipeline": Family(
+        "xl", adapter=("sdxl_models", "ip-adapter_sdxl.safetensors", 2048)
+    ),
+    "StableDiffusion3Pipeline": Family(
+        "stable-diffusion-3", lacks=frozenset({"clip_skip", "tile"}), samplers=("Euler",),
+        multiple=16,
+    ),
+    "FluxPipeline": Family(
+        "flux", lacks=frozenset({"clip_skip", "tile", "negative_prompt"}), samplers=("Euler",),
+        multiple=16, numbers="bfloat16",
+    ),
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+}  # fmt: skip
+# Whatever else diffusers knows draws pictures from prompts, with what is its own.
+ANOTHER = Family(
+    modes=frozenset({Mode.TEXT, Mode.UPSCALE}), samplers=("Euler",), multiple=16,
+    lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires"}),
+    numbers="bfloat16",
+)  # fmt: skip
+PATTERNS = Family(modes=frozenset(Mode))
 
 
 @dataclass(frozen=True)
@@ -54,51 +109,73 @@ class Model:
     notes: str = ""
     # How much of the small picture a larger one may change; a small model knows but one size.
     hires_strength: float = HIRES_STRENGTH
-    modes: frozenset[Mode] = frozenset(Mode)
-    # The width of what the text encoder tells the drawing part: a LoRA for another does not fit.
+    family: Family = STABLE_DIFFUSION
+    # The width of what the text encoder tells the drawing part, and the channels of what it draws.
     context: int | None = None
-    facts: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    channels: int | None = None
+    # What takes a style for it, where the host has that.
+    style: StyleAdapter | None = None
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """What it can draw from."""
+        return self.family.modes | ({Mode.STYLE} if self.style else set())
 
 
-# What suits families whose folders don't say it; the first whose word is in the name counts.
+# What suits models whose folders don't say it; the first whose word is in the name counts.
 # Steps and guidance are those their authors give on the model cards.
-FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
+USUAL: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sdxl-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
     ("sd-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
+    ("flux.1-schnell", {"size": 1024, "steps": 4, "guidance": 0.0}),
+    ("flux", {"size": 1024, "steps": 28, "guidance": 3.5}),
+    ("stable-diffusion-3.5-large-turbo", {"size": 1024, "steps": 4, "guidance": 0.0}),
+    ("stable-diffusion-3.5", {"size": 1024, "steps": 28, "guidance": 4.5}),
+    ("stable-diffusion-3", {"size": 1024, "steps": 28, "guidance": 7.0}),
     ("lcm", {"steps": 6, "guidance": 1.5, "sampler": "LCM"}),
     ("xl", {"size": 1024, "steps": 30, "guidance": 6.0}),
     ("stable-diffusion-2", {"size": 768}),
 )
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # A name that is longer than any may be.
-        return False
+def _family(source: str) -> Family:
+    """The family of a model, by its folder, else by its name."""
+    pipeline = told(Path(source) / "model_index.json").get("_class_name")
+    if pipeline:
+        return FAMILIES.get(pipeline, ANOTHER)
+    named = (one for one in FAMILIES.values() if one.word and one.word in source.lower())
+    return next(named, STABLE_DIFFUSION)
 
 
 def _model(source: str) -> Model:
     if source == "pattern":
         return Model(
             "pattern", source, engine="pattern", size=256, steps=8, guidance=5.0, largest=1024,
-            notes="Draws test patterns, without a model.",
+            notes="Draws test patterns, without a model.", family=PATTERNS,
         )  # fmt: skip
     folder = Path(source)
-    name = folder.resolve().name if _is_folder(folder) else source.rsplit("/", 1)[-1]
-    told = next((facts for word, facts in FAMILIES if word in source.lower()), {})
-    facts: dict[str, Any] = dict(told)
-    unet, vae = folder / "unet" / "config.json", folder / "vae" / "config.json"
-    if _is_folder(folder) and unet.is_file() and vae.is_file():
-        told_of_unet = json.loads(unet.read_text())
-        latent = told_of_unet.get("sample_size", 64)
-        facts["context"] = told_of_unet.get("cross_attention_dim")
-        blocks = json.loads(vae.read_text()).get("block_out_channels", [0] * 4)
-        facts["size"] = int(latent) * 2 ** (len(blocks) - 1)
+    name = folder.resolve().name if is_folder(folder) else source.rsplit("/", 1)[-1]
+    family = _family(source)
+    usual = next((facts for word, facts in USUAL if word in source.lower()), {})
+    facts: dict[str, Any] = {"family": family, **usual}
+    if facts.get("sampler", Model.sampler) not in family.samplers:
+        facts["sampler"] = family.samplers[0]
+    unet, vae = told(folder / "unet" / "config.json"), told(folder / "vae" / "config.json")
+    flow = told(folder / "transformer" / "config.json")
+    width = unet.get("cross_attention_dim") or flow.get("joint_attention_dim")
+    facts |= {"context": width, "channels": vae.get("latent_channels")}
+    if not is_folder(folder) and family.adapter:
+        # As the first models of a family have it: what is at a hub is not looked into.
+        width = family.adapter[2]
+    facts["style"] = style_adapter(family, width)
+    if unet and vae:
+        blocks = vae.get("block_out_channels", [0] * 4)
+        facts["size"] = int(unet.get("sample_size", 64)) * 2 ** (len(blocks) - 1)
         if facts["size"] <= 256:
             facts |= {"largest": facts["size"] * 2, "steps": 20, "guidance": 3.0}
             facts["hires_strength"] = 0.25
-            name = "starter"
+    if name.replace("_", "-") == "starter-model":
+        name = "starter"
     return Model(name, source, **facts)
 
 
@@ -132,59 +209,9 @@ def faults() -> list[str]:
     return [f"DRAWQUEUE_MODEL: {fault}" for fault in found]
 
 
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA's file, and the width of the text that it was learned with, where it says so."""
-
-    name: str
-    path: Path
-    context: int | None
-
-
-def loras(model: Model) -> dict[str, Lora]:
-    """The LoRAs that fit a model, by name in small letters."""
-    found = _loras(Path(model.source) / "loras") | _loras(_set_folder())
-    return {
-        name: one
-        for name, one in found.items()
-        if model.context is None or one.context in (None, model.context)
-    }
-
-
-def all_loras() -> list[str]:
-    """The names of the LoRAs that fit any model."""
-    return sorted({one.name for model in models().values() for one in loras(model).values()})
-
-
-def _set_folder() -> Path | None:
-    folder = read(Drawing).loras
-    return Path(folder) if folder else None
-
-
-@cache
-def _loras(folder: Path | None) -> dict[str, Lora]:
-    if folder is None or not _is_folder(folder):
-        return {}
-    files = sorted(folder.glob("*.safetensors"))
-    # As one types it: without blanks, commas and colons, which end a name.
-    names = {path: re.sub(r"[\s,:]+", "-", path.stem) for path in files}
-    return {name.lower(): Lora(name, path, _context(path)) for path, name in names.items()}
-
-
-def _context(path: Path) -> int | None:
-    """The width of text in a LoRA's file (the header's shapes, huggingface/safetensors: README)."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            # A longer one is no header: the format's own bound.
-            header = json.loads(file.read(min(length, 100_000_000)))
-    except (OSError, ValueError, MemoryError):
-        return None
-    for name, tensor in header.items() if isinstance(header, dict) else ():
-        # Attention to the text is the second of each block, in every trainer's spelling.
-        if re.search(r"attn2.*to_k.*(lora_A|lora_down|lora\.down)", name):
-            return int(tensor["shape"][1])
-    return None
+def known_parts(kind: Callable[[Model], dict[str, Part]]) -> list[str]:
+    """The names of the LoRAs or VAEs that fit any model."""
+    return sorted({one.name for model in models().values() for one in kind(model).values()})
 
 
 @cache
@@ -193,17 +220,16 @@ def revision(model: Model) -> str:
 
     A model that is named by its hub id counts as one revision, whatever is fetched for it.
     """
-    folders = [Path(model.source), _set_folder()]
     files = [
         path
-        for folder in folders
-        if folder and _is_folder(folder)
+        for folder in (Path(model.source), *folders(model))
+        if is_folder(folder)
         for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".json", ".bin")
     ]
-    told = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
+    seen = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
-    return hashlib.sha256(repr((model, told, versions, upscaler())).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((model, seen, versions, upscaler())).encode()).hexdigest()[:16]
 
 
 def upscaler() -> str:
@@ -212,8 +238,8 @@ def upscaler() -> str:
     return Path(weights).stem if weights else LANCZOS
 
 
-def _rounded(pixels: float) -> int:
-    return max(64, round(pixels / MULTIPLE) * MULTIPLE)
+def _rounded(pixels: float, multiple: int) -> int:
+    return max(64, round(pixels / multiple) * multiple)
 
 
 def requested(
@@ -226,12 +252,19 @@ def requested(
     wanted = given.get("model")
     if isinstance(wanted, str) and wanted.strip() and _find(wanted) is None:
         faults = [*faults, _unknown(wanted)]
+    asked = _find(str(wanted or "")) or next(iter(models().values()))
+    faults = [*faults, *unable(asked, mode)]
     misplaced = [
-        f"--{option.flags[0]} is for {' and '.join(f'/{COMMAND_OF[one]}' for one in option.modes)}."
+        f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
         for option in OPTIONS
         if option.modes and mode not in option.modes and given.get(option.name) not in (None, "")
     ]
     return validate(given, [*faults, *misplaced])
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _find(wanted: str) -> Model | None:
@@ -255,20 +288,19 @@ def settle(
     if model is None:
         raise InvalidOptions([_unknown(wanted)])
     chosen, faults = _chosen_loras(options.lora, model)
-    if mode not in model.modes:
-        able = [one.name for one in models().values() if mode in one.modes]
-        others = f" Models that do: {', '.join(able)}." if able else ""
-        faults.append(f"{model.name} cannot {mode} pictures.{others}")
-    source = sources[0] if sources else None
+    vae, vae_faults = _chosen_vae(options.vae, model)
+    faults += [*vae_faults, *unable(model, mode), *_unknown_to(model, options)]
+    # What is drawn over, and what it is drawn after.
+    over = {Mode.STYLE: sources[:-1], Mode.INPAINT: sources[:1]}.get(mode, sources)
     frames = options.zoom or options.pan or options.aspect or options.width or options.height
     if mode == Mode.INPAINT and len(sources) < 2 and not frames:
         faults.append(
             "Say what to paint: give a mask as a second picture (white is painted anew, black "
             "stays), or --zoom 1.5, or --pan left."
         )
-    if len(sources) > 1:
+    if mode == Mode.INPAINT and len(sources) > 1:
         faults += mask_faults(sources[0], sources[1])
-    size = _sized(options, model, source)
+    size = _sized(options, model, over[0] if over else None)
     # What is drawn large last must fit.
     if max(size) * options.hires > model.largest:
         asked = "×".join(f"{round(side * options.hires)}" for side in size)
@@ -276,9 +308,11 @@ def settle(
     if faults:
         raise InvalidOptions(faults)
     strength = 1.0
-    if mode in (Mode.REMIX, Mode.INPAINT):
-        usual = REMIX_STRENGTH if mode == Mode.REMIX else 1.0
-        strength = usual if options.strength is None else options.strength
+    if over:
+        strength = USUAL_STRENGTH[mode] if options.strength is None else options.strength
+    style = 0.0
+    if mode == Mode.STYLE or (mode == Mode.BLEND and model.style):
+        style = STYLE_STRENGTH if options.style_strength is None else options.style_strength
     own: dict[str, Any] = {
         "model": model.name,
         "width": size[0],
@@ -286,9 +320,11 @@ def settle(
         "seed": random_seed if options.seed == -1 else options.seed,
         "mode": mode,
         "strength": strength,
-        "sources": (source.key,) if source else (),
-        "mask": sources[1].key if len(sources) > 1 else "",
+        "style_strength": style,
+        "sources": tuple(one.key for one in (sources if mode != Mode.INPAINT else over)),
+        "mask": sources[1].key if mode == Mode.INPAINT and len(sources) > 1 else "",
         "loras": chosen,
+        "vae": vae,
         "zoom": options.zoom or 1.0,
         "pan": options.pan or "",
         "hires_strength": model.hires_strength,
@@ -299,6 +335,38 @@ def settle(
         asked = getattr(options, name)
         own[name] = getattr(model, name) if asked is None else asked
     return Request(**own)
+
+
+def unable(model: Model, mode: Mode) -> list[str]:
+    """That a model cannot draw from what is asked, and which can, in words."""
+    if mode in model.modes:
+        return []
+    able = [one.name for one in models().values() if mode in one.modes]
+    others = f" Models that do: {', '.join(able)}." if able else " No model here does."
+    return [f"{model.name} does not know /{COMMAND_OF[mode]}.{others}"]
+
+
+def _unknown_to(model: Model, options: Options) -> list[str]:
+    """What a model's family does not know of what was asked, in words."""
+    family, faults = model.family, []
+    for option in OPTIONS:
+        if option.name in family.lacks and getattr(options, option.name) not in (
+            option.default, None, "",
+        ):  # fmt: skip
+            faults.append(f"{model.name} knows no --{option.flags[0]}.")
+    if options.sampler and options.sampler not in family.samplers:
+        faults.append(
+            f"{model.name} has no sampler {options.sampler}. It has {', '.join(family.samplers)}."
+        )
+    for name in ("width", "height"):
+        side = getattr(options, name)
+        if side and side % family.multiple:
+            least = side // family.multiple * family.multiple
+            faults.append(
+                f"For {model.name} “{name}” must be a multiple of {family.multiple}, such as "
+                f"{least or family.multiple} or {least + family.multiple}; got {side}."
+            )
+    return faults
 
 
 def _sized(options: Options, model: Model, source: "Source | None") -> tuple[int, int]:
@@ -319,7 +387,7 @@ def _sized(options: Options, model: Model, source: "Source | None") -> tuple[int
         width = min(model.largest, width * (1 + PANNED))
     elif options.pan:
         height = min(model.largest, height * (1 + PANNED))
-    return _rounded(width), _rounded(height)
+    return _rounded(width, model.family.multiple), _rounded(height, model.family.multiple)
 
 
 def mask_faults(image: "Source", mask: "Source") -> list[str]:
@@ -338,19 +406,32 @@ def mask_faults(image: "Source", mask: "Source") -> list[str]:
 def _chosen_loras(
     asked: str | None, model: Model
 ) -> tuple[tuple[tuple[str, float], ...], list[str]]:
-    fitting = loras(model)
     chosen, faults = [], []
     for word in (asked or "").split(", ") if asked else []:
         name, _, weight = word.rpartition(":")
-        one = fitting.get(name.lower())
+        one = loras(model).get(name.lower())
         if one:
             chosen.append((one.name, float(weight)))
-        elif name.lower() in {known.lower() for known in all_loras()}:
-            faults.append(f"The LoRA “{name[:60]}” is for another model than {model.name}.")
         else:
-            known = ", ".join(sorted(one.name for one in fitting.values())) or "none"
-            faults.append(f"There is no LoRA “{name[:60]}”. For {model.name}: {known}.")
+            faults.append(_no_part("LoRA", name, loras, model))
     return tuple(chosen), faults
+
+
+def _chosen_vae(asked: str | None, model: Model) -> tuple[str, list[str]]:
+    one = vaes(model).get((asked or "").lower())
+    if one or not asked:
+        return one.name if one else "", []
+    return "", [_no_part("VAE", asked, vaes, model)]
+
+
+def _no_part(
+    what: str, name: str, kind: Callable[[Model], dict[str, Part]], model: Model
+) -> str:  # fmt: skip
+    """That a model has no part of that name, in words."""
+    if name.lower() in {known.lower() for known in known_parts(kind)}:
+        return f"The {what} “{name[:60]}” is for another model than {model.name}."
+    known = ", ".join(sorted(one.name for one in kind(model).values())) or "none"
+    return f"There is no {what} “{name[:60]}”. For {model.name}: {known}."
 
 
 def upscaled(old: Request, source: "Source", factor: int) -> Request:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from core import catalog, options
+from core import catalog, options, parts
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -33,6 +33,10 @@ log = logging.getLogger("drawqueue")
 ANSWER_SECONDS = 6.0
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# One of the pictures sent along, by its place among them, where an order matters.
+SENT = re.compile(r"sent:([1-9])")
+# What a blend shows where nobody says.
+BLENDED = "a picture"
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 # The platforms on which who waited long is mentioned.
 MENTIONING = ("discord", "telegram")
@@ -100,6 +104,8 @@ class Command:
     shows: bool = False
     # Whether its answer is a card for everybody in the chat, as is that of what draws.
     card: bool = False
+    # As few pictures as it begins with; none: one, where it takes any.
+    least: int | None = None
 
     @property
     def draws(self) -> bool:
@@ -130,29 +136,41 @@ NO_PICTURE = (
     "I drew: --from 12"
 )
 # What a picture that is drawn on brings along, where nothing else is said.
-INHERITED = ("prompt", "negative_prompt", "steps", "guidance", "sampler", "model", "clip_skip")
+INHERITED = (
+    "prompt", "negative_prompt", "steps", "guidance", "sampler", "model", "vae", "clip_skip",
+)  # fmt: skip
 
 
 def _draw(house: House, ask: Ask, mode: Mode) -> Reply:
     given, named = _named(ask.given)
     if mode == Mode.TEXT and (named or ask.pictures):
         mode = Mode.REMIX
-    drawn = [_drawn_here(house, ask, word) for word in named if not ADDRESS.match(word)]
-    if drawn:
+    brought = dict(enumerate(ask.pictures, 1))
+    # In their order: what was sent along comes last where nothing says otherwise.
+    placed = [brought.pop(int(found[1]), word) if (found := SENT.fullmatch(word)) else word
+              for word in named]  # fmt: skip
+    placed += brought.values()
+    drawn = {
+        word: _drawn_here(house, ask, word)
+        for word in placed
+        if isinstance(word, str) and not ADDRESS.match(word)
+    }
+    # The picture whose style is taken brings nothing else along.
+    over = placed[:-1] if mode == Mode.STYLE else placed
+    parents = [drawn[word][0].request for word in over if word in drawn]
+    if parents:
         said = {name: value for name, value in given.items() if value not in (None, "")}
-        given = _inherited(drawn[0][0].request) | said
-    least, most = TAKES[mode]
-    number = len(named) + len(ask.pictures)
-    faults = list(ask.faults)
-    if number < least:
-        faults.append(NO_PICTURE)
-    if number > most:
-        faults.append(f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}.")
+        given = _inherited(parents, said) | said
+    if mode == Mode.BLEND and not given.get("prompt"):
+        given["prompt"] = BLENDED
+    faults = [*ask.faults, *_counted(mode, len(placed))]
     wanted = catalog.requested(given, faults, mode)
     # What is fetched comes last: nobody waits for it to hear of a mistake.
-    known = iter(one[1] for one in drawn)
-    sources = [house.uploads.fetch(word) if ADDRESS.match(word) else next(known) for word in named]
-    sources += ask.pictures
+    sources = [
+        word if isinstance(word, Source)
+        else drawn[word][1] if word in drawn else house.uploads.fetch(word)
+        for word in placed
+    ]  # fmt: skip
     requests = house.proposals.requests(wanted, mode, sources)
     if len(requests) > policy().line.ask_above and not ask.agreed:
         return _propose(house, ask, mode, given, sources, requests)
@@ -191,11 +209,32 @@ def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     )
 
 
-def _inherited(request: Request) -> dict[str, Any]:
-    given: dict[str, Any] = {name: getattr(request, name) for name in INHERITED}
-    if request.loras:
-        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
-    return given
+def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What pictures bring along; to another model only their words, which any understands."""
+    first = parents[0]
+    words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
+    model = str(said.get("model") or "").strip().lower()
+    if model and model != first.model.lower():
+        return {"prompt": words}
+    given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
+    if first.loras:
+        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in first.loras)
+    return given | {"prompt": words[: options.PROMPT_LIMIT]}
+
+
+def _counted(mode: Mode, number: int) -> list[str]:
+    """What is wrong with how many pictures there are, in words."""
+    least, most = TAKES[mode]
+    if number > most:
+        return [f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}."]
+    if number >= least:
+        return []
+    if least == 1:
+        return [NO_PICTURE]
+    return [
+        f"/{COMMAND_OF[mode]} takes {least} to {most} pictures; got {number}. Send them along, or "
+        "give the numbers of some that I drew: --from 12 13"
+    ]
 
 
 def precheck(command: Command, given: Mapping[str, Any], pictures: int) -> dict[str, Any]:
@@ -209,10 +248,12 @@ def precheck(command: Command, given: Mapping[str, Any], pictures: int) -> dict[
     mode = command.mode
     if mode == Mode.TEXT and (named or pictures):
         mode = Mode.REMIX
-    if named and not plain.get("prompt"):
-        plain["prompt"] = "that of the picture"
-    if not named and pictures < TAKES[mode][0]:
-        faults = [*faults, NO_PICTURE]
+    number = pictures + sum(not SENT.fullmatch(word) for word in named)
+    # What is drawn over may bring its words along.
+    over = number - 1 if mode == Mode.STYLE else len(named)
+    if (over > 0 or mode == Mode.BLEND) and not plain.get("prompt"):
+        plain["prompt"] = BLENDED
+    faults = [*faults, *_counted(mode, number)]
     wanted = catalog.requested(plain, faults, mode)
     if mode == Mode.TEXT:
         catalog.settle(wanted, 0)
@@ -251,9 +292,12 @@ def _varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Re
     size = int(result["width"]) // small, int(result["height"]) // small
     varied = replace(
         request, mode=Mode.REMIX, sources=(str(result["key"]),), mask="", zoom=1.0, pan="",
-        hires=1.0, factor=1, upscaler="", strength=dict(STRENGTHS)[how],
+        hires=1.0, factor=1, upscaler="", style_strength=0.0, strength=dict(STRENGTHS)[how],
         seed=secrets.randbelow(options.SEED_LIMIT + 1), width=size[0], height=size[1],
     )  # fmt: skip
+    model = catalog.models().get(varied.model)
+    if model and (faults := catalog.unable(model, varied.mode)):
+        raise InvalidOptions(faults)
     if not varied.prompt:
         raise UserError("I do not know what that picture shows: /remix it with a prompt.")
     return _accepted(house, ask, varied, old)
@@ -557,6 +601,8 @@ ID = _option("id", "The picture's number.")
 PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
 IMAGE = Option("image", "A picture of yours.", bytes, (), None, None, (), None, False)
 MASK = replace(IMAGE, name="mask", help="As large as the picture: white is painted, black stays.")
+LOOK = replace(IMAGE, name="style", help="The picture whose style is taken.")
+BLENDS = tuple(replace(IMAGE, name=f"image{place}") for place in range(1, 6))
 # How far a variation may leave its picture.
 STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
 FACTORS = ("2", "4")
@@ -580,6 +626,16 @@ COMMANDS: tuple[Command, ...] = (
         COMMAND_OF[Mode.INPAINT], "Paint over what a mask shows, or around a picture.",
         options.of(Mode.INPAINT), partial(_draw, mode=Mode.INPAINT),
         example="a blue sea --from 12 --zoom 1.5", mode=Mode.INPAINT, pictures=(IMAGE, MASK),
+    ),
+    Command(
+        COMMAND_OF[Mode.STYLE], "Draw in the style of a picture: of the last, where there are two.",
+        options.of(Mode.STYLE), partial(_draw, mode=Mode.STYLE),
+        example="a castle --from 12 --style-strength 0.8", mode=Mode.STYLE, pictures=(IMAGE, LOOK),
+    ),
+    Command(
+        COMMAND_OF[Mode.BLEND], "Draw one picture from two to five.", options.of(Mode.BLEND),
+        partial(_draw, mode=Mode.BLEND), example="a castle in the sea --from 12 13.2",
+        mode=Mode.BLEND, pictures=BLENDS, least=2,
     ),
     Command(
         "vary", "Draw others like a picture.",
@@ -644,7 +700,10 @@ COMMANDS: tuple[Command, ...] = (
 )  # fmt: skip
 # The pictures that each way to draw begins with, at least and at most.
 TAKES = {
-    command.mode: (min(1, len(command.pictures)), len(command.pictures))
+    command.mode: (
+        min(1, len(command.pictures)) if command.least is None else command.least,
+        len(command.pictures),
+    )
     for command in COMMANDS
     if command.mode
 }
@@ -701,7 +760,9 @@ def suggestions(option: str) -> list[str]:
     if option == "model":
         return list(catalog.models())
     if option == "lora":
-        return catalog.all_loras()
+        return catalog.known_parts(parts.loras)
+    if option == "vae":
+        return catalog.known_parts(parts.vaes)
     if option == "choice":
         return list(policy().classes)
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))

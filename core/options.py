@@ -37,6 +37,8 @@ class Mode(StrEnum):
     TEXT = "text"
     REMIX = "remix"
     INPAINT = "inpaint"
+    STYLE = "style"
+    BLEND = "blend"
     UPSCALE = "upscale"
 
 
@@ -45,6 +47,8 @@ COMMAND_OF = {
     Mode.TEXT: "imagine",
     Mode.REMIX: "remix",
     Mode.INPAINT: "inpaint",
+    Mode.STYLE: "style",
+    Mode.BLEND: "blend",
     Mode.UPSCALE: "upscale",
 }
 # A1111's names, each with the other spellings people type (compared without case and signs).
@@ -132,6 +136,10 @@ def _loras(value: Any) -> Any:
     return ", ".join(f"{name}:{weight:g}" for name, weight in found.items()) or None
 
 
+def _word(value: Any) -> Any:
+    return str(value).strip() or None
+
+
 def _yes(value: Any) -> Any:
     """Accept a flag that stands alone."""
     return {"": True, "on": True, "off": False}.get(str(value).strip().lower(), value)
@@ -143,6 +151,10 @@ def _text(value: Any) -> Any:
 
 
 Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
+
+
+# What leaves the pictures it begins with by its strength.
+DRAWN_OVER = (Mode.REMIX, Mode.INPAINT, Mode.STYLE, Mode.BLEND)
 
 
 def _flags(*names: str, modes: Iterable[Mode] = ()) -> dict[str, Any]:
@@ -166,7 +178,13 @@ class Options(BaseModel):
     strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
         description="How far to leave the picture it begins with: 0 keeps it, 1 ignores it.",
-        json_schema_extra=_flags("strength", "str", modes=(Mode.REMIX, Mode.INPAINT)),
+        json_schema_extra=_flags("strength", "str", modes=DRAWN_OVER),
+        examples=[0.6],
+    )
+    style_strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
+        None,
+        description="How much of the other picture's style to take: 0 takes none.",
+        json_schema_extra=_flags("style-strength", "sw", modes=[Mode.STYLE]),
         examples=[0.6],
     )
     zoom: Annotated[float | None, BeforeValidator(_number), Ge(1), Le(3)] = Field(
@@ -246,6 +264,12 @@ class Options(BaseModel):
         json_schema_extra=_flags("lora", "loras"),
         examples=["blueprint:0.8"],
     )
+    vae: Annotated[str | None, BeforeValidator(_word)] = Field(
+        None,
+        description="Another VAE, which turns what was drawn into pixels.",
+        json_schema_extra=_flags("vae"),
+        examples=["ft-mse"],
+    )
     clip_skip: Annotated[int, Ge(0), Le(12)] = Field(
         0,
         description="Leave out so many of the text encoder's last layers.",
@@ -311,6 +335,9 @@ class Request:
     upscaler: str = ""
     # Names with their weights.
     loras: tuple[tuple[str, float], ...] = ()
+    vae: str = ""
+    # How much of a picture's style is taken, from the last one of a style and from all of a blend.
+    style_strength: float = 0.0
     clip_skip: int = 0
     tile: bool = False
     hires: float = 1.0
@@ -334,6 +361,11 @@ class Request:
             round(side * self.hires / MULTIPLE) * MULTIPLE for side in (self.width, self.height)
         )
         return width, height
+
+    @property
+    def begun(self) -> tuple[str, ...]:
+        """The stored pictures that are drawn over: the one whose style is taken is none."""
+        return self.sources[:-1] if self.mode == Mode.STYLE else self.sources
 
     @property
     def held(self) -> tuple[str, ...]:

@@ -94,8 +94,10 @@ def parameters(request: Request, seed: int) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
     }
-    if request.mode in (Mode.REMIX, Mode.INPAINT):
+    if request.begun and request.mode != Mode.UPSCALE:
         facts["Denoising strength"] = f"{request.strength:g}"
+    if request.vae:
+        facts["VAE"] = request.vae
     if request.clip_skip:
         # A1111 counts the layer that is used, diffusers those that are left out.
         facts["Clip skip"] = request.clip_skip + 1
@@ -148,7 +150,7 @@ def read(text: str) -> Receipt | None:
     number = told.get("id")
     ours = isinstance(number, int) and 0 < number < 2**31
     begun = told.get("mode", Mode.TEXT) != Mode.TEXT
-    for name in ("strength", "zoom", "pan"):
+    for name in ("strength", "style_strength", "zoom", "pan"):
         given.pop(name, None)
     return Receipt(given, number if ours else None, begun)
 
@@ -156,7 +158,7 @@ def read(text: str) -> Receipt | None:
 # AUTOMATIC1111's words for our options.
 _NAMES = {
     "steps": "steps", "sampler": "sampler", "cfg scale": "guidance", "seed": "seed",
-    "clip skip": "clip_skip", "tiling": "tile", "hires upscale": "hires",
+    "vae": "vae", "clip skip": "clip_skip", "tiling": "tile", "hires upscale": "hires",
 }  # fmt: skip
 
 

@@ -274,6 +274,17 @@ class Drawing(Settings):
         alias="DRAWQUEUE_LORAS",
         description="Folder of LoRAs (*.safetensors), besides a model's own `loras` folder.",
     )
+    vaes: str = Field(
+        "",
+        alias="DRAWQUEUE_VAES",
+        description="Folder of VAEs (*.safetensors, or folders), besides a model's own `vaes`.",
+    )
+    ip_adapter: str = Field(
+        "",
+        alias="DRAWQUEUE_IP_ADAPTER",
+        description="Folder or hub id of the weights that take a style, such as `h94/IP-Adapter`; "
+        "empty: no /style.",
+    )
     wildcards: str = Field(
         "",
         alias="DRAWQUEUE_WILDCARDS",

@@ -1,15 +1,19 @@
-"""LoRAs on a warm pipeline: read once, switched on for a drawing and off after it."""
+"""What is added to a warm pipeline for one drawing: LoRAs, another VAE, what takes a style."""
 
 import contextlib
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.catalog import Model, loras
-from core.engine import AskDifferently
+from core.catalog import Model
+from core.engine import AskDifferently, GiveUp
 from core.errors import report as report_fault
+from core.parts import loras, vaes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # LoRAs that stay loaded on a pipeline.
 KEPT = 8
@@ -69,3 +73,97 @@ class Adapters:
             self._names[file] = adapter
         self._names.move_to_end(file)
         return self._names[file]
+
+
+class Vaes:
+    """The VAEs beside its own that one pipeline has read."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._kept: dict[tuple[Path, int], Any] = {}
+
+    @contextlib.contextmanager
+    def on(self, model: Model, name: str) -> Iterator[None]:
+        """Draw with another VAE, if one is named. Raises AskDifferently."""
+        if not name:
+            yield
+            return
+        own = self._pipeline.vae
+        self._pipeline.register_modules(vae=self._read(model, name).to(own.device))
+        try:
+            yield
+        finally:
+            self._pipeline.register_modules(vae=own)
+
+    def _read(self, model: Model, name: str) -> Any:
+        from diffusers import AutoencoderKL
+
+        one = vaes(model).get(name.lower())
+        if one is None or not one.path.exists():
+            raise AskDifferently(f"The VAE {name} is no longer on offer.")
+        file = one.path, one.path.stat().st_mtime_ns
+        if file not in self._kept:
+            # One at a time: they are large, and seldom changed.
+            self._kept.clear()
+            numbers = {"torch_dtype": self._pipeline.vae.dtype}
+            try:
+                if one.path.is_dir():
+                    found = AutoencoderKL.from_pretrained(one.path, **numbers)
+                else:
+                    found = AutoencoderKL.from_single_file(
+                        str(one.path), config=model.source, subfolder="vae", **numbers
+                    )
+            except Exception as error:  # Files of others: libraries meet them with whatever.
+                fault = report_fault(f"cannot load {one.path}", error)
+                raise AskDifferently(
+                    f"The VAE {one.name} does not fit the model {model.name}, or its file is "
+                    f"damaged. Draw without it. (fault {fault})"
+                ) from error
+            self._kept[file] = found.eval()
+        return self._kept[file]
+
+
+class Styles:
+    """What takes the style of a picture for one pipeline: IP-Adapter, its encoder kept at hand."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._seeing: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def on(
+        self, model: Model, pictures: "Sequence[Image]", strength: float
+    ) -> Iterator[dict[str, Any]]:
+        """Draw like these pictures; what is yielded is to be told to the pipeline as well.
+
+        Raises AskDifferently and GiveUp.
+        """
+        if not strength:
+            yield {}
+            return
+        adapter, pipeline = model.style, self._pipeline
+        if adapter is None:
+            raise AskDifferently(f"{model.name} takes no styles any more.")
+        try:
+            if self._seeing:
+                pipeline.register_modules(**self._seeing)
+            pipeline.load_ip_adapter(
+                adapter.source, subfolder=adapter.folder, weight_name=adapter.weights,
+                image_encoder_folder=None if self._seeing else "image_encoder",
+            )  # fmt: skip
+            pipeline.set_ip_adapter_scale(strength)
+        except Exception as error:  # Files of others: libraries meet them with whatever.
+            fault = report_fault(f"cannot load {adapter.source}", error)
+            with contextlib.suppress(Exception):
+                pipeline.unload_ip_adapter()
+            raise GiveUp(
+                f"What takes a style could not be loaded; the host has to look. (fault {fault})"
+            ) from error
+        self._seeing = {
+            name: getattr(pipeline, name) for name in ("image_encoder", "feature_extractor")
+        }
+        try:
+            # One adapter, which sees all of them.
+            yield {"ip_adapter_image": [[one.convert("RGB") for one in pictures]]}
+        finally:
+            pipeline.unload_ip_adapter()

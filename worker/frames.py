@@ -1,6 +1,6 @@
 """Where the pictures to begin with lie on what is drawn: cut to shape, shrunk, moved, masked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageFilter
@@ -63,7 +63,9 @@ def laid(request: Request, pictures: Mapping[str, Image.Image]) -> Frame:
     """The frame that a request is drawn from."""
     width, height = size = request.width, request.height
     image = flat(pictures[request.sources[0]], "white")
-    if request.mode == Mode.REMIX:
+    if request.mode == Mode.BLEND:
+        return Frame(_blended([pictures[key] for key in request.sources], size))
+    if request.mode != Mode.INPAINT:
         return Frame(_covering(image, size))
     left, top, right, bottom = box = _box(image.size, request)
     inner = right - left, bottom - top
@@ -84,6 +86,14 @@ def laid(request: Request, pictures: Mapping[str, Image.Image]) -> Frame:
     anew = Image.new("L", size, 255)
     anew.paste(within.crop(stays), (left + stays[0], top + stays[1]))
     return Frame(canvas, anew)
+
+
+def _blended(images: Sequence[Image.Image], size: tuple[int, int]) -> Image.Image:
+    """Pictures laid over each other, each as much as the others."""
+    blend = Image.new("RGB", size)
+    for number, image in enumerate(images, 1):
+        blend = Image.blend(blend, _covering(flat(image, "white"), size), 1 / number)
+    return blend
 
 
 def _covering(image: Image.Image, size: tuple[int, int]) -> Image.Image:

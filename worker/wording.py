@@ -72,12 +72,11 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
         return texts
     weighed = [parsed(prompt), parsed(negative)]
     if not clip_skip and not any(
-        _is_long(pipeline.tokenizer, "".join(text for text, _ in one))
-        or any(weight != 1 for _, weight in one)
+        _is_long(pipeline.tokenizer, _text(one)) or any(weight != 1 for _, weight in one)
         for one in weighed
     ):
         return texts
-    layers = int(pipeline.text_encoder.config.num_hidden_layers)
+    layers = min(int(one.config.num_hidden_layers) for _, one in _encoders(pipeline))
     if clip_skip >= layers:
         raise AskDifferently(
             f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} "
@@ -88,10 +87,7 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
 
     with torch.inference_mode():
         embedded = _embedded(pipeline, weighed, clip_skip)
-    return {
-        name: one.expand(count, -1, -1)
-        for name, one in zip(("prompt_embeds", "negative_prompt_embeds"), embedded, strict=True)
-    }
+    return {name: one.expand(count, *one.shape[1:]) for name, one in embedded.items()}
 
 
 def weighs(prompt: str) -> bool:
@@ -104,20 +100,37 @@ def unheard(pipeline: Any, *prompts: str) -> bool:
     return not _takes_embeddings(pipeline) and any(map(weighs, prompts))
 
 
+def _encoders(pipeline: Any) -> list[tuple[Any, Any]]:
+    """The tokenizers and text encoders of a pipeline, one or two."""
+    named = (("tokenizer" + n, "text_encoder" + n) for n in ("", "_2", "_3"))
+    return [
+        (getattr(pipeline, words), getattr(pipeline, encoder))
+        for words, encoder in named
+        if getattr(pipeline, encoder, None) is not None
+    ]
+
+
 def _takes_embeddings(pipeline: Any) -> bool:
-    """Whether a pipeline has CLIP for its text encoder, and nothing beside it."""
-    encoder = getattr(pipeline, "text_encoder", None)
-    return type(encoder).__name__ == "CLIPTextModel" and not hasattr(pipeline, "text_encoder_2")
+    """Whether a pipeline's text encoders are CLIP's, as in Stable Diffusion 1, 2 and XL."""
+    kinds = [type(one).__name__ for _, one in _encoders(pipeline)]
+    return kinds in (["CLIPTextModel"], ["CLIPTextModel", "CLIPTextModelWithProjection"])
 
 
 def _is_long(tokenizer: Any, text: str) -> bool:
     return len(tokenizer(text).input_ids) > tokenizer.model_max_length
 
 
-def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> list[Any]:
-    """One embedding for each prompt, all as long as the longest."""
+def _text(fragments: Fragments) -> str:
+    return "".join(text for text, _ in fragments)
+
+
+def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> dict[str, Any]:
+    """What a prompt and its negative say, both as long as the longer one."""
     import torch
     from compel.embeddings_provider import EmbeddingsProvider
+
+    encoders = _encoders(pipeline)
+    several, device = len(encoders) > 1, pipeline._execution_device
 
     class Skipping(EmbeddingsProvider):
         """Leaves out any number of last layers; the library knows of one.
@@ -126,29 +139,43 @@ def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> li
         """
 
         def _encode_token_ids_to_embeddings(self, ids: Any, mask: Any = None) -> Any:
-            if not clip_skip:
+            if not clip_skip and not several:
                 return super()._encode_token_ids_to_embeddings(ids, mask)
             out = self.text_encoder(ids, mask, output_hidden_states=True, return_dict=True)
+            if several:
+                # SDXL reads the layer before the last, as it is (StableDiffusionXLPipeline).
+                return out.hidden_states[-(clip_skip + 2)]
             model: Any = getattr(self.text_encoder, "text_model", self.text_encoder)
             return model.final_layer_norm(out.hidden_states[-(clip_skip + 1)])
 
-    encoder = pipeline.text_encoder
-    provider = Skipping(
-        pipeline.tokenizer, encoder, truncate=False, dtype_for_device_getter=lambda _: encoder.dtype
-    )
+    providers = [
+        Skipping(
+            tokenizer, encoder, truncate=False,
+            dtype_for_device_getter=lambda _, encoder=encoder: encoder.dtype,
+        )
+        for tokenizer, encoder in encoders
+    ]  # fmt: skip
 
     def embedding(fragments: Fragments) -> Any:
         # A fragment without a letter has no token that its weight could be for.
         told = [(text, weight) for text, weight in fragments if text.strip()] or [("", 1.0)]
-        return provider.get_embeddings_for_weighted_prompt_fragments(
-            [[text for text, _ in told]], [[weight for _, weight in told]],
-            device=pipeline._execution_device,
-        )  # fmt: skip
+        return torch.cat([
+            one.get_embeddings_for_weighted_prompt_fragments(
+                [[text for text, _ in told]], [[weight for _, weight in told]], device=device
+            )
+            for one in providers
+        ], dim=-1)  # fmt: skip
 
     embedded = [embedding(one) for one in weighed]
     longest = max(one.shape[1] for one in embedded)
     empty = embedding([])
-    return [
-        torch.cat([one, *[empty] * ((longest - one.shape[1]) // empty.shape[1])], dim=1)
-        for one in embedded
-    ]
+    names = "prompt_embeds", "negative_prompt_embeds"
+    found = {
+        name: torch.cat([one, *[empty] * ((longest - one.shape[1]) // empty.shape[1])], dim=1)
+        for name, one in zip(names, embedded, strict=True)
+    }
+    if several:
+        for name, one in zip(names, weighed, strict=True):
+            pooled = name.replace("prompt", "pooled_prompt")
+            found[pooled] = providers[-1].get_pooled_embeddings([_text(one)], device=device)
+    return found

@@ -1,6 +1,7 @@
 """Asking with pictures: what is begun with, and what each command makes of it."""
 
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from core import catalog, commands
+from core.cards import buttons_of
 from core.commands import Ask, Reply, from_text, picture_number, press, run
 from core.database import files
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
@@ -87,7 +89,10 @@ def test_what_is_sent_along_keeps_its_shape_at_the_models_area(house: House) -> 
 
 def test_imagine_with_a_picture_is_remix(house: House) -> None:
     new = made(say(house, "/imagine a fox", house.uploads.keep(png())))
-    assert new.request.mode == Mode.REMIX and new.request.strength == catalog.REMIX_STRENGTH
+    assert (
+        new.request.mode == Mode.REMIX
+        and new.request.strength == catalog.USUAL_STRENGTH[Mode.REMIX]
+    )
 
 
 def test_one_of_several_is_named_by_its_place(house: House) -> None:
@@ -120,10 +125,23 @@ def test_a_mask_is_the_second_picture(house: House) -> None:
         ("/remix a fox", 2, "/remix takes 1 picture; got 2."),
         ("/inpaint a fox", 1, "white is painted anew"),
         ("/inpaint a fox", 3, "/inpaint takes 2 pictures; got 3."),
+        ("/style", 1, "Write what to draw"),
+        ("/style a fox", 0, "Which picture?"),
+        ("/style a fox", 3, "/style takes 2 pictures; got 3."),
+        ("/style a fox --style-strength 2", 1, "“style_strength” must be a number from 0 to 1"),
+        ("/remix a fox --sw 0.5", 1, "--style-strength is for /style."),
+        ("/blend a fox", 1, "/blend takes 2 to 5 pictures; got 1. Send them along"),
+        ("/blend a fox", 6, "/blend takes 5 pictures; got 6."),
+        ("/imagine a fox --vae nix", 0, "There is no VAE “nix”. For pattern: none."),
+        ("/remix a fox --from sent:2", 1, "Say which picture by its number"),
         ("/remix --strength 2", 1, "“strength” must be a number from 0 to 1; got 2."),
         ("/remix --strength 0.5", 1, "Write what to draw"),
         ("/remix a fox --zoom 2", 1, "--zoom is for /inpaint."),
-        ("/imagine a fox --strength 0.5", 0, "--strength is for /remix and /inpaint."),
+        (
+            "/imagine a fox --strength 0.5",
+            0,
+            "--strength is for /remix, /inpaint, /style and /blend.",
+        ),
         ("/remix a fox --hires 2", 1, "--hires is for /imagine."),
         ("/inpaint a fox --pan north", 1, "must be one of left, right, up, down"),
         ("/inpaint a fox --zoom 9", 1, "“zoom” must be a number from 1 to 3; got 9."),
@@ -166,11 +184,77 @@ def test_another_persons_picture_is_not_begun_with(house: House) -> None:
             press(house, action, theirs.id, Ask(ANN, action, {}, {}))
 
 
+def test_a_style_is_that_of_the_last_picture_and_brings_nothing_else_along(house: House) -> None:
+    liked = drawn(house, "an owl", steps=3, aspect="3:2")
+    alone = made(say(house, f"/style a fox --from {liked.id}")).request
+    assert alone.mode == Mode.STYLE and alone.sources == (liked.results[0]["key"],)
+    usual = catalog.models()["pattern"]
+    assert (alone.prompt, alone.steps) == ("a fox", usual.steps)
+    assert alone.width == alone.height == usual.size, "of no picture's shape"
+    assert alone.begun == () and alone.strength == 1 and alone.passes == alone.steps
+    assert alone.style_strength == catalog.STYLE_STRENGTH
+
+    brought = house.uploads.keep(png(128, 64))
+    both = made(say(house, f"/style --from {liked.id} --sw 0.9 --strength 0.3", brought)).request
+    assert (both.prompt, both.steps) == ("an owl", 3), "those of what is drawn over"
+    assert both.sources == (liked.results[0]["key"], brought.key)
+    assert both.begun == both.sources[:1] and (both.width, both.height) == (312, 208)
+    assert (both.strength, both.style_strength) == (0.3, 0.9)
+    # The other way round, as a page tells it.
+    turned = made(say(house, f"/style a cat --from sent:1,{liked.id}", brought)).request
+    assert turned.sources == (brought.key, liked.results[0]["key"])
+    assert (turned.width, turned.height, turned.steps) == (360, 184, usual.steps)
+    card = house.card(house.generations.of(ANN, limit=1)[0])
+    assert "style, strength 0.6, style strength 0.6" in card.details
+
+
+def test_a_blend_takes_the_words_of_all_its_pictures(house: House) -> None:
+    fox, owl = drawn(house, steps=3), drawn(house, "an owl", steps=4, count=2)
+    told = made(say(house, f"/blend --from {fox.id} {owl.id}.2"))
+    assert told.request.mode == Mode.BLEND and told.parent == fox.id
+    assert (told.request.prompt, told.request.steps) == ("a fox, an owl", 3)
+    assert told.request.sources == (fox.results[0]["key"], owl.results[1]["key"])
+    assert held(house, told.id) == set(told.request.sources)
+    assert f"blend from #{fox.id}, strength 0.65" in house.card(told).details
+    brought = [house.uploads.keep(png(60 + number, 60)) for number in range(5)]
+    mute = made(say(house, "/blend", *brought)).request
+    assert mute.sources == tuple(one.key for one in brought) and mute.prompt == commands.BLENDED
+    worded = made(say(house, f"/blend a hen --from {fox.id}", brought[0])).request
+    assert worded.prompt == "a hen" and worded.style_strength == 0
+
+
+def test_what_another_model_draws_over_brings_its_words_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = drawn(house, "a fox", steps=7, negative_prompt="dogs", sampler="Heun")
+    flux = replace(
+        catalog.models()["pattern"], name="flux", family=catalog.FAMILIES["FluxPipeline"],
+        sampler="Euler", steps=4,
+    )  # fmt: skip
+    monkeypatch.setitem(catalog.models(), "flux", flux)
+    told = made(say(house, f"/remix --from {old.id} --model flux")).request
+    assert (told.prompt, told.negative_prompt, told.steps) == ("a fox", "", 4)
+    with pytest.raises(InvalidOptions) as refused:
+        say(house, f"/remix --from {old.id} --model flux --no dogs --sampler Heun")
+    assert "flux knows no --no." in str(refused.value) and "It has Euler." in str(refused.value)
+
+
 def test_a_model_that_cannot_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = replace(catalog.models()["pattern"], modes=frozenset({Mode.TEXT}))
+    old = drawn(house, count=2)
+    plain = replace(catalog.models()["pattern"], family=catalog.ANOTHER)
     monkeypatch.setitem(catalog.models(), "pattern", plain)
-    with pytest.raises(InvalidOptions, match="pattern cannot remix pictures"):
-        say(house, "/remix a fox", house.uploads.keep(png()))
+    able = replace(plain, name="able", family=catalog.STABLE_DIFFUSION)
+    for others in ("No model here does.", "Models that do: able."):
+        told = f"pattern does not know /remix. {others}"
+        for line in ("/remix a fox", f"/remix a fox --from {old.id}.1"):
+            with pytest.raises(InvalidOptions, match=re.escape(told)):
+                say(house, line, *([] if "--from" in line else [house.uploads.keep(png())]))
+        with pytest.raises(InvalidOptions, match=re.escape(told)):
+            say(house, f"/vary {old.id}.1")
+        monkeypatch.setitem(catalog.models(), "able", able)
+    assert [b.action for b in buttons_of(house.generations.get(old.id))] == [
+        "u1", "u2", "retry", "reseed",
+    ]  # fmt: skip
 
 
 def test_varying_is_near_or_far_and_has_a_seed_of_its_own(house: House) -> None:

@@ -56,7 +56,7 @@ def test_without_lists_underscores_are_words(house: House) -> None:
 
 
 def test_each_of_several_has_words_of_its_own_and_keeps_them(house: House, lists: Path) -> None:
-    wanted = validate({"prompt": "a __colour__ car", "repeat": 12})
+    wanted = validate({"prompt": "a __colour__ car", "repeat": 12, "seed": 1})
     prompts = [one.prompt for one in house.proposals.requests(wanted)]
     assert set(prompts) == {"a red car", "a green car", "a blue car"}
     one = house.generations.accept(

@@ -1,5 +1,7 @@
 """The same request draws the same picture, bit for bit, whatever was drawn between."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ from PIL import Image
 from core import catalog
 from core.engine import Stopped
 from core.options import Mode
+from core.parts import StyleAdapter
+from tests.worker.families import style_adapter
 from tests.worker.test_modes import FROG, INPAINT, REMIX, on, request
 from tests.worker.test_upscaling import request as upscaled
 from tests.worker.test_upscaling import weights
@@ -25,10 +29,10 @@ REQUESTS: tuple[dict[str, Any], ...] = (
     {"prompt": "a (red:1.4) [crown] on a blue background"},
     {"prompt": "a crown, " * 30 + FROG},
     {"clip_skip": 1},
-    {"tile": True},
+    {"mode": Mode.BLEND, "sources": ("crown", "disc"), "strength": 0.5},
     {"tile": True, "loras": BLUE},
     {"loras": BLUE},
-    {"loras": (("blueprint", -0.5),), "clip_skip": 1, "prompt": "a (blue:0.5) crown"},
+    {"mode": Mode.STYLE, "sources": ("disc",), "style_strength": 0.6, "loras": BLUE},
     {"hires": 1.25, "hires_strength": 0.25},
     {**REMIX, "strength": 0.5, "prompt": FROG},
     {**REMIX, "strength": 0.7, "loras": BLUE, "count": 2},
@@ -40,8 +44,11 @@ REQUESTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_twenty_requests_twice(starter_model: str, weights: Any) -> None:
+def test_twenty_requests_twice(starter_model: str, weights: Any, tmp_path: Path) -> None:
     engine, starter = LocalDiffusers("cpu", 1, 0), catalog._model(starter_model)
+    folder, file, _ = starter.family.adapter or ("", "", 0)
+    adapter = StyleAdapter(str(style_adapter(starter, tmp_path)), folder, file)
+    starter = replace(starter, style=adapter)
     weights(2)
     crown = engine.draw(starter, request(steps=4), on)[0]
     disc = Image.radial_gradient("L").resize((128, 128)).point(lambda value: 255 * (value < 90))

@@ -5,10 +5,12 @@ It runs in the engine process alone, as everything that imports torch does.
 
 import contextlib
 import gc
+import inspect
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +31,7 @@ from core.errors import report as report_fault
 from core.options import Mode, Request
 from core.settings import Drawing, read
 from worker import frames, wording
-from worker.adapters import Adapters
+from worker.adapters import Adapters, Styles, Vaes
 from worker.frames import Frame
 from worker.seamless import seamless
 from worker.upscaler import PIECES, Upscaler
@@ -97,7 +99,7 @@ class LocalDiffusers:
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
             return [self._enlarged(pictures[request.sources[0]], request, report)]
-        frame = frames.laid(request, pictures) if request.sources else None
+        frame = frames.laid(request, pictures) if request.begun else None
         if frame and int(request.steps * request.strength) < 1:
             # Not one step is left to leave it by.
             return [frame.image.copy() for _ in request.seeds]
@@ -113,6 +115,11 @@ class LocalDiffusers:
         fault = ""
         with contextlib.ExitStack() as undone:
             undone.enter_context(pipeline.adapters.on(model, request.loras))
+            undone.enter_context(pipeline.vaes.on(model, request.vae))
+            liked = [pictures[key] for key in request.sources if request.style_strength]
+            styled = undone.enter_context(pipeline.styles.on(
+                model, liked[-1:] if request.mode == Mode.STYLE else liked, request.style_strength
+            ))  # fmt: skip
             undone.enter_context(_as_it_was(pipeline, self.device))
             tiling = undone.enter_context(seamless(pipeline, model)) if request.tile else None
             for rung in range(len(rungs) + 1):
@@ -124,7 +131,7 @@ class LocalDiffusers:
                     raise Stopped
                 try:
                     images = self._images(
-                        pipeline, request, frame, report, tiling, rung == len(RUNGS)
+                        pipeline, request, frame, styled, report, tiling, rung == len(RUNGS)
                     )
                 except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
                     if not _short_of_memory(error):
@@ -142,8 +149,8 @@ class LocalDiffusers:
         )
 
     def _images(
-        self, pipeline: Any, request: Request, frame: Frame | None, report: Report,
-        tiling: Callable[[float], None] | None, one_by_one: bool,
+        self, pipeline: Any, request: Request, frame: Frame | None, styled: dict[str, Any],
+        report: Report, tiling: Callable[[float], None] | None, one_by_one: bool,
     ) -> list[Image]:  # fmt: skip
         """The pictures of a request, in one batch or one after the other."""
         batches = [[seed] for seed in request.seeds] if one_by_one else [list(request.seeds)]
@@ -157,7 +164,7 @@ class LocalDiffusers:
 
             if tiling:
                 tiling(0.0)
-            images += _batch(pipeline, request, frame, seeds, share_of_all)
+            images += _batch(pipeline, request, frame, styled, seeds, share_of_all)
         return images
 
     def _enlarged(self, image: Image, request: Request, report: Report) -> Image:
@@ -215,10 +222,10 @@ class LocalDiffusers:
             self.warm.move_to_end(model.source)
             return self.warm[model.source]
         report(model.name, 0.0)
-        half = self.device.startswith("cuda")
+        numbers = model.family.numbers if self.device.startswith("cuda") else "float32"
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                model.source, dtype=torch.float16 if half else torch.float32
+                model.source, dtype=getattr(torch, numbers)
             )
         except (OSError, ValueError, KeyError) as error:
             fault = report_fault(f"cannot load {model.source}", error)
@@ -228,8 +235,12 @@ class LocalDiffusers:
         report(model.name, 0.7)
         self._make_room(_size(pipeline))
         pipeline.set_progress_bar_config(disable=True)
-        pipeline.scheduler_config = pipeline.scheduler.config
-        pipeline.adapters = Adapters(pipeline)
+        # Where there is but one, it is the model's own.
+        several = len(model.family.samplers) > 1
+        kind = None if several else type(pipeline.scheduler)
+        pipeline.sampled_by = partial(_scheduler, kind, pipeline.scheduler.config)
+        pipeline.adapters, pipeline.vaes = Adapters(pipeline), Vaes(pipeline)
+        pipeline.styles = Styles(pipeline)
         try:
             pipeline.to(self.device)
         except torch.OutOfMemoryError as error:
@@ -256,11 +267,12 @@ class LocalDiffusers:
 
 
 def _batch(
-    pipeline: Any, request: Request, frame: Frame | None, seeds: Sequence[int], report: Report
-) -> list[Image]:
+    pipeline: Any, request: Request, frame: Frame | None, styled: dict[str, Any],
+    seeds: Sequence[int], report: Report,
+) -> list[Image]:  # fmt: skip
     """One picture for each seed, drawn at once."""
     if frame is None:
-        size = {"width": request.width, "height": request.height}
+        size = {"width": request.width, "height": request.height, **styled}
         if request.hires == 1:
             return _denoised(pipeline, request, seeds, report, size)
         small = request.steps / request.passes
@@ -270,6 +282,7 @@ def _batch(
         begun: dict[str, Any] = {
             "image": [frames.grown(image, request) for image in images],
             "strength": max(request.hires_strength, 1 / request.steps),
+            **styled,
         }
         return _denoised(
             _derived(AutoPipelineForImage2Image, pipeline), request, seeds,
@@ -279,15 +292,12 @@ def _batch(
         # One for each, so that each is encoded with the chance of its own seed.
         "image": [frame.image] * len(seeds),
         "strength": request.strength,
+        **styled,
     }
     if frame.mask is None:
         return _denoised(_derived(AutoPipelineForImage2Image, pipeline), request, seeds, report,
                          begun)  # fmt: skip
-    begun |= {
-        "mask_image": [frame.painted] * len(seeds),
-        "width": request.width,
-        "height": request.height,
-    }
+    begun["mask_image"] = [frame.painted] * len(seeds)
     painter = _derived(AutoPipelineForInpainting, pipeline)
     return [frame.kept(one) for one in _denoised(painter, request, seeds, report, begun)]
 
@@ -300,8 +310,7 @@ def _derived(kind: Any, pipeline: Any) -> Any:
         fault = report_fault(f"{type(pipeline).__name__} does not do this", error)
         raise AskDifferently(f"This model cannot begin with a picture. (fault {fault})") from error
     other.set_progress_bar_config(disable=True)
-    other.scheduler_config = pipeline.scheduler_config
-    for name in ("_all_hooks", "_offload_device"):
+    for name in ("sampled_by", "_all_hooks", "_offload_device"):
         if hasattr(pipeline, name):
             setattr(other, name, getattr(pipeline, name))
     return other
@@ -321,7 +330,16 @@ def _denoised(
             pipe._interrupt = True
         return values
 
-    pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
+    pipeline.scheduler = pipeline.sampled_by(request.sampler)
+    told = wording.told(
+        pipeline, request.prompt, request.negative_prompt, request.clip_skip, len(seeds)
+    )
+    known = inspect.signature(pipeline.__call__).parameters
+    if "negative_prompt" not in known:
+        told.pop("negative_prompt", None)
+    if "image" in begun and "width" in known:
+        # Some have a size of their own, whatever they begin with.
+        begun = dict(zip(("width", "height"), begun["image"][0].size, strict=True)) | begun
     with torch.inference_mode():
         images: list[Image] = pipeline(
             num_inference_steps=request.steps,
@@ -329,9 +347,7 @@ def _denoised(
             # One CPU generator a picture: picture i is the same alone and in a batch.
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             callback_on_step_end=step,
-            **wording.told(
-                pipeline, request.prompt, request.negative_prompt, request.clip_skip, len(seeds)
-            ),
+            **told,
             **begun,
         ).images
     if not going:
@@ -369,9 +385,13 @@ def _short_of_memory(error: BaseException) -> bool:
     return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
-def _scheduler(config: Any, sampler: str) -> Any:
+def _scheduler(kind: Any, config: Any, sampler: str) -> Any:
     name, changes = SAMPLERS[sampler]
-    return getattr(schedulers, name).from_config(config, **changes)
+    return (
+        kind.from_config(config)
+        if kind
+        else (getattr(schedulers, name).from_config(config, **changes))
+    )
 
 
 def _size(pipeline: Any) -> int:

@@ -41,7 +41,10 @@ class Pattern:
         if request.mode == Mode.UPSCALE:
             return [frames.enlarged(pictures[request.sources[0]], request)]
         tiles = [_tiles(request, seed) for seed in request.seeds]
-        if not request.sources:
+        if request.style_strength:
+            style = pictures[request.sources[-1]].convert("RGB").resize(tiles[0].size)
+            tiles = [Image.blend(one, style, request.style_strength) for one in tiles]
+        if not request.begun:
             return tiles
         frame = frames.laid(request, pictures)
         return [frame.kept(Image.blend(frame.image, one, request.strength)) for one in tiles]

@@ -1,0 +1,134 @@
+"""What can be added to a model: LoRAs, other VAEs, the adapter that takes a style; from files."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.settings import Drawing, read
+
+if TYPE_CHECKING:
+    from core.catalog import Family, Model
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file or folder that is added to a model; its width must be the model's, where it says one.
+
+    Of a LoRA and of an adapter, that of the text they were learned with; of a VAE, its channels.
+    """
+
+    name: str
+    path: Path
+    width: int | None
+
+
+@dataclass(frozen=True)
+class StyleAdapter:
+    """IP-Adapter's weights for a family, laid out as at their authors' hub (h94/IP-Adapter)."""
+
+    source: str
+    folder: str
+    weights: str
+
+
+def loras(model: "Model") -> dict[str, Part]:
+    """The LoRAs that fit a model, by name in small letters."""
+    return _fitting(_loras, model, "loras", model.context)
+
+
+def vaes(model: "Model") -> dict[str, Part]:
+    """The VAEs beside its own that fit a model, by name in small letters."""
+    return _fitting(_vaes, model, "vaes", model.channels)
+
+
+def folders(model: "Model") -> list[Path]:
+    """Where the parts lie that fit a model."""
+    source = Path(model.source)
+    return [source / "loras", source / "vaes", *filter(None, (_set("loras"), _set("vaes")))]
+
+
+def _fitting(found: Any, model: "Model", kind: str, width: int | None) -> dict[str, Part]:
+    parts: dict[str, Part] = found(Path(model.source) / kind) | found(_set(kind))
+    return {name: one for name, one in parts.items() if width is None or one.width in (None, width)}
+
+
+def _set(kind: str) -> Path | None:
+    """The folder that the host's settings name."""
+    folder = getattr(read(Drawing), kind)
+    return Path(folder) if folder else None
+
+
+@cache
+def _loras(folder: Path | None) -> dict[str, Part]:
+    # Attention to the text is the second of each block, in every trainer's spelling.
+    layer = r"attn2.*to_k.*(lora_A|lora_down|lora\.down)"
+    files = _listed(folder, "*.safetensors")
+    return _named({path: _width(path, layer) for path in files})
+
+
+@cache
+def _vaes(folder: Path | None) -> dict[str, Part]:
+    parts = {path: _width(path, r"decoder\.conv_in\.weight$") for path in
+             _listed(folder, "*.safetensors")}  # fmt: skip
+    for config in _listed(folder, "*/config.json"):
+        parts[config.parent] = told(config).get("latent_channels")
+    return _named(parts)
+
+
+def _listed(folder: Path | None, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern)) if folder and is_folder(folder) else []
+
+
+def _named(parts: Mapping[Path, int | None]) -> dict[str, Part]:
+    # As one types it: without blanks, commas and colons, which end a name.
+    names = {path: re.sub(r"[\s,:]+", "-", path.stem) for path in parts}
+    return {names[path].lower(): Part(names[path], path, width) for path, width in parts.items()}
+
+
+def style_adapter(family: "Family", width: int | None) -> StyleAdapter | None:
+    """What takes styles for models of a family whose text is so wide, where the host has it."""
+    source = read(Drawing).ip_adapter
+    if not source or family.adapter is None:
+        return None
+    folder, weights, usual = family.adapter
+    found: int | None = usual
+    if is_folder(Path(source)):
+        # A file that is not there has no width either.
+        found = _width(Path(source) / folder / weights, r"\.to_k_ip\.weight$")
+    return StyleAdapter(source, folder, weights) if found and found == width else None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder, whatever the name is like."""
+    try:
+        return path.is_dir()
+    except OSError:  # A name that is longer than any may be.
+        return False
+
+
+def told(config: Path) -> dict[str, Any]:
+    """What a configuration says; nothing where it is none."""
+    try:
+        found = json.loads(config.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _width(path: Path, layer: str) -> int | None:
+    """How wide what a layer takes is (the header's shapes, huggingface/safetensors: README)."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            # A longer one is no header: the format's own bound.
+            header = json.loads(file.read(min(length, 100_000_000)))
+    except (OSError, ValueError, MemoryError):
+        return None
+    for name, tensor in header.items() if isinstance(header, dict) else ():
+        if re.search(layer, name):
+            return int(tensor["shape"][1])
+    return None
