@@ -20,7 +20,8 @@ from core.uploads import too_large
 FETCH_SECONDS = 60.0
 WHAT_FOR = (
     "What shall I make of it? Send it with a caption, or answer it: words draw it anew, /upscale "
-    "makes it larger, and /inpaint with words paints what is white on a second picture, the mask."
+    "makes it larger, /style with words draws in its style, /blend makes one picture of several, "
+    "and /inpaint with words paints what is white on a second picture, the mask."
 )
 NO_PICTURE = (
     "That is no picture I can begin with. Send a photo, or a PNG, JPEG, WebP or GIF as a file."
@@ -99,8 +100,8 @@ def meant(
         _few_enough(command, own, most)
         if len(own) + bool(found.get("source")) >= most:
             return found, list(own)
-        if card:
-            found["source"] = str(card)
+        if card and (not found.get("source") or command.mode != Mode.INPAINT):
+            found["source"] = f"{card} {found.get('source', '')}".strip()
             return found, list(own)
         return found, [answered, *own] if answered else list(own)
     if not any(option.name == "id" for option in command.takes):

@@ -337,6 +337,7 @@ def test_words_and_labels(house: House, page: Page) -> None:
     for flag in ("--steps", "--width", "--guidance"):
         lines = mine.get_by_text(flag, exact=True).evaluate("e => e.getClientRects().length")
         assert lines == 1
+    expect(card(page, 1)).to_be_visible()
     draw(house, 1)
     expect(card(page, 1).get_by_title("Draw the same again")).to_have_text("Retry")
 

@@ -78,7 +78,9 @@ def test_a_mask_says_what_is_painted(house: House, web: httpx.Client) -> None:
 
 
 def test_varying_and_upscaling_are_types_too(house: House, web: httpx.Client) -> None:
-    assert list(KINDS) == ["imagine", "remix", "inpaint", "vary", "upscale"]
+    assert list(KINDS) == [
+        "imagine", "remix", "inpaint", "style", "blend", "vary", "upscale",
+    ]  # fmt: skip
     old = drawn(house, who=LOCAL, count=2)
     near = asked(web, type="vary", images=[f"{old.id}.2"], parameters={"how": "strong"})
     assert near["parent"] == old.id and near["parameters"]["strength"] == 0.65
@@ -269,3 +271,18 @@ def test_a_line_takes_pictures_along(house: House, web: httpx.Client) -> None:
     request = house.generations.get(named["job"]["id"]).request
     assert request.sources == (old.results[1]["key"],)
     refused(web.post("/api/chat", json={"text": "/queue", "images": ["1"]}), 422, "no picture")
+
+
+def test_a_style_and_a_blend_take_pictures_in_their_order(house: House, web: httpx.Client) -> None:
+    old, own = drawn(house, "an owl", who=LOCAL, count=2), brought(web)
+    for images in ([own, f"{old.id}.2"], [f"{old.id}.2", own]):
+        job = asked(web, type="style", prompt="a hen", images=images)
+        request = house.generations.get(job["id"]).request
+        assert request.mode == Mode.STYLE and job["parameters"]["style_strength"] == 0.6
+        assert request.sources.index(old.results[1]["key"]) == images.index(f"{old.id}.2")
+        assert [one["mask"] for one in job["sources"]] == [False, False]
+    line = {"text": "/blend --strength 0.5", "images": [own, f"{old.id}.1", f"{old.id}.2"]}
+    job = web.post("/api/chat", json=line).json()["job"]
+    assert job["prompt"] == "an owl" and len(job["sources"]) == 3
+    answer = web.post("/api/jobs", json={"type": "blend", "prompt": "a hen", "images": [own]})
+    refused(answer, 422, "/blend takes 2 to 5 pictures; got 1.")

@@ -219,6 +219,29 @@ def test_inpaint_leaves_what_is_black_in_the_mask(discord: Discord) -> None:
     assert len(right) > 1 and (0, 0, 255) not in right
 
 
+def test_a_style_is_taken_alone_or_for_a_picture(discord: Discord) -> None:
+    teal = Image.new("RGB", (64, 64), "teal")
+    discord.command("style", prompt="wholly teal --sw 1", style=spec(teal))
+    alone = discord.card("wholly teal", "done in")
+    assert "style, style strength 1" in details(alone)
+    assert alike(picture(alone), teal.resize(picture(alone).size))
+    discord.command(
+        "style", prompt="kept halves --strength 0", image=spec(halves()), style=spec(teal)
+    )
+    both = picture(discord.card("kept halves", "done in"))
+    assert alike(both, halves(both.size)), "it lies over the first"
+
+
+def test_a_blend_is_of_what_is_attached_and_named(discord: Discord, four: Spec) -> None:
+    black, white = (spec(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white"))
+    discord.command("blend", prompt="grey --strength 0", image1=black, image2=white)
+    grey = picture(discord.card("grey", "done in"))
+    assert alike(grey, Image.new("RGB", grey.size, (128, 128, 128)))
+    discord.command("blend", image3=white, source=f"{number_of(four)}.2")
+    assert "strength 0.65" in details(child(discord, f"blend from #{number_of(four)}"))
+    refused(discord, discord.command("blend", image1=black), "/blend takes 2 to 5 pictures; got 1.")
+
+
 def test_upscale_takes_what_is_attached(discord: Discord) -> None:
     discord.command("upscale", image=spec(halves((90, 60))), factor="4")
     card = child(discord, "upscaled 4×", "360×240")

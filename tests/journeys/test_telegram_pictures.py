@@ -376,6 +376,22 @@ def test_an_album_is_a_picture_and_its_mask(telegram: Telegram, captioned: int) 
     assert len(telegram.messages()) == before + 1
 
 
+def test_an_album_is_blended_and_the_last_of_two_is_a_style(telegram: Telegram) -> None:
+    for at, colour in enumerate(("black", "white", "black", "white")):
+        caption = "/blend grey --strength 0" if at == 0 else ""
+        telegram.send(written(plain(colour=colour)), caption, media_group_id="grey")
+    grey = telegram.card("grey", "blend, strength 0", "done in")
+    assert away_from(picture(telegram, grey), (128, 128, 128)) < 3
+    photo = telegram.send(written(plain(colour="black")))["message"]
+    telegram.send(
+        written(plain()), "/style wholly orange --sw 1 --strength 1",
+        reply_to_message_id=photo["message_id"],
+    )  # fmt: skip
+    liked = telegram.card("wholly orange", "style strength 1", "done in")
+    assert away_from(picture(telegram, liked), ORANGE) < 6
+    assert len(row(telegram, liked)[0].sources) == 2
+
+
 def test_an_album_is_answered_once(telegram: Telegram) -> None:
     before = len(telegram.messages())
     expected = {
