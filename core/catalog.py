@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 STARTER = Path(__file__).parent.parent / "worker" / "starter_model"
 # How much of the pictures it begins with may change where nothing is said.
-USUAL_STRENGTH = {Mode.REMIX: 0.6, Mode.STYLE: 0.6, Mode.BLEND: 0.65, Mode.INPAINT: 1.0}
+USUAL_STRENGTH = {Mode.REMIX: 0.6, Mode.STYLE: 0.6, Mode.BLEND: 0.5, Mode.INPAINT: 1.0}
 STYLE_STRENGTH = 0.6
 # A picture that goes on to one side becomes so much longer there.
 PANNED = 0.5

@@ -11,7 +11,7 @@ from bots.pictures import GAP
 from core import catalog, settings
 from core.commands import STRENGTHS
 from core.media import Source
-from core.options import Mode, Request, split_flags, validate
+from core.options import COMMAND_OF, Mode, Request, split_flags, validate
 from tests.tables import ROOT
 from worker.engines.local import LocalDiffusers
 
@@ -21,7 +21,7 @@ CROWN = "a red crown on a blue background --seed 7"
 
 @dataclass(frozen=True)
 class Shown:
-    """One thing: what is typed, what it begins with, and what is said of it."""
+    """One thing: what is typed, which of those before it begins with, and what is said of it."""
 
     name: str
     typed: str
@@ -53,12 +53,15 @@ THINGS = (
           "go on with what is there.", Mode.INPAINT, "imagine"),
     Shown("pan", "a star on a blue background --pan right --seed 8", "To one side.",
           Mode.INPAINT, "imagine"),
+    Shown("blend", "a red frog on a blue background --strength 0.35 --seed 8",
+          "One of several: of the crown, and of the frog that is far from it.", Mode.BLEND,
+          "imagine remix-60"),
     Shown("subtle", "", "Another, near it.", Mode.REMIX, "imagine"),
     Shown("strong", "", "Another, further off.", Mode.REMIX, "imagine"),
     Shown("upscale", "", "Four times larger, by Lanczos with sharpening.", Mode.UPSCALE, "imagine"),
 )  # fmt: skip
-# What one types for each kind of thing.
-COMMANDS = {Mode.TEXT: "imagine", Mode.REMIX: "remix", Mode.INPAINT: "inpaint"}
+# What those are called that others begin with.
+NUMBERS = {"imagine": 12, "remix-60": 15}
 
 
 def mask_of(size: tuple[int, int]) -> Image.Image:
@@ -71,9 +74,8 @@ def mask_of(size: tuple[int, int]) -> Image.Image:
 def request_of(thing: Shown, made: Mapping[str, Image.Image], crown: Request) -> Request:
     """What a thing asks of the engine."""
     sources = []
-    if thing.source:
-        image = made[thing.source]
-        sources.append(Source(thing.source, image.width, image.height, generation=1))
+    for name in thing.source.split():
+        sources.append(Source(name, *made[name].size, generation=1))
     if thing.mask:
         sources.append(Source("mask", *made[thing.source].size))
     if thing.mode == Mode.UPSCALE:
@@ -105,8 +107,9 @@ def heading(thing: Shown) -> str:
             return f"**Vary ({thing.name})**, or `/vary 12 {thing.name}`"
         case "upscale":
             return "**Upscale 4×**, or `/upscale 12 4`"
-    begun = " --from 12" if thing.source else ""
-    return f"`/{COMMANDS[thing.mode]} {thing.typed}{begun}`"
+    numbers = " ".join(str(NUMBERS[name]) for name in thing.source.split())
+    begun = f" --from {numbers}" if numbers else ""
+    return f"`/{COMMAND_OF[thing.mode]} {thing.typed}{begun}`"
 
 
 def main() -> int:
@@ -137,6 +140,16 @@ def main() -> int:
         print(thing.name, image.size, file=sys.stderr)
         page += [f"{heading(thing)}: {thing.words}", "",
                   f"![{thing.words}](gallery/{thing.name}.webp)", ""]  # fmt: skip
+    page += [
+        "## What larger models do",
+        "",
+        "`/style` takes the style of a picture, for Stable Diffusion 1.5, SDXL and their like, "
+        "where `DRAWQUEUE_IP_ADAPTER` names IP-Adapter's weights (`h94/IP-Adapter`); a blend then "
+        "sees every one of its pictures too. SDXL, Stable Diffusion 3 and Flux draw with all "
+        "commands above, but for what `/models` says they lack. Their code runs in the tests on "
+        "tiny models without training, whose pictures show nothing.",
+        "",
+    ]
     PAGE.write_text("\n".join(page))
     return 0
 

@@ -215,7 +215,7 @@ def test_a_blend_takes_the_words_of_all_its_pictures(house: House) -> None:
     assert (told.request.prompt, told.request.steps) == ("a fox, an owl", 3)
     assert told.request.sources == (fox.results[0]["key"], owl.results[1]["key"])
     assert held(house, told.id) == set(told.request.sources)
-    assert f"blend from #{fox.id}, strength 0.65" in house.card(told).details
+    assert f"blend from #{fox.id}, strength 0.5" in house.card(told).details
     brought = [house.uploads.keep(png(60 + number, 60)) for number in range(5)]
     mute = made(say(house, "/blend", *brought)).request
     assert mute.sources == tuple(one.key for one in brought) and mute.prompt == commands.BLENDED

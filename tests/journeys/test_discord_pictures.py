@@ -238,7 +238,7 @@ def test_a_blend_is_of_what_is_attached_and_named(discord: Discord, four: Spec) 
     grey = picture(discord.card("grey", "done in"))
     assert alike(grey, Image.new("RGB", grey.size, (128, 128, 128)))
     discord.command("blend", image3=white, source=f"{number_of(four)}.2")
-    assert "strength 0.65" in details(child(discord, f"blend from #{number_of(four)}"))
+    assert "strength 0.5" in details(child(discord, f"blend from #{number_of(four)}"))
     refused(discord, discord.command("blend", image1=black), "/blend takes 2 to 5 pictures; got 1.")
 
 
