@@ -25,6 +25,7 @@ from core.options import (
 from core.parts import (
     Part,
     StyleAdapter,
+    folder_of,
     folders,
     is_folder,
     loras,
@@ -140,7 +141,7 @@ USUAL: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def _family(source: str) -> Family:
     """The family of a model, by its folder, else by its name."""
-    pipeline = told(Path(source) / "model_index.json").get("_class_name")
+    pipeline = told(folder_of(source) / "model_index.json").get("_class_name")
     if pipeline:
         return FAMILIES.get(pipeline, ANOTHER)
     named = (one for one in FAMILIES.values() if one.word and one.word in source.lower())
@@ -153,8 +154,9 @@ def _model(source: str) -> Model:
             "pattern", source, engine="pattern", size=256, steps=8, guidance=5.0, largest=1024,
             notes="Draws test patterns, without a model.", family=PATTERNS,
         )  # fmt: skip
-    folder = Path(source)
-    name = folder.resolve().name if is_folder(folder) else source.rsplit("/", 1)[-1]
+    folder = folder_of(source)
+    hub = not is_folder(Path(source))
+    name = source.rsplit("/", 1)[-1] if hub else folder.resolve().name
     family = _family(source)
     usual = next((facts for word, facts in USUAL if word in source.lower()), {})
     facts: dict[str, Any] = {"family": family, **usual}
@@ -164,8 +166,8 @@ def _model(source: str) -> Model:
     flow = told(folder / "transformer" / "config.json")
     width = unet.get("cross_attention_dim") or flow.get("joint_attention_dim")
     facts |= {"context": width, "channels": vae.get("latent_channels")}
-    if not is_folder(folder) and family.adapter:
-        # As the first models of a family have it: what is at a hub is not looked into.
+    if hub and not width and family.adapter:
+        # As the first models of a family have it: what is still at a hub is not looked into.
         width = family.adapter[2]
     facts["style"] = style_adapter(family, width)
     if unet and vae:
@@ -218,18 +220,21 @@ def known_parts(kind: Callable[[Model], dict[str, Part]]) -> list[str]:
 def revision(model: Model) -> str:
     """What distinguishes a model's files, and the libraries that draw with them, from others.
 
-    A model that is named by its hub id counts as one revision, whatever is fetched for it.
+    Of a model that is named by its hub id, this is told by what is fetched of it.
     """
+    at = folder_of(model.source)
     files = [
         path
-        for folder in (Path(model.source), *folders(model))
+        for folder in (at, *folders(model))
         if is_folder(folder)
         for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".json", ".bin")
     ]
     seen = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
-    return hashlib.sha256(repr((model, seen, versions, upscaler())).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((model, at.name, seen, versions, upscaler())).encode()).hexdigest()[
+        :16
+    ]
 
 
 def upscaler() -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,23 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # A name that is longer than any may be.
         return False
+
+
+def folder_of(source: str) -> Path:
+    """Where a model lies: the folder itself, or what was fetched of a hub's model, if anything.
+
+    Of the latter the folder's name is the revision (huggingface_hub: manage-cache).
+    """
+    folder = Path(source)
+    if is_folder(folder) or not find_spec("huggingface_hub"):
+        return folder
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
+    try:
+        return kept / "snapshots" / (kept / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):
+        return folder
 
 
 def told(config: Path) -> dict[str, Any]:

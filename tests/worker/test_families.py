@@ -120,6 +120,23 @@ def test_a_hub_id_tells_its_family(source: str, size: int, sampler: str, lacks: 
     assert (model.size, model.sampler, model.family.lacks) == (size, sampler, lacks)
 
 
+def test_what_was_fetched_of_a_hub_is_looked_into(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert catalog._model("somebody/dreams").family == catalog.STABLE_DIFFUSION
+    kept, revisions = tmp_path / "models--somebody--dreams", []
+    for number in ("abc", "def"):
+        shutil.copytree(sources["sdxl"], kept / "snapshots" / number)
+        (kept / "refs").mkdir(exist_ok=True)
+        (kept / "refs" / "main").write_text(number)
+        model = catalog._model("somebody/dreams")
+        assert (model.name, model.size, model.context) == ("dreams", 64, 64)
+        catalog.revision.cache_clear()
+        revisions.append(catalog.revision(model))
+    assert revisions[0] != revisions[1], "what was fetched anew is another model"
+
+
 def test_what_nobody_knows_draws_from_prompts_alone(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "SomethingNewPipeline"}')
     model = catalog._model(str(tmp_path))
