@@ -1,7 +1,6 @@
 """What can be asked of which model: defaults, limits, families, read from its files, as data."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import parts
 from core.errors import InvalidOptions, nearest
 from core.options import (
     COMMAND_OF,
@@ -23,6 +23,7 @@ from core.options import (
     validate,
 )
 from core.parts import (
+    HUB_ID,
     Part,
     StyleAdapter,
     folder_of,
@@ -47,8 +48,6 @@ PANNED = 0.5
 # The longest side that is upscaled to.
 LARGEST_UPSCALED = 4096
 LANCZOS = "Lanczos"
-# What a model at a hub is called; a path begins otherwise.
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -205,10 +204,10 @@ def faults() -> list[str]:
             continue
         if folder.exists():
             found.append(f"{model.source} is no model's folder: it holds no model_index.json.")
-        elif not _HUB_ID.fullmatch(model.source):
+        elif not HUB_ID.fullmatch(model.source):
             meant = " Did you mean pattern?" if nearest(model.source, ["pattern"]) else ""
             found.append(f"There is no folder {model.source}.{meant or ' A hub id is owner/name.'}")
-    return [f"DRAWQUEUE_MODEL: {fault}" for fault in found]
+    return [*(f"DRAWQUEUE_MODEL: {fault}" for fault in found), *parts.faults()]
 
 
 def known_parts(kind: Callable[[Model], dict[str, Part]]) -> list[str]:

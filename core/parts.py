@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from core.catalog import Family, Model
 
 
+# What a model at a hub is called; a path begins otherwise.
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
 @dataclass(frozen=True)
 class Part:
     """A file or folder that is added to a model; its width must be the model's, where it says one.
@@ -101,6 +105,25 @@ def style_adapter(family: "Family", width: int | None) -> StyleAdapter | None:
         # A file that is not there has no width either.
         found = _width(Path(source) / folder / weights, r"\.to_k_ip\.weight$")
     return StyleAdapter(source, folder, weights) if found and found == width else None
+
+
+def faults() -> list[str]:
+    """What is wrong with what the host names of these, as this machine sees it, in words."""
+    drawing, found = read(Drawing), []
+    for kind in ("loras", "vaes"):
+        if (folder := _set(kind)) and not is_folder(folder):
+            found.append(f"DRAWQUEUE_{kind.upper()}: there is no folder {folder}.")
+    if drawing.upscaler and not Path(drawing.upscaler).is_file():
+        found.append(f"DRAWQUEUE_UPSCALER: there is no file {drawing.upscaler}.")
+    source = drawing.ip_adapter
+    if is_folder(Path(source)) and source and not any(Path(source).glob("*/ip-adapter*")):
+        found.append(
+            f"DRAWQUEUE_IP_ADAPTER: {source} is not laid out as h94/IP-Adapter: it holds no "
+            "models/ip-adapter_sd15.safetensors and no sdxl_models/ip-adapter_sdxl.safetensors."
+        )
+    elif source and not is_folder(Path(source)) and not HUB_ID.fullmatch(source):
+        found.append(f"DRAWQUEUE_IP_ADAPTER: there is no folder {source}. A hub id is owner/name.")
+    return found
 
 
 def is_folder(path: Path) -> bool:
