@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from core.catalog import Model
-from core.engine import AskDifferently, GiveUp
+from core.engine import AskDifferently, GiveUp, TransientError
 from core.errors import report as report_fault
 from core.parts import loras, vaes
 
@@ -82,6 +84,11 @@ class Vaes:
         self._pipeline = pipeline
         self._kept: dict[tuple[Path, int], Any] = {}
 
+    @property
+    def held(self) -> list[Any]:
+        """What takes memory."""
+        return [*self._kept.values()]
+
     @contextlib.contextmanager
     def on(self, model: Model, name: str) -> Iterator[None]:
         """Draw with another VAE, if one is named. Raises AskDifferently."""
@@ -130,6 +137,11 @@ class Styles:
         self._pipeline = pipeline
         self._seeing: dict[str, Any] = {}
 
+    @property
+    def held(self) -> list[Any]:
+        """What takes memory."""
+        return [*self._seeing.values()]
+
     @contextlib.contextmanager
     def on(
         self, model: Model, pictures: "Sequence[Image]", strength: float
@@ -152,6 +164,8 @@ class Styles:
                 image_encoder_folder=None if self._seeing else "image_encoder",
             )  # fmt: skip
             pipeline.set_ip_adapter_scale(strength)
+        except torch.OutOfMemoryError as error:
+            raise TransientError("There was no memory for what takes a style.") from error
         except Exception as error:  # Files of others: libraries meet them with whatever.
             fault = report_fault(f"cannot load {adapter.source}", error)
             with contextlib.suppress(Exception):

@@ -20,6 +20,7 @@ from core.options import Mode, Options, Request, validate
 from tests.worker.families import FAMILIES, style_adapter
 from tests.worker.test_modes import CROWN, FROG, apart, on, pixels, request
 from worker import wording
+from worker.engines import local
 from worker.engines.local import LocalDiffusers
 
 SQUARE = {"width": 64, "height": 64, "sampler": "Euler", "steps": 4, "guidance": 4.0}
@@ -231,6 +232,35 @@ def test_a_style_is_taken_by_its_strength_and_leaves_nothing_behind(
         assert apart(near, BLUE) < apart(further, BLUE), "drawn over the first"
     assert apart(near, drawn(sources=("left", "red"), style_strength=1.0, strength=0.25)) > 0
     assert apart(near, drawn(sources=("blue", "left"), style_strength=1.0, strength=0.25)) > 0
+
+
+def test_a_style_is_drawn_where_memory_is_short(
+    engine: LocalDiffusers, stylish: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = of(stylish, mode=Mode.STYLE, sources=("red",), style_strength=1.0)
+    plain = engine.draw(stylish, wanted, on, PICTURES)[0]
+    pipeline, short = engine.warm[stylish.source], iter(range(2))
+    own = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    bare = sum(p.numel() * p.element_size() for part in own for p in part.parameters())
+    assert local._size(pipeline) > bare, "what sees styles takes memory, too"
+    forward = pipeline.unet.forward
+
+    def grudging(*given: Any, **named: Any) -> Any:
+        if next(short, None) is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(*given, **named)
+
+    monkeypatch.setattr(pipeline.unet, "forward", grudging)
+    told: list[str] = []
+
+    def report(_share: float, words: str = "") -> bool:
+        told.extend([words] if words else [])
+        return True
+
+    drawn = engine.draw(stylish, wanted, report, PICTURES)[0]
+    assert told == ["Short of memory: making room.", "Short of memory: drawing in tiles."]
+    assert apart(drawn, plain) < 3
+    engine.thrift.clear()
 
 
 def test_every_part_of_a_blend_is_seen_where_styles_are_taken(

@@ -200,7 +200,10 @@ class LocalDiffusers:
                 for source in [one for one, warm in self.warm.items() if warm is not pipeline]:
                     del self.warm[source]
                 self._empty()
-            case "slices" if hasattr(pipeline, "enable_attention_slicing"):
+            # Slices know nothing of a style.
+            case "slices" if not request.style_strength and hasattr(
+                pipeline, "enable_attention_slicing"
+            ):
                 pipeline.enable_attention_slicing("max")
             # Pieces of a decoder's do not meet at the picture's edges.
             case "tiles" if not request.tile and hasattr(
@@ -395,8 +398,11 @@ def _scheduler(kind: Any, config: Any, sampler: str) -> Any:
 
 
 def _size(pipeline: Any) -> int:
-    """Bytes of a pipeline's weights."""
-    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    """Bytes of a pipeline's weights, and of what was added to it."""
+    held = [one for added in ("vaes", "styles") if hasattr(pipeline, added)
+            for one in getattr(pipeline, added).held]  # fmt: skip
+    parts = {one for one in (*pipeline.components.values(), *held)
+             if isinstance(one, torch.nn.Module)}  # fmt: skip
     return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
 
