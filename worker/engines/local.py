@@ -66,6 +66,11 @@ SAMPLERS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
 )
 
 
+# What the allocators of the CPU and of Metal say, and oneDNN where it gets no memory to work in.
+SHORT = (
+    "can't allocate memory", "out of memory",
+    "could not create a primitive", "could not execute a primitive",
+)  # fmt: skip
 # What is tried where memory does not suffice, each on top of those before; and what the card says.
 RUNGS = (
     ("free", "Short of memory: making room."),
@@ -382,9 +387,8 @@ def _as_it_was(pipeline: Any, device: str) -> Iterator[None]:
 
 
 def _short_of_memory(error: BaseException) -> bool:
-    """CUDA has an error of its own for it; the CPU's and Metal's allocators have but words."""
-    words = str(error).lower()
-    told = "can't allocate memory" in words or "out of memory" in words
+    """CUDA has an error of its own for it; others have but words."""
+    told = any(words in str(error).lower() for words in SHORT)
     return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
