@@ -24,7 +24,7 @@ from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many,
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
-from core.options import PRIORITIES, SEED_LIMIT, Options, Request
+from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
@@ -1033,7 +1033,9 @@ class Generations:
 
     def _claim(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight
-        return Claim(one.user, self.queue.pace.expect(one.request).seconds, weight, one.priority)
+        seconds = self.queue.pace.expect(one.request).seconds
+        model = "" if one.request.mode == Mode.UPSCALE else one.request.model
+        return Claim(one.user, seconds, weight, one.priority, model)
 
     # Within
 

@@ -16,6 +16,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rich.logging import RichHandler
 from rich.progress import Progress
@@ -27,6 +28,7 @@ from rq.queue import Queue
 from bots.poster import run_in_thread
 from core.catalog import Model, faults, models
 from core.engine import EngineError
+from core.fair import FairQueue
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.settings import Drawing, Storage, read
@@ -70,6 +72,23 @@ class DrawingWorker(SimpleWorker):
         return super().perform_job(job, queue)
 
 
+class WarmLine(FairQueue):
+    """The line as a worker takes from it: what its loaded models draw may come first."""
+
+    @classmethod
+    def lmove(
+        cls, connection: Redis, queue_key: str, timeout: int | None
+    ) -> tuple[str, bytes] | None:
+        # With one model there is nothing to choose.
+        if len(models()) > 1:
+            patience = read(Drawing).swap_patience
+            taken = Studio.house.queue.rq.take(Studio.engine.held, patience)
+            if taken:
+                return queue_key, taken
+        found: tuple[str, bytes] | None = super().lmove(connection, queue_key, timeout)
+        return found
+
+
 def _leave() -> None:
     Studio.leaving.set()
     # A step may take longer than there is time for.
@@ -105,7 +124,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
 def _be_present(house: House, name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
-            house.queue.present(name)
+            house.queue.present(name, Studio.engine.held)
         if stopped.wait(PRESENT_SECONDS):
             return
 
@@ -170,10 +189,11 @@ def main() -> int:
     run_in_thread(house)
     _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
-        [house.queue.rq],
+        [house.queue.rq.name],
         name=name,
         connection=house.queue.redis,
         serializer=house.queue.rq.serializer,
+        queue_class=WarmLine,
         worker_ttl=20,
         maintenance_interval=3600,
         job_monitoring_interval=5,

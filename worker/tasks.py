@@ -67,7 +67,13 @@ def generate(generation_id: int) -> None:
         if model is None:
             raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
         images = _draw(claimed, model)
-        Studio.finisher.take(Drawing(claimed, model, images, time.monotonic() - begun, heart))
+        seconds = time.monotonic() - begun
+        if loading := Studio.engine.loading:
+            # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
+            seconds = max(0.0, seconds - loading)
+            with contextlib.suppress(RedisError):
+                house.queue.pace.learn_loading(model.name, loading)
+        Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
     except BaseException as error:
         heart.stop()
         # What was drawn in vain was drawn for its asker all the same.

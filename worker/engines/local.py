@@ -91,6 +91,10 @@ class LocalDiffusers:
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
 
+    @property
+    def held(self) -> list[str]:
+        return list(self.warm)
+
     def draw(
         self, model: Model, request: Request, report: Report,
         pictures: Mapping[str, Image] = NOTHING,
