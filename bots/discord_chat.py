@@ -128,6 +128,7 @@ class Bot(discord.Client):
     async def setup_hook(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         catalog.models()  # autocomplete answers from memory
+        self.house.registry.follow()
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()
         self._poster = asyncio.create_task(Poster(self.house, [drawer]).run())
@@ -551,7 +552,7 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     )
     for option in _typed(command):
         made._params[option.name].description = cut(option.help, HELP)
-        if commands.suggestions(option.name):
+        if option.name in commands.CHANGING or commands.suggestions(option.name):
             made.autocomplete(option.name)(_complete(option.name))
     return made
 

@@ -119,6 +119,7 @@ class TelegramChat:
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        self.house.registry.follow()
         while True:
             try:
                 await self.bot.initialize()

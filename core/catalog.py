@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import offers
 from core.errors import InvalidOptions, nearest
+from core.offers import Offer
 from core.options import (
     COMMAND_OF,
     HIRES_STRENGTH,
@@ -102,12 +104,88 @@ def _model(source: str) -> Model:
     return Model(name, source, **facts)
 
 
+def _named() -> list[Model]:
+    """The models that the settings name."""
+    named = [word.strip() for word in read(Drawing).model.split(",") if word.strip()]
+    return [_model(source) for source in named or [str(STARTER)]]
+
+
+def every_model() -> dict[str, Model]:
+    """The models that there are by name, hidden ones too, the default first."""
+    found = {model.name: model for model in _named()}
+    found |= {one.name: _offered(one) for one in offers.of("model") if one.usable}
+    first = offers.default("model")
+    return {name: found[name] for name in sorted(found, key=lambda name: name != first)}
+
+
 @cache
 def models() -> dict[str, Model]:
     """The models on offer by name, the default first."""
-    named = [word.strip() for word in read(Drawing).model.split(",") if word.strip()]
-    found = [_model(source) for source in named or [str(STARTER)]]
-    return {model.name: model for model in found}
+    every = every_model()
+    shown = {name: one for name, one in every.items() if not offers.hidden("model", name)}
+    return shown or every
+
+
+offers.on_change.append(models.cache_clear)
+
+
+def _offered(one: Offer) -> Model:
+    """A model that a moderator added, as this machine sees its folder, or as another one did."""
+    if (Path(one.source) / "model_index.json").is_file() or not one.facts:
+        return replace(_model(one.source), name=one.name)
+    known = {name: value for name, value in one.facts.items() if name in Model.__dataclass_fields__}
+    if "modes" in known:
+        known["modes"] = frozenset(mode for mode in Mode if mode in known["modes"])
+    return Model(one.name, one.source, **known)
+
+
+def facts_of(model: Model) -> dict[str, Any]:
+    """What a machine that does not see a model's files must know of it, for JSON."""
+    told = {name: getattr(model, name) for name in Model.__dataclass_fields__}
+    plain = {
+        name: value
+        for name, value in told.items()
+        if isinstance(value, str | int | float | bool | None) and name not in ("name", "source")
+    }
+    return {**plain, "modes": sorted(model.modes)}
+
+
+def upscalers() -> dict[str, Path]:
+    """The weights that make pictures larger, by name."""
+    found = every_upscaler()
+    return {name: path for name, path in found.items() if not offers.hidden("upscaler", name)}
+
+
+def every_upscaler() -> dict[str, Path]:
+    """The same, with hidden ones, whose jobs in line are drawn."""
+    weights = read(Drawing).upscaler
+    found = {Path(weights).stem: Path(weights)} if weights else {}
+    added = [one for one in offers.of("upscaler") if one.usable]
+    return found | {one.name: Path(one.file) for one in added}
+
+
+def still_offered(requests: Iterable[Request]) -> None:
+    """Raises InvalidOptions for a request of old whose model, LoRA or upscaler is gone since."""
+    faults = []
+    for one in requests:
+        if one.mode == Mode.UPSCALE:
+            if one.upscaler not in ("", LANCZOS, *upscalers()):
+                faults.append(f"The upscaler {one.upscaler} is no longer on offer.")
+            continue
+        model = models().get(one.model)
+        if model is None:
+            faults.append(
+                f"The model {one.model} is no longer on offer. On offer: {', '.join(models())}."
+            )
+            continue
+        fitting = loras(model)
+        faults += [
+            f"The LoRA {name} is no longer on offer."
+            for name, weight in one.loras
+            if weight and name.lower() not in fitting
+        ]
+    if faults:
+        raise InvalidOptions(faults)
 
 
 def missing_starter() -> bool:
@@ -120,7 +198,7 @@ def faults() -> list[str]:
     if missing_starter():
         return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
     found = []
-    for model in models().values():
+    for model in _named():
         folder = Path(model.source)
         if model.engine == "pattern" or (folder / "model_index.json").is_file():
             continue
@@ -141,14 +219,30 @@ class Lora:
     context: int | None
 
 
-def loras(model: Model) -> dict[str, Lora]:
-    """The LoRAs that fit a model, by name in small letters."""
-    found = _loras(Path(model.source) / "loras") | _loras(_set_folder())
+def loras(model: Model, *, hidden: bool = False) -> dict[str, Lora]:
+    """The LoRAs that fit a model, by name in small letters; `hidden`: those too."""
+    found = _loras(Path(model.source) / "loras") | _loras(_set_folder()) | _added_loras()
     return {
         name: one
         for name, one in found.items()
-        if model.context is None or one.context in (None, model.context)
+        if (model.context is None or one.context in (None, model.context))
+        and (hidden or not offers.hidden("lora", name))
     }
+
+
+def _added_loras() -> dict[str, Lora]:
+    return {
+        one.name.lower(): Lora(one.name, Path(one.file), (one.facts or {}).get("context"))
+        for one in offers.of("lora")
+        if one.usable
+    }
+
+
+def every_lora() -> list[str]:
+    """The names of all LoRAs, hidden ones too."""
+    named = [_loras(Path(model.source) / "loras") for model in every_model().values()]
+    found = [*named, _loras(_set_folder()), _added_loras()]
+    return sorted({one.name for some in found for one in some.values()})
 
 
 def all_loras() -> list[str]:
@@ -201,15 +295,22 @@ def revision(model: Model) -> str:
         for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".json", ".bin")
     ]
+    files += [one.path for one in _added_loras().values() if one.path.is_file()]
     told = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
     return hashlib.sha256(repr((model, told, versions, upscaler())).encode()).hexdigest()[:16]
 
 
+offers.on_change.append(revision.cache_clear)
+
+
 def upscaler() -> str:
     """What upscales: the name of the host's weights, or Lanczos."""
     weights = read(Drawing).upscaler
-    return Path(weights).stem if weights else LANCZOS
+    for name in (offers.default("upscaler"), Path(weights).stem):
+        if name in upscalers():
+            return name
+    return LANCZOS
 
 
 def _rounded(pixels: float) -> int:

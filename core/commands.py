@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from core import catalog, options
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
@@ -21,10 +23,12 @@ from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
 from core.media import Source
+from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
+from core.registry import known
 from core.settings import Web, read
 
 log = logging.getLogger("drawqueue")
@@ -479,6 +483,40 @@ def _first(house: House, ask: Ask) -> Reply:
     return Reply(_status(house, moved))
 
 
+def _model(house: House, ask: Ask) -> Reply:
+    """What moderators do with what draws; see core/registry.py."""
+    if not ask.asker.trusted:
+        raise NotAllowed("Only a moderator whom the host lists can change what draws.")
+    do, kind, what, name = (
+        str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, NAMED)
+    )
+    kept = house.registry
+    if do == "list":
+        lines = [one for one in kept.listed() if not kind or one.startswith(f"{kind} ")]
+        if len(lines) > LISTED:
+            lines = [*lines[:LISTED], f"… and {len(lines) - LISTED} more: /model list lora"]
+        return Reply("\n".join(lines) or "Nobody added anything yet: /models lists what draws.")
+    if not kind or not what:
+        raise UserError(f"/model {do} needs kind and what, such as /model {EXAMPLES[do]}.")
+    match do:
+        case "add":
+            return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house)))
+        case "hide" | "unhide":
+            return Reply(kept.hide(kind, what, ask.asker, do == "hide"))
+        case "default":
+            return Reply(kept.choose(kind, what, ask.asker))
+        case "note":
+            return Reply(kept.describe(kind, what, name, ask.asker))
+        case _:
+            return Reply(kept.remove(kind, what))
+
+
+def _workers(house: House) -> bool:
+    with contextlib.suppress(RedisError):
+        return house.queue.workers() > 0
+    return False
+
+
 def _class(house: House, ask: Ask) -> Reply:
     person = house.people.get(ask.asker.platform, ask.asker.id)
     choice = person.classes(policy(), ask.asker)
@@ -560,6 +598,20 @@ MASK = replace(IMAGE, name="mask", help="As large as the picture: white is paint
 # How far a variation may leave its picture.
 STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
 FACTORS = ("2", "4")
+# What moderators do with what draws, and how that is typed.
+EXAMPLES = {
+    "add": "add model owner/name",
+    "hide": "hide model sdxl",
+    "unhide": "unhide model sdxl",
+    "default": "default model sdxl",
+    "note": "note model sdxl Good with faces.",
+    "remove": "remove model sdxl",
+    "list": "list",
+}
+DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMPLES))
+OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
+WHAT = _option("what", "Its name; when adding, the folder, file or hub id, as the worker has it.")
+NAMED = _option("name", "When adding, what to call it; of a note, the words.")
 ALL = "all"
 WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
@@ -640,6 +692,10 @@ COMMANDS: tuple[Command, ...] = (
         ),
         _grant, example="discord:123 fast",
     ),
+    Command(
+        "model", "Moderators: change what draws.", (DO, OF, WHAT, NAMED), _model,
+        example=EXAMPLES["add"], private=True,
+    ),
     Command("help", "What I can do.", (), _help, ("start",)),
 )  # fmt: skip
 # The pictures that each way to draw begins with, at least and at most.
@@ -696,12 +752,18 @@ def run(house: House, name: str, ask: Ask) -> Reply:
     return command.run(house, replace(ask, given=given))
 
 
+# What may be written for these changes while a bot runs.
+CHANGING = ("model", "lora", "what")
+
+
 def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
     if option == "model":
         return list(catalog.models())
     if option == "lora":
         return catalog.all_loras()
+    if option == "what":
+        return sorted({name for kind in KINDS for name in known(kind)})
     if option == "choice":
         return list(policy().classes)
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
-from core.catalog import settle
+from core.catalog import settle, still_offered
 from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
@@ -160,6 +160,7 @@ class Generations:
         """
         rules, moment = policy(), now()
         rules.drawable(requests)
+        still_offered(requests)
         before = self._drawn_before(requests)
         fresh = [one for one in requests if one not in before]
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
@@ -361,6 +362,7 @@ class Generations:
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
             rules.drawable([old.request])
+            still_offered([old.request])
             cost, full = self._expect(old.request), self._full(rules, 1)
             person = self.people.get(asker.platform, asker.id)
             class_name = old.class_name

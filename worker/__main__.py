@@ -27,6 +27,7 @@ from rq.queue import Queue
 
 from bots.poster import run_in_thread
 from core.catalog import Model, faults, models
+from core.database import AWAY
 from core.engine import EngineError
 from core.fair import FairQueue
 from core.house import House, open_house
@@ -187,6 +188,9 @@ def main() -> int:
     # One that loads its model is as good as on line.
     threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
     run_in_thread(house)
+    with contextlib.suppress(*AWAY):
+        house.registry.refresh()
+    house.registry.follow(looking=True, stopped=stopped)
     _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
         [house.queue.rq.name],

@@ -44,7 +44,7 @@ class Adapters:
 
     def _loaded(self, model: Model, name: str) -> str:
         """The adapter of a LoRA, read from its file where it is not at hand."""
-        one = loras(model).get(name.lower())
+        one = loras(model, hidden=True).get(name.lower())
         if one is None or not one.path.is_file():
             raise AskDifferently(f"The LoRA {name} is no longer on offer.")
         file = one.path, one.path.stat().st_mtime_ns

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
-from core.catalog import Model, models
+from core.catalog import Model, every_model, models
 from core.database import AWAY, patiently
 from core.engine import AskDifferently, EngineError, Stopped, TransientError
 from core.errors import report
@@ -63,7 +63,7 @@ def generate(generation_id: int) -> None:
     begun = time.monotonic()
     heart = Heart(house.queue, claimed)
     try:
-        model = models().get(claimed.request.model)
+        model = _model(claimed.request.model)
         if model is None:
             raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
         images = _draw(claimed, model)
@@ -83,6 +83,16 @@ def generate(generation_id: int) -> None:
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):
             raise
+
+
+def _model(name: str) -> Model | None:
+    """What draws, hidden or not: a model that was added just now may not be known yet."""
+    found = models().get(name) or every_model().get(name)
+    if found is None:
+        with contextlib.suppress(*AWAY):
+            Studio.house.registry.refresh()
+        found = every_model().get(name)
+    return found
 
 
 def _ended(claimed: Generation, error: BaseException) -> bool:

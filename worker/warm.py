@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from core import engine
+from core import engine, offers
 from core.catalog import Model
 from core.engine import EngineError, Stopped, TransientError
 from core.errors import report as report_fault
+from core.offers import Offer
 from core.options import Mode, Request
 from core.supervisor import end_with_parent
 
@@ -42,6 +43,8 @@ class Work:
     request: Request | None
     # What the request begins with: stored pictures by their keys.
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    # What moderators have on offer, which this process reads nowhere.
+    offers: tuple[Offer, ...] = field(default_factory=offers.told)
 
 
 def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
@@ -72,6 +75,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
             return
         if not isinstance(work, Work):
             continue  # A stop that came when the drawing was over already.
+        offers.show(work.offers)
         try:
             if work.model.engine not in made:
                 made[work.model.engine] = engines.make(
