@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import io
 import logging
 import re
 import sys
@@ -19,6 +20,7 @@ from discord import app_commands
 
 from bots import discord_cards
 from bots.discord_cards import (
+    ALT,
     NOBODY,
     PREFIX,
     TOKEN_SECONDS,
@@ -31,7 +33,7 @@ from bots.discord_cards import (
     view,
 )
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
-from bots.pictures import picture_of
+from bots.pictures import picture_of, sheet
 from bots.poster import Poster
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, Card, pressed
@@ -347,7 +349,13 @@ async def _run(
     if reply.buttons:
         await _alone(interaction, reply.text, public, reply.buttons)
     elif made is None:
-        await interaction.edit_original_response(content=plain(reply.text))
+        drawn = await asyncio.to_thread(sheet, bot.house, reply.samples)
+        names = ", ".join(name for name, _key in reply.samples)
+        answer: dict[str, Any] = {"content": plain(reply.text)}
+        if drawn:
+            file = discord.File(io.BytesIO(drawn), "models.png", description=cut(names, ALT))
+            answer["attachments"] = [file]
+        await interaction.edit_original_response(**answer)
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:

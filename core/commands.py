@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, options
+from core import catalog, options, registry
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -28,13 +28,14 @@ from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
-from core.registry import known
 from core.settings import Web, read
 
 log = logging.getLogger("drawqueue")
 
 # How long somebody who asked waits for a busy database before they are told to ask again.
 ANSWER_SECONDS = 6.0
+# So many of a model's LoRAs are named; autocomplete knows them all.
+FEW_LORAS = 8
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
@@ -73,6 +74,8 @@ class Reply:
     fresh: bool = False
     others: tuple[int, ...] = ()
     buttons: tuple[Button, ...] = ()
+    # Pictures of what the words tell of: names and keys.
+    samples: tuple[tuple[str, str], ...] = ()
 
     @property
     def said(self) -> str:
@@ -444,12 +447,30 @@ def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
 
 
 def _models(house: House, ask: Ask) -> Reply:
-    lines = [
-        f"{model.name}: {model.size}×{model.size}, {many(model.steps, 'step')}, "
-        f"up to {model.largest} pixels a side"
-        for model in catalog.models().values()
-    ]
-    return Reply("\n".join(lines))
+    loaded: frozenset[str] = frozenset()
+    with contextlib.suppress(RedisError):
+        loaded = house.queue.loaded()
+    shown = list(catalog.models().values())
+    lines = [_told_of(model, model.name in loaded) for model in shown[:LISTED]]
+    if len(shown) > LISTED:
+        others = ", ".join(model.name for model in shown[LISTED:])
+        lines.append(f"Also: {others[:300]}")
+    return Reply("\n".join(lines), samples=registry.samples())
+
+
+def _told_of(model: catalog.Model, loaded: bool) -> str:
+    """What one model can do, in a line."""
+    what = [
+        f"{model.size}×{model.size}", many(model.steps, "step"), model.sampler,
+        f"up to {model.largest} pixels a side",
+    ]  # fmt: skip
+    ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
+    words = f"{model.name}{' (loaded)' if loaded else ''}: {', '.join(what)}; {' '.join(ways)}"
+    if fitting := [one.name for one in catalog.loras(model).values()]:
+        more = f" and {len(fitting) - FEW_LORAS} more" if len(fitting) > FEW_LORAS else ""
+        words += f"; LoRAs: {', '.join(fitting[:FEW_LORAS])}{more}"
+    note = registry.note("model", model.name)
+    return f"{words}. {note}".strip() if note else words
 
 
 def _quiet(house: House, ask: Ask) -> Reply:
@@ -488,7 +509,7 @@ def _model(house: House, ask: Ask) -> Reply:
     if not ask.asker.trusted:
         raise NotAllowed("Only a moderator whom the host lists can change what draws.")
     do, kind, what, name = (
-        str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, NAMED)
+        str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, DETAIL)
     )
     kept = house.registry
     if do == "list":
@@ -505,10 +526,38 @@ def _model(house: House, ask: Ask) -> Reply:
             return Reply(kept.hide(kind, what, ask.asker, do == "hide"))
         case "default":
             return Reply(kept.choose(kind, what, ask.asker))
+        case "picture":
+            return Reply(_sampled(house, ask, kind, what, name))
         case "note":
             return Reply(kept.describe(kind, what, name, ask.asker))
         case _:
-            return Reply(kept.remove(kind, what))
+            picture = registry.picture_of(kind, what)
+            said = kept.remove(kind, what)
+            if picture:
+                house.media.delete(picture)
+            return Reply(said)
+
+
+def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
+    """Let one's own finished picture show what a model or a LoRA draws."""
+    generation, place = picture_number(number)
+    one = house.generations.own(generation, ask.asker)
+    result = one.picture(_index(one, place))
+    drawn = [one.request.model] if kind == "model" else [name for name, _ in one.request.loras]
+    if kind not in ("model", "lora"):
+        raise UserError("Only models and LoRAs have a picture of what they draw.")
+    if what.lower() not in [name.lower() for name in drawn] or one.request.mode == Mode.UPSCALE:
+        raise UserError(f"#{one.id} was not drawn with {what[:60]}.")
+    what = house.registry.named(kind, what)
+    try:
+        small = house.uploads.small(house.media.load(str(result["key"])))
+    except FileNotFoundError:
+        raise NotFound(f"The picture of #{one.id} is no longer kept.") from None
+    old = registry.picture_of(kind, what)
+    house.registry.picture(kind, what, house.media.save_sample(small), ask.asker)
+    if old:
+        house.media.delete(old)
+    return f"Everybody sees a small copy of #{one.id} beside {what} in /models now."
 
 
 def _workers(house: House) -> bool:
@@ -605,13 +654,14 @@ EXAMPLES = {
     "unhide": "unhide model sdxl",
     "default": "default model sdxl",
     "note": "note model sdxl Good with faces.",
+    "picture": "picture model sdxl 12",
     "remove": "remove model sdxl",
     "list": "list",
 }
 DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMPLES))
 OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
 WHAT = _option("what", "Its name; when adding, the folder, file or hub id, as the worker has it.")
-NAMED = _option("name", "When adding, what to call it; of a note, the words.")
+DETAIL = _option("detail", "What to call it when adding; the words of a note; a picture's number.")
 ALL = "all"
 WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
@@ -693,7 +743,7 @@ COMMANDS: tuple[Command, ...] = (
         _grant, example="discord:123 fast",
     ),
     Command(
-        "model", "Moderators: change what draws.", (DO, OF, WHAT, NAMED), _model,
+        "model", "Moderators: change what draws.", (DO, OF, WHAT, DETAIL), _model,
         example=EXAMPLES["add"], private=True,
     ),
     Command("help", "What I can do.", (), _help, ("start",)),
@@ -763,7 +813,7 @@ def suggestions(option: str) -> list[str]:
     if option == "lora":
         return catalog.all_loras()
     if option == "what":
-        return sorted({name for kind in KINDS for name in known(kind)})
+        return sorted({name for kind in KINDS for name in registry.known(kind)})
     if option == "choice":
         return list(policy().classes)
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))

@@ -663,6 +663,13 @@ class Generations:
             raise NotFound(f"There is no #{generation_id} of yours.")
         return found
 
+    def own(self, generation_id: int, asker: Asker) -> Generation:
+        """One generation of the asker's own, whoever they are. Raises NotFound."""
+        found = self.get(generation_id)
+        if not self._own(found, asker):
+            raise NotFound(f"There is no #{generation_id} of yours.")
+        return found
+
     def touchable(self, generation_id: int, asker: Asker) -> Generation:
         """One generation that the asker may cancel or retry. Raises NotFound and NotAllowed."""
         found = self.get(generation_id)

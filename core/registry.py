@@ -191,7 +191,7 @@ class Registry:
 
     def hide(self, kind: str, name: str, asker: Asker, hidden: bool = True) -> str:
         """Take something off offer for now, or put it back. Raises UserError."""
-        name = self._known(kind, name)
+        name = self.named(kind, name)
         if kind == "model" and hidden and set(catalog.models()) <= {name}:
             raise UserError(f"{name} is the only model on offer: add or unhide another first.")
         self._say(kind, name, asker, hidden=hidden, **({"chosen": False} if hidden else {}))
@@ -205,7 +205,7 @@ class Registry:
         """Make something its kind's default. Raises UserError."""
         if kind == "lora":
             raise UserError("LoRAs have no default: each is asked for by --lora.")
-        name = self._known(kind, name)
+        name = self.named(kind, name)
         one = offers.found(kind, name)
         if one and one.source and not one.usable:
             raise UserError(f"{name} cannot be used: {one.fault or 'no worker has looked yet.'}")
@@ -222,7 +222,7 @@ class Registry:
 
     def describe(self, kind: str, name: str, words: str, asker: Asker) -> str:
         """Keep a line about something, which /models tells. Raises UserError."""
-        name = self._known(kind, name)
+        name = self.named(kind, name)
         words = " ".join(words.split())
         if len(words) > NOTE or not words.isprintable():
             raise UserError(f"A note is one line of at most {NOTE} signs.")
@@ -231,11 +231,11 @@ class Registry:
 
     def picture(self, kind: str, name: str, key: str, asker: Asker) -> None:
         """Keep the key of a picture of what something draws. Raises UserError."""
-        self._say(kind, self._known(kind, name), asker, picture=key)
+        self._say(kind, self.named(kind, name), asker, picture=key)
 
     def remove(self, kind: str, name: str) -> str:
         """Forget what was added; its files stay. Raises UserError."""
-        name = self._known(kind, name)
+        name = self.named(kind, name)
         one = offers.found(kind, name)
         if one is None or not one.source:
             setting = {"lora": "LORAS", "upscaler": "UPSCALER"}.get(kind, "MODEL")
@@ -270,7 +270,7 @@ class Registry:
                 lines.append(f"{row.kind} {row.name}: {'; '.join(words)}")
         return lines
 
-    def _known(self, kind: str, name: str) -> str:
+    def named(self, kind: str, name: str) -> str:
         """The name as it is written on the row or in the settings. Raises UserError."""
         self.refresh()
         names = {one.lower(): one for one in known(kind)}
@@ -314,6 +314,24 @@ def known(kind: str) -> list[str]:
         case "upscaler":
             named = list(catalog.every_upscaler())
     return list(dict.fromkeys([*added, *named]))
+
+
+def note(kind: str, name: str) -> str:
+    """What a moderator says of something; empty where none did."""
+    one = offers.found(kind, name)
+    return one.note if one else ""
+
+
+def picture_of(kind: str, name: str) -> str:
+    """The key of a picture of what something draws; empty where there is none."""
+    one = offers.found(kind, name)
+    return one.picture if one else ""
+
+
+def samples() -> tuple[tuple[str, str], ...]:
+    """The names of the models on offer that have a picture, and its key."""
+    found = [(name, picture_of("model", name)) for name in catalog.models()]
+    return tuple((name, key) for name, key in found if key)
 
 
 # Looking
