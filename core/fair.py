@@ -229,6 +229,31 @@ local function take(wish)
   return 0
 end
 
+-- Give a job back that a worker took whose models do not draw it, where an idle one's do.
+local function hand(wish)
+  local told = record(id)
+  local model = told and told.member and told.model or ''
+  if model == '' then return 0 end
+  local found = redis.call('HGETALL', prefix .. 'idle')
+  for i = 1, #found, 2 do
+    local other = cjson.decode(found[i + 1])
+    for _, loaded in ipairs(other.loaded) do
+      if loaded == model and found[i] ~= wish.me and other.till > wish.moment then
+        if redis.call('LREM', wish.taken, 1, id) == 0 then return 0 end
+        if not redis.call('ZSCORE', order, told.member) then
+          redis.call('ZADD', order, exact(now()), told.member)
+          redis.call('ZADD', mine(told.user), exact(now()), told.member)
+        end
+        redis.call('LPUSH', list, id)
+        return 1
+      end
+    end
+  end
+  return 0
+end
+
+-- Before anything is forgotten of what was just taken.
+if command == 'hand' then return {0, 0, hand(cjson.decode(ARGV[7]))} end
 trim()
 if command == 'take' then did = take(cjson.decode(ARGV[7])) end
 if command == 'stranger' then
@@ -369,6 +394,26 @@ class FairQueue(Queue):
         }  # fmt: skip
         found: Any = self._say("take", "", told=json.dumps(wish))[2]
         return found or None
+
+    def idle(self, worker: str, loaded: Collection[str], seconds: float) -> None:
+        """Note that a worker waits for a job for so long, and which models it has loaded."""
+        told = json.dumps({"loaded": list(loaded), "till": time.time() + seconds})
+        self.connection.hset(PREFIX + "idle", worker, told)
+
+    def busy(self, worker: str) -> None:
+        """Note that a worker waits no longer."""
+        self.connection.hdel(PREFIX + "idle", worker)
+
+    def hand_over(self, job_id: str, worker: str) -> bool:
+        """Give a job back, as a worker that just took it, where another idles that has its model.
+
+        Whether that was done: then the job is the line's first, and the other one's.
+        """
+        wish = {
+            "me": worker, "moment": time.time(),
+            "taken": IntermediateQueue.get_intermediate_queue_key(self.key),
+        }  # fmt: skip
+        return bool(self._say("hand", job_id, told=json.dumps(wish))[2])
 
     def mend(self, claim_of: Callable[[str], Claim | None]) -> int:
         """Put in place what others pushed at an end (RQ's requeue, rq-dashboard's).

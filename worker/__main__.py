@@ -42,6 +42,8 @@ log = logging.getLogger("drawqueue")
 SWEEP_SECONDS = 3
 # So soon after Redis was emptied cards know again that there are workers.
 PRESENT_SECONDS = 1.0
+# A worker that waits for a job says so again within these.
+IDLE_SECONDS = 2.0
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
@@ -74,20 +76,41 @@ class DrawingWorker(SimpleWorker):
 
 
 class WarmLine(FairQueue):
-    """The line as a worker takes from it: what its loaded models draw may come first."""
+    """The line as a worker takes from it: what its loaded models draw may come first.
+
+    What an idle worker has the models for is left to that one.
+    """
+
+    left = ""
 
     @classmethod
     def lmove(
         cls, connection: Redis, queue_key: str, timeout: int | None
     ) -> tuple[str, bytes] | None:
+        line, patience = Studio.house.queue.rq, read(Drawing).swap_patience
+        found: tuple[str, bytes] | None
         # With one model there is nothing to choose.
-        if len(models()) > 1:
-            patience = read(Drawing).swap_patience
-            taken = Studio.house.queue.rq.take(Studio.engine.held, patience)
-            if taken:
-                return queue_key, taken
-        found: tuple[str, bytes] | None = super().lmove(connection, queue_key, timeout)
-        return found
+        if len(models()) < 2 or not patience:
+            found = super().lmove(connection, queue_key, timeout)
+            return found
+        if taken := line.take(Studio.engine.held, patience):
+            return queue_key, taken
+        while True:
+            line.idle(Studio.worker, Studio.engine.held, (timeout or 0) + IDLE_SECONDS)
+            try:
+                found = super().lmove(connection, queue_key, timeout)
+            finally:
+                line.busy(Studio.worker)
+            if not found:
+                return found
+            name = found[1].decode()
+            (claim,) = line.claims([name])
+            # Once: who idled may be gone.
+            if claim.model in Studio.engine.held or cls.left == name:
+                return found
+            if not line.hand_over(name, Studio.worker):
+                return found
+            cls.left = name
 
 
 def _leave() -> None:
@@ -185,6 +208,7 @@ def main() -> int:
     house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
     # RQ refuses a name until an earlier worker's key of that name has expired.
     name = f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}"
+    Studio.worker = name
     # One that loads its model is as good as on line.
     threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
     run_in_thread(house)

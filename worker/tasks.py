@@ -39,6 +39,8 @@ class Studio:
     """What a task works with, set once by the worker's process."""
 
     house: House
+    # Its name, as RQ and the line know it.
+    worker: str
     engine: WarmEngine
     finisher: Finisher
     stop_requested = False

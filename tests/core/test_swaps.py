@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from redis import Redis
 from rq.intermediate_queue import IntermediateQueue
 from rq.serializers import JSONSerializer
 
+from core import catalog
 from core.catalog import settle
 from core.fair import NEAR, PREFIX, TIMES, Claim, FairQueue
 from core.house import House
@@ -215,6 +217,58 @@ def test_nobody_waits_beyond_the_bound(line: FairQueue, seed: int) -> None:
     assert preferred > 5
 
 
+def taken_by(line: FairQueue, seconds: int) -> str:
+    """What a worker gets that waits in line as RQ's do."""
+    _key, name = FairQueue.lmove(line.connection, line.key, seconds)
+    return str(name.decode())
+
+
+def test_an_idle_worker_gets_what_it_has_loaded(line: FairQueue, redis_url: str) -> None:
+    """The other one has waited for longer, and so is given the job first."""
+    got: list[str] = []
+
+    def wait() -> None:
+        other = FairQueue("draw", connection=Redis.from_url(redis_url), serializer=JSONSerializer)
+        got.append(taken_by(other, 20))
+
+    ask(line, "a1", "a")
+    assert taken_by(line, 1) == "a1"
+    line.idle("a-worker", ["a"], 30)
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert line.hand_over("a1", "b-worker")
+    waiter.join(20)
+    assert got == ["a1"] and not line.get_job_ids()
+    assert IntermediateQueue(line.key, line.connection).get_job_ids() == ["a1"]
+
+
+@pytest.mark.parametrize("why", ["nobody", "itself", "another model", "long gone", "busy", "plain"])
+def test_otherwise_who_took_it_draws_it(line: FairQueue, why: str) -> None:
+    ask(line, "a1", "" if why == "plain" else "a")
+    ask(line, "a2", "a")
+    assert taken_by(line, 1) == "a1"
+    line.idle(
+        "a-worker", ["b"] if why == "another model" else ["a"], -1 if why == "long gone" else 9
+    )
+    if why in ("nobody", "busy"):
+        line.busy("a-worker")
+    assert not line.hand_over("a1", "a-worker" if why == "itself" else "b-worker")
+    assert line.get_job_ids() == ["a2"]
+
+
+def test_what_is_handed_back_keeps_its_place(line: FairQueue) -> None:
+    for number in range(4):
+        ask(line, f"{number}", "a", user="ab"[number % 2])
+    assert taken_by(line, 1) == "0"
+    line._say("", "")  # Another process looked meanwhile: it counts as taken.
+    line.idle("a-worker", ["a"], 30)
+    assert line.hand_over("0", "b-worker")
+    ask(line, "new", "a", user="c")
+    assert line.get_job_ids()[0] == "0" and line.mend(lambda _name: None) == 0
+    members = line.connection.zrange(PREFIX + "order", 0, -1)
+    assert [one.split(b":", 1)[1].decode() for one in members] == line.get_job_ids()
+
+
 CROWD = """
 import sys, time
 from redis import Redis
@@ -247,6 +301,12 @@ def test_several_workers_take_each_job_once(line: FairQueue, redis_url: str) -> 
 # Through the house
 
 
+@pytest.fixture
+def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalog.models(), "b", replace(catalog.models()["pattern"], name="b"))
+
+
+@pytest.mark.usefixtures("two_models")
 def test_the_house_tells_the_line_what_draws_each(house: House, ann: Asker) -> None:
     plain = settle(validate({"prompt": "a fox"}), 1)
     large = replace(plain, mode=Mode.UPSCALE, sources=("k",), upscaler="Lanczos")
@@ -257,6 +317,7 @@ def test_the_house_tells_the_line_what_draws_each(house: House, ann: Asker) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("two_models")
 def test_what_must_be_loaded_first_is_told_and_by_whom_it_is_loaded(
     house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

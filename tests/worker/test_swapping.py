@@ -2,6 +2,10 @@
 
 import gc
 import json
+import os
+import subprocess
+import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from core.catalog import Model
 from core.engine import GiveUp, TransientError
 from core.options import Mode, Request
 from core.pace import LOADS
-from tests.conftest import running
+from tests.conftest import ROOT, running
 from tests.worker.test_warm import PATTERN, png
 from worker.engines.local import LocalDiffusers, _size
 from worker.warm import WarmEngine
@@ -125,3 +129,46 @@ def test_a_worker_draws_what_it_has_loaded_first(
         assert ended == order
         with Redis.from_url(f"unix://{house.home / 'valkey.sock'}?db=0") as redis:
             assert float(redis.hget(LOADS, "twin") or 0) > 0, "what a swap takes is learned"
+
+
+def test_two_idle_workers_leave_each_other_what_they_have_loaded(
+    starter_model: str, tmp_path: Path
+) -> None:
+    settings = {
+        "DRAWQUEUE_MODEL": f"{starter_model},{twin(starter_model, tmp_path / 'twin')}",
+        "DRAWQUEUE_MODEL_MEMORY_GB": f"{FOR_ONE_GB}",
+        "DRAWQUEUE_REUSE": "0",
+        "DRAWQUEUE_THREADS": "1",
+    }
+    log = tmp_path / "second.log"
+    with running(tmp_path / "home", **settings) as house, log.open("w") as written:
+        second = subprocess.Popen(
+            [sys.executable, "-m", "worker"], cwd=ROOT, stdout=written, stderr=written,
+            env={**os.environ, **settings, "DRAWQUEUE_HOME": str(house.home)},
+        )  # fmt: skip
+
+        def swaps() -> int:
+            return (house.log.read_text() + log.read_text()).count("dropped")
+
+        def draw(model: str) -> None:
+            given = {"model": model, "steps": 2, "width": 128, "height": 128}
+            told = house.client.post("/api/jobs", json={"prompt": "a crown", "parameters": given})
+            house.until(int(told.json()["id"]), "done", seconds=90)
+
+        try:
+            end = time.monotonic() + 90
+            while "starter is loaded" not in log.read_text() or house.client.get(
+                "/api/queue"
+            ).json()["workers"] != 2:  # fmt: skip
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.1)
+            house.until_log("starter is loaded")
+            draw("twin")
+            before = swaps()
+            assert before == 1, "one of the two has the other model now"
+            for model in ("starter", "starter", "twin", "twin", "starter", "twin", "twin"):
+                draw(model)
+            assert swaps() == before
+        finally:
+            second.terminate()
+            second.wait(30)
