@@ -1,5 +1,6 @@
 """What moderators put on offer: checked, known to every process, and gone in words."""
 
+import io
 import json
 import struct
 import subprocess
@@ -7,19 +8,24 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from core import catalog, offers
+from bots import pictures
+from core import catalog, offers, registry, settings
 from core.catalog import settle
-from core.commands import suggestions
+from core.commands import Ask, run, suggestions
 from core.database import Database, offered
 from core.errors import InvalidOptions, NotAllowed, UserError
 from core.house import House
+from core.keeping import sweep_files
 from core.lifecycle import State
 from core.options import Mode, validate
 from core.people import Asker
@@ -361,3 +367,94 @@ def test_notes_are_told_and_the_list_is_for_moderators(
     assert str(tmp_path) not in say(house, ann, "/models")
     say(house, MOD, "/model hide model pattern")
     assert "model pattern: from the settings; hidden" in say(house, MOD, "/model list model")
+
+
+# What each draws
+
+
+def drawn(house: House, asker: Asker, event: str, **changes: Any) -> int:
+    """A finished picture of somebody's."""
+    request = replace(settle(validate({"prompt": "a secret"}), 1), **changes)
+    made = house.generations.submit(request, asker, event, {})
+    claimed = house.generations.claim(made.id)
+    assert claimed
+    out = io.BytesIO()
+    note = PngInfo()
+    note.add_text("parameters", "a secret")
+    Image.new("RGB", (640, 320), "red").save(out, "PNG", pnginfo=note)
+    key = house.media.save(made.id, "1.png", out.getvalue())
+    result = {"key": key, "seed": 1, "width": 640, "height": 320}
+    assert house.generations.finish(claimed, [result], 1.0)
+    return made.id
+
+
+def kept_samples(house: House, tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "media" / "samples").glob("*"))
+
+
+def test_a_moderator_shows_a_small_copy_of_their_own_picture(
+    house: House, tmp_path: Path, ann: Asker
+) -> None:
+    mine, other = drawn(house, MOD, "e1"), drawn(house, ann, "e2")
+    with pytest.raises(UserError, match=f"no #{other} of yours"):
+        say(house, MOD, f"/model picture model pattern {other}")
+    assert not kept_samples(house, tmp_path), "what others drew is theirs"
+    say(house, MOD, f"/model picture model pattern {mine}")
+    ((name, key),) = registry.samples()
+    small = house.media.load(key)
+    image = Image.open(io.BytesIO(small))
+    assert name == "pattern" and image.size == (256, 128) and image.getpixel((9, 9)) == (255, 0, 0)
+    assert b"secret" not in small
+    reply = run(house, "models", Ask(ann, "e", {}, {}))
+    assert reply.samples == (("pattern", key),)
+    sheet = Image.open(io.BytesIO(pictures.sheet(house, reply.samples) or b""))
+    assert sheet.size == (pictures.TILE, pictures.TILE + pictures.LABEL)
+    assert sheet.getpixel((128, 128)) == (255, 0, 0)
+    assert min(sheet.crop((0, pictures.TILE, *sheet.size)).convert("L").getdata()) < 64, "its name"
+
+    say(house, MOD, f"/model picture model pattern {mine}")
+    assert len(kept_samples(house, tmp_path)) == 1, "the one before is gone"
+    assert registry.samples()[0][1] != key
+    sweep_files(house, timedelta(0))
+    assert kept_samples(house, tmp_path), "no stray file"
+    house.media.delete(registry.samples()[0][1])
+    assert pictures.sheet(house, registry.samples()) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("model pattern", "Say which picture by its number"),
+        ("model pattern 99", "no #99"),
+        ("model other 1", "#1 was not drawn with other"),
+        ("vae pattern 1", "Only models and LoRAs"),
+        ("model pattern 1.2", "there is no 1.2"),
+    ],
+)
+def test_what_shows_nothing_of_it_is_no_picture(
+    house: House, tmp_path: Path, line: str, words: str
+) -> None:
+    drawn(house, MOD, "e1")
+    with pytest.raises(UserError, match=words):
+        say(house, MOD, f"/model picture {line}")
+    assert not kept_samples(house, tmp_path)
+
+
+def test_models_tells_what_each_can_do(
+    house: House, tmp_path: Path, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(house, MOD, f"/model add model {folder(tmp_path / 'sdxl')}")
+    for number in range(10):
+        lora(tmp_path / "loras" / f"l{number}.safetensors")
+    monkeypatch.setenv("DRAWQUEUE_LORAS", str(tmp_path / "loras"))
+    settings._read.cache_clear()
+    say(house, MOD, "/model note model sdxl Good with faces.")
+    house.queue.present("machine-cpu-1-a", ["pattern"])
+    pattern, sdxl = say(house, ann, "/models").split("\n")
+    assert pattern.startswith("pattern (loaded): 256×256, 8 steps, DPM++ 2M, up to 1024 pixels")
+    assert sdxl.startswith("sdxl: 1024×1024, 30 steps") and sdxl.endswith("Good with faces.")
+    assert "LoRAs: l0, l1, l2, l3, l4, l5, l6, l7 and 2 more" in sdxl
+    plain = replace(catalog.models()["pattern"], modes=frozenset({Mode.TEXT}))
+    monkeypatch.setitem(catalog.models(), "pattern", plain)
+    pattern, sdxl = say(house, ann, "/models").split("\n")
+    assert "/remix" in sdxl and "/remix" not in pattern and "/imagine" in pattern
