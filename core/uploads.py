@@ -147,7 +147,6 @@ class Uploads:
         """A small copy of a stored picture, with nothing of its recipe."""
         image = flat(Image.open(io.BytesIO(data)), "white")
         image.thumbnail((SMALL, SMALL))
-        image.info.clear()
         out = io.BytesIO()
         image.save(out, "PNG")
         return out.getvalue()

@@ -381,7 +381,9 @@ def drawn(house: House, asker: Asker, event: str, **changes: Any) -> int:
     out = io.BytesIO()
     note = PngInfo()
     note.add_text("parameters", "a secret")
-    Image.new("RGB", (640, 320), "red").save(out, "PNG", pnginfo=note)
+    exif = Image.Exif()
+    exif[0x010E] = "a secret"
+    Image.new("RGB", (640, 320), "red").save(out, "PNG", pnginfo=note, exif=exif)
     key = house.media.save(made.id, "1.png", out.getvalue())
     result = {"key": key, "seed": 1, "width": 640, "height": 320}
     assert house.generations.finish(claimed, [result], 1.0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from core import catalog, offers
 from core.engine import AskDifferently
@@ -12,6 +13,7 @@ from core.offers import Offer
 from core.options import Mode, Request
 from tests.worker.test_swapping import on, request
 from tests.worker.test_warm import png
+from worker.upscaler import _spandrel
 from worker.warm import WarmEngine
 
 
@@ -47,7 +49,16 @@ def test_a_lora_that_was_added_is_drawn_with(
         engine.draw(model, wanted, on)
 
 
-def test_an_upscaler_that_is_gone_is_told(engine: WarmEngine, starter_model: str) -> None:
+def test_an_upscaler_that_was_added_draws_and_one_that_is_gone_is_told(
+    engine: WarmEngine, starter_model: str, tmp_path: Path
+) -> None:
+    _spandrel()
+    from spandrel.architectures.ESRGAN import ESRGAN
+
+    save_file(
+        ESRGAN(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=2).state_dict(),
+        path := tmp_path / "x2.safetensors",
+    )
     model = catalog._model(starter_model)
     large = asked(
         starter_model, mode=Mode.UPSCALE, sources=("k",), width=256, height=256, factor=2,
@@ -55,3 +66,9 @@ def test_an_upscaler_that_is_gone_is_told(engine: WarmEngine, starter_model: str
     )  # fmt: skip
     with pytest.raises(AskDifferently, match="upscaler x2 is no longer on offer"):
         engine.draw(model, large, on, {"k": png("red", 128)})
+    offers.show([Offer("upscaler", "x2", str(path), facts={"file": str(path)}, chosen=True)])
+    assert catalog.upscaler() == "x2"
+    larger = engine.draw(model, large, on, {"k": png("red", 128)})[0]
+    assert larger.size == (256, 256)
+    plain = replace(large, upscaler=catalog.LANCZOS)
+    assert larger != engine.draw(model, plain, on, {"k": png("red", 128)})[0]
