@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import io
 import logging
 import re
 import sys
@@ -19,6 +20,7 @@ from discord import app_commands
 
 from bots import discord_cards
 from bots.discord_cards import (
+    ALT,
     NOBODY,
     PREFIX,
     TOKEN_SECONDS,
@@ -31,7 +33,7 @@ from bots.discord_cards import (
     view,
 )
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
-from bots.pictures import picture_of
+from bots.pictures import picture_of, sheet
 from bots.poster import Poster
 from core import catalog, commands
 from core.cards import QUESTIONS, Button, Card, pressed
@@ -128,6 +130,7 @@ class Bot(discord.Client):
     async def setup_hook(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         catalog.models()  # autocomplete answers from memory
+        self.house.registry.follow()
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()
         self._poster = asyncio.create_task(Poster(self.house, [drawer]).run())
@@ -346,7 +349,13 @@ async def _run(
     if reply.buttons:
         await _alone(interaction, reply.text, public, reply.buttons)
     elif made is None:
-        await interaction.edit_original_response(content=plain(reply.text))
+        drawn = await asyncio.to_thread(sheet, bot.house, reply.samples)
+        names = ", ".join(name for name, _key in reply.samples)
+        answer: dict[str, Any] = {"content": plain(reply.text)}
+        if drawn:
+            file = discord.File(io.BytesIO(drawn), "models.png", description=cut(names, ALT))
+            answer["attachments"] = [file]
+        await interaction.edit_original_response(**answer)
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:
@@ -553,7 +562,7 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     )
     for option in _typed(command):
         made._params[option.name].description = cut(option.help, HELP)
-        if commands.suggestions(option.name):
+        if option.name in commands.CHANGING or commands.suggestions(option.name):
             made.autocomplete(option.name)(_complete(option.name))
     return made
 

@@ -1,18 +1,47 @@
 """Pictures as chats take them: several as one grid, and small enough."""
 
+import contextlib
 import io
 import math
+from collections.abc import Sequence
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from core.cards import Card
 from core.house import House
 from core.receipts import GAP, copied
 
+# Of a sheet of samples: how many, and pixels of each and of its name.
+SAMPLES, TILE, LABEL = 16, 256, 28
+
 
 def picture_of(house: House, card: Card) -> bytes | None:
     """The card's pictures as one PNG."""
     return grid([house.media.load(key) for key in card.media]) if card.media else None
+
+
+def sheet(house: House, samples: Sequence[tuple[str, str]]) -> bytes | None:
+    """Small pictures side by side, each above its name; those that are gone are left out."""
+    tiles = []
+    for name, key in samples[:SAMPLES]:
+        with contextlib.suppress(Exception):  # A storage that is away: then without it.
+            tiles.append((name, Image.open(io.BytesIO(house.media.load(key))).convert("RGB")))
+    if not tiles:
+        return None
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    made = Image.new("RGB", (columns * TILE, rows * (TILE + LABEL)), "white")
+    pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL * 0.6)
+    for index, (name, image) in enumerate(tiles):
+        left, top = index % columns * TILE, index // columns * (TILE + LABEL)
+        image.thumbnail((TILE - GAP, TILE - GAP))
+        made.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+        while name and pen.textlength(name, font) > TILE - GAP:
+            name = name[:-1]
+        pen.text((left + TILE / 2, top + TILE + LABEL / 2), name, "black", font, "mm")
+    out = io.BytesIO()
+    made.save(out, "PNG")
+    return out.getvalue()
 
 
 def grid(pictures: list[bytes]) -> bytes:

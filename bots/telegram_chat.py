@@ -44,7 +44,7 @@ from telegram.error import (
 )
 
 from bots import telegram_cards, telegram_pictures
-from bots.pictures import picture_of
+from bots.pictures import picture_of, sheet
 from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
@@ -119,6 +119,7 @@ class TelegramChat:
     async def run(self) -> None:
         """Serve until cancelled. Raises InvalidToken."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        self.house.registry.follow()
         while True:
             try:
                 await self.bot.initialize()
@@ -476,7 +477,7 @@ class TelegramChat:
         made = reply.generation
         if made is None or (own and made.message):
             return Answer(
-                reply.text, buttons=reply.buttons
+                reply.text, buttons=reply.buttons, picture=sheet(self.house, reply.samples)
             )  # With a card: an update that came twice, and it stands.
         return Answer("", made, picture_of(self.house, self.house.card(made)), own)
 
@@ -521,6 +522,18 @@ class TelegramChat:
                     [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
                 ),
             )  # fmt: skip
+        where = {
+            "message_thread_id": address["topic"],
+            "reply_parameters": telegram_cards.replying(reply_to),
+        }
+        words = telegram_cards.unmentioned(answer.words)
+        if answer.picture:
+            short = len(words) <= MessageLimit.CAPTION_LENGTH
+            sent = await self.bot.send_photo(
+                address["chat"], answer.picture, caption=words if short else None, **where
+            )
+            if short:
+                return sent
         return await self.bot.send_message(
             address["chat"],
             telegram_cards.unmentioned(answer.words)[: MessageLimit.MAX_TEXT_LENGTH],

@@ -17,8 +17,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from bots.web_cards import Answer, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
-from bots.web_pictures import Brought, JobId
-from core import catalog, commands, events, options
+from bots.web_pictures import Brought, JobId, sample_url
+from core import catalog, commands, events, options, parts, registry
 from core.cards import ACTIONS, QUESTIONS, as_json
 from core.commands import COMMANDS, PICTURE, Reply
 from core.errors import InvalidOptions, NotAllowed, NotFound
@@ -164,6 +164,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             "job": reply.generation and shown(reply.generation),
             "fresh": reply.fresh,
             "also": list(reply.others),
+            "samples": [{"name": name, "url": sample_url(name)} for name, _ in reply.samples],
         }
 
     def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -378,11 +379,22 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
     @api.get("/api/models", response_model=list[Model])
     async def models() -> list[dict[str, Any]]:
         """What can draw, and its defaults."""
-        return [
-            {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,
-             "sampler": m.sampler, "largest": m.largest}
-            for m in catalog.models().values()
-        ]  # fmt: skip
+
+        def work() -> list[dict[str, Any]]:
+            loaded: frozenset[str] = frozenset()
+            with contextlib.suppress(RedisError):
+                loaded = house.queue.loaded()
+            pictures = {name: sample_url(name) for name, _key in registry.samples()}
+            return [
+                {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,
+                 "sampler": m.sampler, "largest": m.largest, "modes": sorted(m.modes),
+                 "loras": sorted(one.name for one in parts.loras(m).values()),
+                 "loaded": m.name in loaded, "note": registry.note("model", m.name),
+                 "picture": pictures.get(m.name)}
+                for m in catalog.models().values()
+            ]  # fmt: skip
+
+        return list(await in_thread(work))
 
     @api.get("/api/queue", response_model=Queue)
     async def queue() -> dict[str, Any]:

@@ -90,6 +90,13 @@ class Choice(BaseModel):
     label: str
 
 
+class Sample(BaseModel):
+    """A picture of what something draws."""
+
+    name: str
+    url: str = Field(description="Where the picture is, below this address.")
+
+
 class Answer(BaseModel):
     """What a line in the chat is answered with: words, a job, or both."""
 
@@ -98,6 +105,7 @@ class Answer(BaseModel):
     job: Job | None = None
     fresh: bool = Field(False, description="Whether the job's card belongs below the line.")
     also: list[int] = Field([], description="The other jobs that the line made.")
+    samples: list[Sample] = Field([], description="Pictures of what the words tell of.")
 
 
 class Words(BaseModel):
@@ -115,6 +123,11 @@ class Model(BaseModel):
     guidance: float
     sampler: str
     largest: int = Field(description="Most pixels a side.")
+    modes: list[str] = Field(description="What it can begin with.")
+    loras: list[str] = Field(description="The LoRAs that fit it.")
+    loaded: bool = Field(description="Whether a worker has it loaded now.")
+    note: str = Field(description="What a moderator says of it.")
+    picture: str | None = Field(description="Where a picture of what it draws is.")
 
 
 class Queue(BaseModel):

@@ -117,10 +117,10 @@ def main() -> int:
         log.error("%s", error)
         return 1
     with listening:
+        house = open_house()
+        house.registry.follow()
         log.info("listening on http://%s:%d", settings.host, listening.getsockname()[1])
-        config = uvicorn.Config(
-            create_app(open_house()), log_level="warning", timeout_graceful_shutdown=2
-        )
+        config = uvicorn.Config(create_app(house), log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listening])
     return 0
 

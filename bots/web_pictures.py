@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from bots.web_cards import Upload
 from bots.web_door import UPLOADS, TooLarge, asker, refused
-from core import commands
+from core import commands, registry
 from core.commands import Command
 from core.errors import InvalidOptions, NotFound, TooMuch, TryAgain, UserError, duration
 from core.house import House
@@ -189,6 +190,11 @@ async def _whole(request: Request, most: int) -> bytes:
     return bytes(data)
 
 
+def sample_url(name: str) -> str:
+    """Where the picture of what a model draws is."""
+    return f"/samples/{quote(name, safe='')}"
+
+
 def pictures(house: House, brought: Brought) -> APIRouter:
     """The routes that pictures come in and go out by."""
     routes = APIRouter()
@@ -223,6 +229,20 @@ def pictures(house: House, brought: Brought) -> APIRouter:
             if index >= len(found.results):
                 raise NotFound(f"#{id} has no picture {index + 1}.")
             return stored(id, str(found.results[index]["key"]))
+
+        return await asyncio.to_thread(work)
+
+    @routes.get("/samples/{name}", response_class=Response, responses={200: PICTURE})
+    async def sample(name: str) -> Response:
+        """A small picture of what a model draws, which a moderator chose for everybody."""
+
+        def work() -> Response:
+            try:
+                data = house.media.load(dict(registry.samples())[name])
+            except (KeyError, FileNotFoundError):
+                raise NotFound(f"There is no picture of {name[:60]}.") from None
+            # Another may be chosen.
+            return Response(data, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
         return await asyncio.to_thread(work)
 

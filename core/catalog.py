@@ -1,16 +1,17 @@
 """What can be asked of which model: defaults, limits, families, read from its files, as data."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import parts
+from core import offers, parts
 from core.errors import InvalidOptions, nearest
+from core.offers import Offer
 from core.options import (
     COMMAND_OF,
     HIRES_STRENGTH,
@@ -24,7 +25,7 @@ from core.options import (
 )
 from core.parts import (
     HUB_ID,
-    Part,
+    Parts,
     StyleAdapter,
     folder_of,
     folders,
@@ -180,12 +181,88 @@ def _model(source: str) -> Model:
     return Model(name, source, **facts)
 
 
+def _named() -> list[Model]:
+    """The models that the settings name."""
+    named = [word.strip() for word in read(Drawing).model.split(",") if word.strip()]
+    return [_model(source) for source in named or [str(STARTER)]]
+
+
+def every_model() -> dict[str, Model]:
+    """The models that there are by name, hidden ones too, the default first."""
+    found = {model.name: model for model in _named()}
+    found |= {one.name: _offered(one) for one in offers.of("model") if one.usable}
+    first = offers.default("model")
+    return {name: found[name] for name in sorted(found, key=lambda name: name != first)}
+
+
 @cache
 def models() -> dict[str, Model]:
     """The models on offer by name, the default first."""
-    named = [word.strip() for word in read(Drawing).model.split(",") if word.strip()]
-    found = [_model(source) for source in named or [str(STARTER)]]
-    return {model.name: model for model in found}
+    every = every_model()
+    shown = {name: one for name, one in every.items() if not offers.hidden("model", name)}
+    return shown or every
+
+
+offers.on_change.append(models.cache_clear)
+
+
+def _offered(one: Offer) -> Model:
+    """A model that a moderator added, as this machine sees its folder, or as another one did."""
+    if (Path(one.source) / "model_index.json").is_file() or not one.facts:
+        return replace(_model(one.source), name=one.name)
+    known = {name: value for name, value in one.facts.items() if name in Model.__dataclass_fields__}
+    known["family"] = FAMILIES.get(str(known.get("family")), ANOTHER)
+    if style := known.get("style"):
+        known["style"] = StyleAdapter(*style)
+    return Model(one.name, one.source, **known)
+
+
+def facts_of(model: Model) -> dict[str, Any]:
+    """What a machine that does not see a model's files must know of it, for JSON."""
+    told = asdict(model)
+    del told["name"], told["source"]
+    families = (name for name, one in FAMILIES.items() if one == model.family)
+    style = list(told["style"].values()) if told["style"] else None
+    return {**told, "family": next(families, ""), "style": style}
+
+
+def upscalers() -> dict[str, Path]:
+    """The weights that make pictures larger, by name."""
+    found = every_upscaler()
+    return {name: path for name, path in found.items() if not offers.hidden("upscaler", name)}
+
+
+def every_upscaler() -> dict[str, Path]:
+    """The same, with hidden ones, whose jobs in line are drawn."""
+    weights = read(Drawing).upscaler
+    found = {Path(weights).stem: Path(weights)} if weights else {}
+    added = [one for one in offers.of("upscaler") if one.usable]
+    return found | {one.name: Path(one.file) for one in added}
+
+
+def still_offered(requests: Iterable[Request]) -> None:
+    """Raises InvalidOptions for a request of old whose model or parts are gone since."""
+    faults = []
+    for one in requests:
+        if one.mode == Mode.UPSCALE:
+            if one.upscaler not in ("", LANCZOS, *upscalers()):
+                faults.append(f"The upscaler {one.upscaler} is no longer on offer.")
+            continue
+        model = models().get(one.model)
+        if model is None:
+            faults.append(
+                f"The model {one.model} is no longer on offer. On offer: {', '.join(models())}."
+            )
+            continue
+        asked = [("LoRA", name, loras) for name, weight in one.loras if weight]
+        asked += [("VAE", one.vae, vaes)] if one.vae else []
+        faults += [
+            f"The {what} {name} is no longer on offer."
+            for what, name, kind in asked
+            if name.lower() not in kind(model)
+        ]
+    if faults:
+        raise InvalidOptions(faults)
 
 
 def missing_starter() -> bool:
@@ -198,7 +275,7 @@ def faults() -> list[str]:
     if missing_starter():
         return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
     found = []
-    for model in models().values():
+    for model in _named():
         folder = Path(model.source)
         if model.engine == "pattern" or (folder / "model_index.json").is_file():
             continue
@@ -210,9 +287,12 @@ def faults() -> list[str]:
     return [*(f"DRAWQUEUE_MODEL: {fault}" for fault in found), *parts.faults()]
 
 
-def known_parts(kind: Callable[[Model], dict[str, Part]]) -> list[str]:
-    """The names of the LoRAs or VAEs that fit any model."""
-    return sorted({one.name for model in models().values() for one in kind(model).values()})
+def known_parts(kind: Parts, *, hidden: bool = False) -> list[str]:
+    """The names of the LoRAs or VAEs that fit any model; `hidden`: those too, of hidden models."""
+    every = every_model() if hidden else models()
+    return sorted(
+        {one.name for model in every.values() for one in kind(model, hidden=hidden).values()}
+    )
 
 
 @cache
@@ -229,6 +309,7 @@ def revision(model: Model) -> str:
         for path in sorted(folder.rglob("*"))
         if path.suffix in (".safetensors", ".json", ".bin")
     ]
+    files += [one.path for one in parts.added() if one.path.is_file()]
     seen = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
     return hashlib.sha256(repr((model, at.name, seen, versions, upscaler())).encode()).hexdigest()[
@@ -236,10 +317,16 @@ def revision(model: Model) -> str:
     ]
 
 
+offers.on_change.append(revision.cache_clear)
+
+
 def upscaler() -> str:
     """What upscales: the name of the host's weights, or Lanczos."""
     weights = read(Drawing).upscaler
-    return Path(weights).stem if weights else LANCZOS
+    for name in (offers.default("upscaler"), Path(weights).stem):
+        if name in upscalers():
+            return name
+    return LANCZOS
 
 
 def _rounded(pixels: float, multiple: int) -> int:
@@ -422,14 +509,15 @@ def _chosen_loras(
 
 
 def _chosen_vae(asked: str | None, model: Model) -> tuple[str, list[str]]:
-    one = vaes(model).get((asked or "").lower())
+    # A default that does not fit a model is for others.
+    one = vaes(model).get((asked or offers.default("vae")).lower())
     if one or not asked:
         return one.name if one else "", []
     return "", [_no_part("VAE", asked, vaes, model)]
 
 
 def _no_part(
-    what: str, name: str, kind: Callable[[Model], dict[str, Part]], model: Model
+    what: str, name: str, kind: Parts, model: Model
 ) -> str:  # fmt: skip
     """That a model has no part of that name, in words."""
     if name.lower() in {known.lower() for known in known_parts(kind)}:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from core import catalog, options, parts
+from redis.exceptions import RedisError
+
+from core import catalog, options, parts, registry
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -21,6 +23,7 @@ from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
 from core.media import Source
+from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
@@ -31,6 +34,8 @@ log = logging.getLogger("drawqueue")
 
 # How long somebody who asked waits for a busy database before they are told to ask again.
 ANSWER_SECONDS = 6.0
+# So many of a model's LoRAs and VAEs are named; autocomplete knows them all.
+FEW_PARTS = 8
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
 # One of the pictures sent along, by its place among them, where an order matters.
@@ -73,6 +78,8 @@ class Reply:
     fresh: bool = False
     others: tuple[int, ...] = ()
     buttons: tuple[Button, ...] = ()
+    # Pictures of what the words tell of: names and keys.
+    samples: tuple[tuple[str, str], ...] = ()
 
     @property
     def said(self) -> str:
@@ -484,12 +491,33 @@ def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
 
 
 def _models(house: House, ask: Ask) -> Reply:
-    lines = [
-        f"{model.name}: {model.size}×{model.size}, {many(model.steps, 'step')}, "
-        f"up to {model.largest} pixels a side"
-        for model in catalog.models().values()
-    ]
-    return Reply("\n".join(lines))
+    loaded: frozenset[str] = frozenset()
+    with contextlib.suppress(RedisError):
+        loaded = house.queue.loaded()
+    shown = list(catalog.models().values())
+    lines = [_told_of(model, model.name in loaded) for model in shown[:LISTED]]
+    if len(shown) > LISTED:
+        others = ", ".join(model.name for model in shown[LISTED:])
+        lines.append(f"Also: {others[:300]}")
+    return Reply("\n".join(lines), samples=registry.samples())
+
+
+def _told_of(model: catalog.Model, loaded: bool) -> str:
+    """What one model can do, in a line."""
+    what = [
+        f"{model.size}×{model.size}", many(model.steps, "step"), model.sampler,
+        f"up to {model.largest} pixels a side",
+    ]  # fmt: skip
+    ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
+    words = f"{model.name}{' (loaded)' if loaded else ''}: {', '.join(what)}; {' '.join(ways)}"
+    for called, kind in (("LoRAs", parts.loras), ("VAEs", parts.vaes)):
+        if fitting := [one.name for one in kind(model).values()]:
+            more = f" and {len(fitting) - FEW_PARTS} more" if len(fitting) > FEW_PARTS else ""
+            words += f"; {called}: {', '.join(fitting[:FEW_PARTS])}{more}"
+    if lacks := [one.flags[0] for one in OPTIONS if one.name in model.family.lacks]:
+        words += f"; without {' '.join(f'--{flag}' for flag in lacks)}"
+    note = registry.note("model", model.name)
+    return f"{words}. {note}".strip() if note else words
 
 
 def _quiet(house: House, ask: Ask) -> Reply:
@@ -521,6 +549,68 @@ def _first(house: House, ask: Ask) -> Reply:
         raise NotAllowed("Only a moderator whom the host lists can put a picture first.")
     moved = house.generations.move(generation_id(ask.given["id"]), ask.asker, FIRST)
     return Reply(_status(house, moved))
+
+
+def _model(house: House, ask: Ask) -> Reply:
+    """What moderators do with what draws; see core/registry.py."""
+    if not ask.asker.trusted:
+        raise NotAllowed("Only a moderator whom the host lists can change what draws.")
+    do, kind, what, name = (
+        str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, DETAIL)
+    )
+    kept = house.registry
+    if do == "list":
+        lines = [one for one in kept.listed() if not kind or one.startswith(f"{kind} ")]
+        if len(lines) > LISTED:
+            lines = [*lines[:LISTED], f"… and {len(lines) - LISTED} more: /model list lora"]
+        return Reply("\n".join(lines) or "Nobody added anything yet: /models lists what draws.")
+    if not kind or not what:
+        raise UserError(f"/model {do} needs kind and what, such as /model {EXAMPLES[do]}.")
+    match do:
+        case "add":
+            return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house)))
+        case "hide" | "unhide":
+            return Reply(kept.hide(kind, what, ask.asker, do == "hide"))
+        case "default":
+            return Reply(kept.choose(kind, what, ask.asker))
+        case "picture":
+            return Reply(_sampled(house, ask, kind, what, name))
+        case "note":
+            return Reply(kept.describe(kind, what, name, ask.asker))
+        case _:
+            picture = registry.picture_of(kind, what)
+            said = kept.remove(kind, what)
+            if picture:
+                house.media.delete(picture)
+            return Reply(said)
+
+
+def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
+    """Let one's own finished picture show what a model or a LoRA draws."""
+    generation, place = picture_number(number)
+    one = house.generations.own(generation, ask.asker)
+    result = one.picture(_index(one, place))
+    drawn = [one.request.model] if kind == "model" else [name for name, _ in one.request.loras]
+    if kind not in ("model", "lora"):
+        raise UserError("Only models and LoRAs have a picture of what they draw.")
+    if what.lower() not in [name.lower() for name in drawn] or one.request.mode == Mode.UPSCALE:
+        raise UserError(f"#{one.id} was not drawn with {what[:60]}.")
+    what = house.registry.named(kind, what)
+    try:
+        small = house.uploads.small(house.media.load(str(result["key"])))
+    except FileNotFoundError:
+        raise NotFound(f"The picture of #{one.id} is no longer kept.") from None
+    old = registry.picture_of(kind, what)
+    house.registry.picture(kind, what, house.media.save_sample(small), ask.asker)
+    if old:
+        house.media.delete(old)
+    return f"Everybody sees a small copy of #{one.id} beside {what} in /models now."
+
+
+def _workers(house: House) -> bool:
+    with contextlib.suppress(RedisError):
+        return house.queue.workers() > 0
+    return False
 
 
 def _class(house: House, ask: Ask) -> Reply:
@@ -606,6 +696,21 @@ BLENDS = tuple(replace(IMAGE, name=f"image{place}") for place in range(1, 6))
 # How far a variation may leave its picture.
 STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
 FACTORS = ("2", "4")
+# What moderators do with what draws, and how that is typed.
+EXAMPLES = {
+    "add": "add model owner/name",
+    "hide": "hide model sdxl",
+    "unhide": "unhide model sdxl",
+    "default": "default model sdxl",
+    "note": "note model sdxl Good with faces.",
+    "picture": "picture model sdxl 12",
+    "remove": "remove model sdxl",
+    "list": "list",
+}
+DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMPLES))
+OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
+WHAT = _option("what", "Its name; when adding, the folder, file or hub id, as the worker has it.")
+DETAIL = _option("detail", "What to call it when adding; the words of a note; a picture's number.")
 ALL = "all"
 WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
@@ -696,6 +801,10 @@ COMMANDS: tuple[Command, ...] = (
         ),
         _grant, example="discord:123 fast",
     ),
+    Command(
+        "model", "Moderators: change what draws.", (DO, OF, WHAT, DETAIL), _model,
+        example=EXAMPLES["add"], private=True,
+    ),
     Command("help", "What I can do.", (), _help, ("start",)),
 )  # fmt: skip
 # The pictures that each way to draw begins with, at least and at most.
@@ -755,6 +864,10 @@ def run(house: House, name: str, ask: Ask) -> Reply:
     return command.run(house, replace(ask, given=given))
 
 
+# What may be written for these changes while a bot runs.
+CHANGING = ("model", "lora", "what")
+
+
 def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
     if option == "model":
@@ -763,6 +876,8 @@ def suggestions(option: str) -> list[str]:
         return catalog.known_parts(parts.loras)
     if option == "vae":
         return catalog.known_parts(parts.vaes)
+    if option == "what":
+        return sorted({name for kind in KINDS for name in registry.known(kind)})
     if option == "choice":
         return list(policy().classes)
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))

@@ -208,6 +208,26 @@ secrets = Table(
     Column("value", String(64), nullable=False),
 )
 
+# Models, LoRAs, VAEs and upscalers that moderators added, and what they said of those that the
+# settings name (which have no source here).
+offered = Table(
+    "offered",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("source", String(500), nullable=False, server_default=""),
+    Column("added_by", String(80), nullable=False),
+    Column("added", Moment, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("chosen", Boolean, nullable=False),
+    Column("note", String(200), nullable=False, server_default=""),
+    # The key of a picture of what it draws.
+    Column("picture", String(200), nullable=False, server_default=""),
+    # What a machine that sees its files knows of it; none as long as nobody has looked.
+    Column("facts", JSON(none_as_null=True)),
+    Column("fault", Text, nullable=False, server_default=""),
+)
+
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,

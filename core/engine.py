@@ -1,6 +1,6 @@
 """What draws: the protocol every engine keeps, and its errors named by what one can do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,10 @@ class Engine(Protocol):
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         """Make a model ready; `report` is told what is loading and which share is done."""
+
+    @property
+    def held(self) -> Collection[str]:
+        """The sources of the models that are loaded now."""
 
     def draw(
         self, model: Model, request: Request, report: Report,

@@ -10,18 +10,24 @@ all see this order. When the line is empty everybody starts anew.
 Nobody starves: whatever the weights, a user's first job in line is overtaken by at most one job of
 each other user, and the next ones wait no longer than their user's share of the drawing takes,
 plus one job of each (theorem 4 of the paper).
+
+A worker may take a job for a model that it has loaded before others that need another one. All
+that pass a job, at most TIMES of them, are expected to be over `patience` seconds after the first
+of them began: by so much the bound above grows, and by no more. What was put first is never
+passed, nor is what its own user put before the other.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
+from rq.intermediate_queue import IntermediateQueue
 
 PREFIX = "drawqueue:fair:"
 # Up to so many jobs are moved within the list; for more of them it is written anew, which takes
@@ -31,6 +37,9 @@ FEW = 100
 SLACK = 0.2
 LEAST_COST = 0.01
 NORMAL = 1
+# So deep a worker looks for a job that its loaded models draw, and so often one job is passed.
+NEAR = 16
+TIMES = 16
 COMPARE_SECONDS = 30.0
 
 _SCRIPT = """
@@ -181,7 +190,72 @@ local function before_lesser(told)
   end
 end
 
+-- Give a worker the first job near the head that its loaded models draw, where another would have
+-- to be loaded for the head. Nothing where RQ's own order is as good.
+local function take(wish)
+  local loaded, passed = {}, {}
+  for _, model in ipairs(wish.loaded) do loaded[model] = true end
+  local moment = wish.moment
+  if not moment then
+    local read = redis.call('TIME')
+    moment = tonumber(read[1]) + tonumber(read[2]) / 1e6
+  end
+  for place, which in ipairs(redis.call('LRANGE', list, 0, wish.near - 1)) do
+    local told = record(which)
+    local tag = told and told.member and redis.call('ZSCORE', order, told.member)
+    -- One that others pushed, or that was put first: nobody passes it.
+    if not tag or tonumber(tag) < now() then return 0 end
+    local model = told.model or ''
+    if place == 1 and (model == '' or loaded[model]) then return 0 end
+    local may = loaded[model]
+    for _, other in ipairs(passed) do
+      local one = other[2]
+      if one.user == told.user and (one.priority or 1) > (told.priority or 1)
+        or (one.times or 0) >= wish.times
+        or moment + told.cost > (one.since or moment) + wish.patience then may = false end
+    end
+    if may then
+      leave(which, told)
+      for _, other in ipairs(passed) do
+        other[2].since = other[2].since or moment
+        other[2].times = (other[2].times or 0) + 1
+        redis.call('HSET', jobs, other[1], cjson.encode(other[2]))
+      end
+      redis.call('RPUSH', wish.taken, which)
+      return which
+    end
+    passed[#passed + 1] = {which, told}
+  end
+  return 0
+end
+
+-- Give a job back that a worker took whose models do not draw it, where an idle one's do.
+local function hand(wish)
+  local told = record(id)
+  local model = told and told.member and told.model or ''
+  if model == '' then return 0 end
+  local found = redis.call('HGETALL', prefix .. 'idle')
+  for i = 1, #found, 2 do
+    local other = cjson.decode(found[i + 1])
+    for _, loaded in ipairs(other.loaded) do
+      if loaded == model and found[i] ~= wish.me and other.till > wish.moment then
+        if redis.call('LREM', wish.taken, 1, id) == 0 then return 0 end
+        if not redis.call('ZSCORE', order, told.member) then
+          redis.call('ZADD', order, exact(now()), told.member)
+          redis.call('ZADD', mine(told.user), exact(now()), told.member)
+        end
+        redis.call('LPUSH', list, id)
+        return 1
+      end
+    end
+  end
+  return 0
+end
+
+-- Before anything is forgotten of what was just taken.
+if command == 'hand' then return {0, 0, hand(cjson.decode(ARGV[7]))} end
 trim()
+if command == 'take' then did = take(cjson.decode(ARGV[7])) end
 if command == 'stranger' then
   -- Listed no more: a worker took it meanwhile. In the order: somebody has put it there.
   local told = record(id)
@@ -196,6 +270,7 @@ if command == 'place' then
   if before then shift(before.user, stood or 0, -before.cost / before.weight) end
   local told = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or before
   told = told or {user = '?', cost = 1, weight = 1}
+  if before then told.since, told.times = before.since, before.times end
   local ends = tonumber(redis.call('HGET', finish, told.user) or '0')
   local tag, number
   if ARGV[6] == 'front' then
@@ -251,13 +326,15 @@ return {redis.call('LLEN', list), redis.call('ZCARD', order), did}
 class Claim:
     """What a job asks of the line: whose it is, its expected seconds, and its class's weight.
 
-    `priority` counts among the user's own jobs: higher ones stand before lower ones.
+    `priority` counts among the user's own jobs: higher ones stand before lower ones. `model` is
+    what draws it, empty where none is needed.
     """
 
     user: str
     cost: float
     weight: float = 1.0
     priority: int = NORMAL
+    model: str = ""
 
     def as_json(self) -> str:
         """As the line keeps it. Raises ValueError where cost or weight is no positive number."""
@@ -265,7 +342,7 @@ class Claim:
             raise ValueError(f"cost {self.cost} and weight {self.weight} must be positive")
         return json.dumps({
             "user": self.user, "cost": max(LEAST_COST, self.cost), "weight": self.weight,
-            "priority": self.priority,
+            "priority": self.priority, "model": self.model,
         })  # fmt: skip
 
 
@@ -300,6 +377,44 @@ class FairQueue(Queue):
         """Charge what a job really cost, now that it is over."""
         self._say("settle", job_id, repr(float(seconds)))
 
+    def take(
+        self, loaded: Collection[str], patience: float, moment: float | None = None
+    ) -> bytes | None:
+        """Take a job for a loaded model, as a worker does, before the head of the line.
+
+        None where the head is as good, or may not be passed. `moment` is the server's time where
+        it is not given.
+        """
+        if not loaded or patience <= 0:
+            return None
+        wish = {
+            "loaded": list(loaded), "patience": patience, "near": NEAR, "times": TIMES,
+            "taken": IntermediateQueue.get_intermediate_queue_key(self.key),
+            **({} if moment is None else {"moment": moment}),
+        }  # fmt: skip
+        found: Any = self._say("take", "", told=json.dumps(wish))[2]
+        return found or None
+
+    def idle(self, worker: str, loaded: Collection[str], seconds: float) -> None:
+        """Note that a worker waits for a job for so long, and which models it has loaded."""
+        told = json.dumps({"loaded": list(loaded), "till": time.time() + seconds})
+        self.connection.hset(PREFIX + "idle", worker, told)
+
+    def busy(self, worker: str) -> None:
+        """Note that a worker waits no longer."""
+        self.connection.hdel(PREFIX + "idle", worker)
+
+    def hand_over(self, job_id: str, worker: str) -> bool:
+        """Give a job back, as a worker that just took it, where another idles that has its model.
+
+        Whether that was done: then the job is the line's first, and the other one's.
+        """
+        wish = {
+            "me": worker, "moment": time.time(),
+            "taken": IntermediateQueue.get_intermediate_queue_key(self.key),
+        }  # fmt: skip
+        return bool(self._say("hand", job_id, told=json.dumps(wish))[2])
+
     def mend(self, claim_of: Callable[[str], Claim | None]) -> int:
         """Put in place what others pushed at an end (RQ's requeue, rq-dashboard's).
 
@@ -331,7 +446,11 @@ class FairQueue(Queue):
         kept: list[dict[str, Any]] = [
             json.loads(one) if one else {"user": "?", "cost": 1.0} for one in found
         ]
-        return [Claim(one["user"], float(one["cost"]), one.get("weight", 1.0)) for one in kept]
+        return [
+            Claim(one["user"], float(one["cost"]), one.get("weight", 1.0),
+                  model=one.get("model") or "")
+            for one in kept
+        ]  # fmt: skip
 
     def _say(
         self, command: str, job_id: str, more: str = "", told: str = "",

@@ -18,13 +18,13 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
-from core.catalog import settle
+from core.catalog import settle, still_offered
 from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
-from core.options import PRIORITIES, SEED_LIMIT, Options, Request
+from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
@@ -160,6 +160,7 @@ class Generations:
         """
         rules, moment = policy(), now()
         rules.drawable(requests)
+        still_offered(requests)
         before = self._drawn_before(requests)
         fresh = [one for one in requests if one not in before]
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
@@ -361,6 +362,7 @@ class Generations:
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
             rules.drawable([old.request])
+            still_offered([old.request])
             cost, full = self._expect(old.request), self._full(rules, 1)
             person = self.people.get(asker.platform, asker.id)
             class_name = old.class_name
@@ -658,6 +660,13 @@ class Generations:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
         found = self.get(generation_id)
         if not self._own(found, asker) and not _moderates(found, asker):
+            raise NotFound(f"There is no #{generation_id} of yours.")
+        return found
+
+    def own(self, generation_id: int, asker: Asker) -> Generation:
+        """One generation of the asker's own, whoever they are. Raises NotFound."""
+        found = self.get(generation_id)
+        if not self._own(found, asker):
             raise NotFound(f"There is no #{generation_id} of yours.")
         return found
 
@@ -1033,7 +1042,9 @@ class Generations:
 
     def _claim(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight
-        return Claim(one.user, self.queue.pace.expect(one.request).seconds, weight, one.priority)
+        seconds = self.queue.pace.expect(one.request).seconds
+        model = "" if one.request.mode == Mode.UPSCALE else one.request.model
+        return Claim(one.user, seconds, weight, one.priority, model)
 
     # Within
 

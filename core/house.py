@@ -12,6 +12,7 @@ from core.media import Media
 from core.people import Asker, People
 from core.proposals import Proposals
 from core.queue import WorkQueue
+from core.registry import Registry
 from core.settings import Chat, Drawing, Storage, read
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class House:
     @cached_property
     def proposals(self) -> Proposals:
         return Proposals(self.database, self.queue.pace)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(self.database)
 
     @cached_property
     def brush(self) -> Brush:

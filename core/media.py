@@ -48,6 +48,10 @@ class Media:
         """Store a picture that somebody brought, in the day's folder; returns its key."""
         return self._save(f"{_day(datetime.now(UTC).date())}/{secrets.token_urlsafe(15)}.png", data)
 
+    def save_sample(self, data: bytes) -> str:
+        """Store a picture that shows what something draws, until it is deleted; returns its key."""
+        return self._save(f"samples/{secrets.token_urlsafe(15)}.png", data)
+
     def _save(self, key: str, data: bytes) -> str:
         temporary = f"{self._root}/{key}{PART}"
         try:

@@ -12,6 +12,7 @@ from redis import Redis
 from core.options import Mode, Request
 
 KEY = "drawqueue:pace"
+LOADS = "drawqueue:loads"
 SPEEDS = "drawqueue:speeds"
 SPEEDS_SECONDS = 30 * 24 * 3600
 # One drawing that hung or was answered at once must not turn a worker's speed around.
@@ -99,6 +100,15 @@ class Pace:
                 return start, rate
         rate, _ = linear_regression((0.0, *works), (0.0, *times), proportional=True)
         return 0.0, rate
+
+    def loading(self, model: str) -> float:
+        """The seconds that loading a model takes a worker; 0 as long as nobody measured it."""
+        return float(self.redis.hget(LOADS, model) or 0.0)
+
+    def learn_loading(self, model: str, seconds: float) -> None:
+        """Take into account how long loading a model took a worker."""
+        before = self.loading(model) or seconds
+        self.redis.hset(LOADS, model, f"{before + NEWEST * (seconds - before):.4g}")
 
     def speed(self, workers: Iterable[str]) -> float:
         """How many seconds of the mean's drawing these workers do in one."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from core import offers
+from core.offers import Offer
 from core.settings import Drawing, read
 
 if TYPE_CHECKING:
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 
 # What a model at a hub is called; a path begins otherwise.
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
+# The layers whose input tells how wide a part is.
+LAYERS = {
+    # Attention to the text is the second of each block, in every trainer's spelling.
+    "lora": r"attn2.*to_k.*(lora_A|lora_down|lora\.down)",
+    "vae": r"decoder\.conv_in\.weight$",
+}
 
 
 @dataclass(frozen=True)
@@ -40,14 +50,36 @@ class StyleAdapter:
     weights: str
 
 
-def loras(model: "Model") -> dict[str, Part]:
-    """The LoRAs that fit a model, by name in small letters."""
-    return _fitting(_loras, model, "loras", model.context)
+class Parts(Protocol):
+    """What gives the parts of a kind that fit a model, by name in small letters."""
+
+    def __call__(self, model: "Model", *, hidden: bool = False) -> dict[str, Part]: ...
 
 
-def vaes(model: "Model") -> dict[str, Part]:
-    """The VAEs beside its own that fit a model, by name in small letters."""
-    return _fitting(_vaes, model, "vaes", model.channels)
+def loras(model: "Model", *, hidden: bool = False) -> dict[str, Part]:
+    """The LoRAs that fit a model, by name in small letters; `hidden`: those too."""
+    return _fitting(_loras, model, "lora", model.context, hidden)
+
+
+def vaes(model: "Model", *, hidden: bool = False) -> dict[str, Part]:
+    """The VAEs beside its own that fit a model, by name in small letters; `hidden`: those too."""
+    return _fitting(_vaes, model, "vae", model.channels, hidden)
+
+
+def added() -> list[Part]:
+    """What moderators put on offer of them."""
+    return [_added(one) for one in offers.told() if one.kind in ("lora", "vae") and one.usable]
+
+
+def _added(one: Offer) -> Part:
+    return Part(one.name, Path(one.file), (one.facts or {}).get("width"))
+
+
+def width_of(kind: str, path: Path) -> int | None:
+    """How wide a LoRA's file, or a VAE's file or folder, is; None where that cannot be told."""
+    if path.is_dir():
+        return told(path / "config.json").get("latent_channels")
+    return _width(path, LAYERS[kind])
 
 
 def folders(model: "Model") -> list[Path]:
@@ -56,9 +88,17 @@ def folders(model: "Model") -> list[Path]:
     return [source / "loras", source / "vaes", *filter(None, (_set("loras"), _set("vaes")))]
 
 
-def _fitting(found: Any, model: "Model", kind: str, width: int | None) -> dict[str, Part]:
-    parts: dict[str, Part] = found(Path(model.source) / kind) | found(_set(kind))
-    return {name: one for name, one in parts.items() if width is None or one.width in (None, width)}
+def _fitting(
+    found: Any, model: "Model", kind: str, width: int | None, hidden: bool
+) -> dict[str, Part]:
+    parts: dict[str, Part] = found(Path(model.source) / f"{kind}s") | found(_set(f"{kind}s"))
+    parts |= {one.name.lower(): _added(one) for one in offers.of(kind) if one.usable}
+    return {
+        name: one
+        for name, one in parts.items()
+        if (width is None or one.width in (None, width))
+        and (hidden or not offers.hidden(kind, name))
+    }
 
 
 def _set(kind: str) -> Path | None:
@@ -69,19 +109,15 @@ def _set(kind: str) -> Path | None:
 
 @cache
 def _loras(folder: Path | None) -> dict[str, Part]:
-    # Attention to the text is the second of each block, in every trainer's spelling.
-    layer = r"attn2.*to_k.*(lora_A|lora_down|lora\.down)"
     files = _listed(folder, "*.safetensors")
-    return _named({path: _width(path, layer) for path in files})
+    return _named({path: width_of("lora", path) for path in files})
 
 
 @cache
 def _vaes(folder: Path | None) -> dict[str, Part]:
-    parts = {path: _width(path, r"decoder\.conv_in\.weight$") for path in
-             _listed(folder, "*.safetensors")}  # fmt: skip
-    for config in _listed(folder, "*/config.json"):
-        parts[config.parent] = told(config).get("latent_channels")
-    return _named(parts)
+    found = _listed(folder, "*.safetensors")
+    found += [config.parent for config in _listed(folder, "*/config.json")]
+    return _named({path: width_of("vae", path) for path in found})
 
 
 def _listed(folder: Path | None, pattern: str) -> list[Path]:

@@ -5,12 +5,13 @@ changes a generation's state.
 """
 
 import contextlib
+import json
 import math
 import random
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -28,6 +29,8 @@ QUEUE = "draw"
 TASK = "worker.tasks.generate"
 EPOCH = "drawqueue:epoch"
 WORKERS = "drawqueue:workers"
+# The models that each worker has loaded.
+LOADED = "drawqueue:loaded"
 REVISIONS = "drawqueue:revisions"
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
@@ -59,13 +62,17 @@ class Standing:
 
 @dataclass(frozen=True)
 class _Look:
-    """The line as it stood: places by job, seconds of work before each place, workers."""
+    """The line as it stood: places by job, seconds of work before each place, workers.
+
+    `loads` are the seconds of those for which a model must be loaded.
+    """
 
     places: Mapping[str, int]
     sums: Sequence[float]
     workers: int
     speed: float
     weights: Mapping[str, float]
+    loads: Mapping[str, float] = field(default_factory=dict)
 
     def ahead(self, index: int) -> float:
         """Seconds of work before a place, in the mean's measure where one did not look."""
@@ -183,16 +190,25 @@ class WorkQueue:
         found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
         return float(found) if found else 0.0
 
-    def present(self, worker: str) -> None:
+    def present(self, worker: str, loaded: Collection[str] = ()) -> None:
         """Say that a worker is on line, for a while: machine and device, process, something random.
 
-        RQ keeps a worker that was killed while drawing for minutes, and on its list for ever.
+        And which models it has loaded. RQ keeps a worker that was killed while drawing for
+        minutes, and on its list for ever.
         """
         self.redis.zadd(WORKERS, {worker: time.time() + ALIVE_SECONDS})
+        self.redis.hset(LOADED, worker, json.dumps(sorted(loaded)))
 
     def absent(self, worker: str) -> None:
         """Say that a worker has left."""
         self.redis.zrem(WORKERS, worker)
+        self.redis.hdel(LOADED, worker)
+
+    def loaded(self) -> frozenset[str]:
+        """The models that workers on line have loaded."""
+        names: Any = self.redis.zrange(WORKERS, time.time(), "+inf", byscore=True)
+        told: Any = self.redis.hmget(LOADED, names) if names else []
+        return frozenset(model for one in told if one for model in json.loads(one))
 
     def length(self) -> int:
         """How many drawings stand in line."""
@@ -218,6 +234,9 @@ class WorkQueue:
 
     def clean(self) -> None:
         """Forget workers that were killed, and jobs that ended long ago, in RQ's lists as well."""
+        gone: Any = self.redis.zrange(WORKERS, "-inf", time.time(), byscore=True)
+        if gone:
+            self.redis.hdel(LOADED, *gone)
         self.redis.zremrangebyscore(WORKERS, "-inf", time.time())
         clean_worker_registry(self.rq)
         self.rq.finished_job_registry.cleanup()
@@ -256,7 +275,8 @@ class WorkQueue:
             index = int(found)
         own = self.pace.expect(request)
         ahead = look.ahead(index)
-        seconds = ahead / look.speed + own.seconds * max(1, look.workers) / look.speed
+        alone = own.seconds + look.loads.get(name, 0.0)
+        seconds = ahead / look.speed + alone * max(1, look.workers) / look.speed
         weight = look.weights.get(user, 1.0)
         share = weight / (sum(look.weights.values()) or weight)
         return Standing(index + 1, seconds, look.workers, own.known, ahead, share)
@@ -290,12 +310,23 @@ class WorkQueue:
             listed: Any = self.redis.lrange(self.rq.key, 0, DEPTH - 1)
             names = [name.decode() for name in listed]
             claims = self.rq.claims(names)
+            # Whatever nobody has loaded is, where it is drawn first.
+            there, loads = self.loaded() | {""}, {}
+            for name, claim in zip(names, claims, strict=True):
+                if claim.model not in there:
+                    there |= {claim.model}
+                    loads[name] = self.pace.loading(claim.model)
+            costs = [
+                claim.cost + loads.get(name, 0.0)
+                for name, claim in zip(names, claims, strict=True)
+            ]  # fmt: skip
             self._line = _Look(
                 {name: index for index, name in enumerate(names)},
-                list(accumulate((claim.cost for claim in claims), initial=first)),
+                list(accumulate(costs, initial=first)),
                 self.workers(),
                 max(0.01, self.pace.speed(self._at_work()) or 1.0),
                 {claim.user: claim.weight for claim in claims},
+                loads,
             )
             self._looked = time.monotonic()
         return self._line

@@ -296,6 +296,15 @@ class Drawing(Settings):
         description="Weights of an upscaler of the ESRGAN family, or any that spandrel reads; "
         "empty: Lanczos with sharpening.",
     )
+    swap_patience: float = Field(
+        60,
+        alias="DRAWQUEUE_SWAP_PATIENCE",
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds for which drawings of a loaded model may pass one that needs another "
+        "loaded; 0: never.",
+    )
     model_memory_gb: float = Field(
         0,
         alias="DRAWQUEUE_MODEL_MEMORY_GB",

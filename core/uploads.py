@@ -33,6 +33,9 @@ HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
 RECIPE = "recipe"
 UNREADABLE = "I cannot read that as a picture. Send a PNG, JPEG, WebP or GIF."
 
+# Pixels a side of a picture that shows what a model draws.
+SMALL = 256
+
 
 def checked(data: bytes) -> Image.Image:
     """The picture in some bytes: upright, RGB or RGBA, its first frame, at most SIDE pixels a side.
@@ -139,6 +142,14 @@ class Uploads:
         """The pixels of a stored picture, RGB."""
         with Image.open(io.BytesIO(self.media.load(source.key))) as image:
             return flat(image, "white")
+
+    def small(self, data: bytes) -> bytes:
+        """A small copy of a stored picture, with nothing of its recipe."""
+        image = flat(Image.open(io.BytesIO(data)), "white")
+        image.thumbnail((SMALL, SMALL))
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        return out.getvalue()
 
     def fetch(self, address: str) -> Source:
         """Fetch, check and store the picture at a web address. Raises UserError."""

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine, make_url, select, text
 
-from core import catalog, policy, settings
+from core import catalog, offers, policy, settings
 from core.catalog import STARTER
 from core.database import Database, generations
 from core.house import House
@@ -45,6 +45,7 @@ def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for one in kept:
         one.cache_clear()
     yield
+    offers.show(())
     for one in kept:
         one.cache_clear()
 

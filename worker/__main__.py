@@ -16,6 +16,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rich.logging import RichHandler
 from rich.progress import Progress
@@ -26,7 +27,9 @@ from rq.queue import Queue
 
 from bots.poster import run_in_thread
 from core.catalog import Model, faults, models
+from core.database import AWAY
 from core.engine import EngineError
+from core.fair import FairQueue
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.settings import Drawing, Storage, read
@@ -39,6 +42,8 @@ log = logging.getLogger("drawqueue")
 SWEEP_SECONDS = 3
 # So soon after Redis was emptied cards know again that there are workers.
 PRESENT_SECONDS = 1.0
+# A worker that waits for a job says so again within these.
+IDLE_SECONDS = 2.0
 # Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
 LEAVE_SECONDS = 6.0
 DRAIN_SECONDS = 3.0
@@ -68,6 +73,44 @@ class DrawingWorker(SimpleWorker):
             log.error("refused to run %s: not on the list", job.func_name)
             job._func_name = "worker.__main__.refused"
         return super().perform_job(job, queue)
+
+
+class WarmLine(FairQueue):
+    """The line as a worker takes from it: what its loaded models draw may come first.
+
+    What an idle worker has the models for is left to that one.
+    """
+
+    left = ""
+
+    @classmethod
+    def lmove(
+        cls, connection: Redis, queue_key: str, timeout: int | None
+    ) -> tuple[str, bytes] | None:
+        line, patience = Studio.house.queue.rq, read(Drawing).swap_patience
+        found: tuple[str, bytes] | None
+        # With one model there is nothing to choose.
+        if len(models()) < 2 or not patience:
+            found = super().lmove(connection, queue_key, timeout)
+            return found
+        if taken := line.take(Studio.engine.held, patience):
+            return queue_key, taken
+        while True:
+            line.idle(Studio.worker, Studio.engine.held, (timeout or 0) + IDLE_SECONDS)
+            try:
+                found = super().lmove(connection, queue_key, timeout)
+            finally:
+                line.busy(Studio.worker)
+            if not found:
+                return found
+            name = found[1].decode()
+            (claim,) = line.claims([name])
+            # Once: who idled may be gone.
+            if claim.model in Studio.engine.held or cls.left == name:
+                return found
+            if not line.hand_over(name, Studio.worker):
+                return found
+            cls.left = name
 
 
 def _leave() -> None:
@@ -105,7 +148,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
 def _be_present(house: House, name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
-            house.queue.present(name)
+            house.queue.present(name, Studio.engine.held)
         if stopped.wait(PRESENT_SECONDS):
             return
 
@@ -165,15 +208,20 @@ def main() -> int:
     house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
     # RQ refuses a name until an earlier worker's key of that name has expired.
     name = f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}"
+    Studio.worker = name
     # One that loads its model is as good as on line.
     threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
     run_in_thread(house)
+    with contextlib.suppress(*AWAY):
+        house.registry.refresh()
+    house.registry.follow(looking=True, stopped=stopped)
     _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
-        [house.queue.rq],
+        [house.queue.rq.name],
         name=name,
         connection=house.queue.redis,
         serializer=house.queue.rq.serializer,
+        queue_class=WarmLine,
         worker_ttl=20,
         maintenance_interval=3600,
         job_monitoring_interval=5,

@@ -12,7 +12,7 @@ import torch
 from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, TransientError
 from core.errors import report as report_fault
-from core.parts import loras, vaes
+from core.parts import HUB_ID, loras, vaes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +50,7 @@ class Adapters:
 
     def _loaded(self, model: Model, name: str) -> str:
         """The adapter of a LoRA, read from its file where it is not at hand."""
-        one = loras(model).get(name.lower())
+        one = loras(model, hidden=True).get(name.lower())
         if one is None or not one.path.is_file():
             raise AskDifferently(f"The LoRA {name} is no longer on offer.")
         file = one.path, one.path.stat().st_mtime_ns
@@ -105,17 +105,18 @@ class Vaes:
     def _read(self, model: Model, name: str) -> Any:
         from diffusers import AutoencoderKL
 
-        one = vaes(model).get(name.lower())
-        if one is None or not one.path.exists():
+        one = vaes(model, hidden=True).get(name.lower())
+        here = one is not None and one.path.exists()
+        if one is None or not (here or HUB_ID.fullmatch(str(one.path))):
             raise AskDifferently(f"The VAE {name} is no longer on offer.")
-        file = one.path, one.path.stat().st_mtime_ns
+        file = one.path, one.path.stat().st_mtime_ns if here else 0
         if file not in self._kept:
             # One at a time: they are large, and seldom changed.
             self._kept.clear()
             numbers = {"torch_dtype": self._pipeline.vae.dtype}
             try:
-                if one.path.is_dir():
-                    found = AutoencoderKL.from_pretrained(one.path, **numbers)
+                if not one.path.is_file():
+                    found = AutoencoderKL.from_pretrained(str(one.path), **numbers)
                 else:
                     found = AutoencoderKL.from_single_file(
                         str(one.path), config=model.source, subfolder="vae", **numbers

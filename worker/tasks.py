@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
-from core.catalog import Model, models
+from core.catalog import Model, every_model, models
 from core.database import AWAY, patiently
 from core.engine import AskDifferently, EngineError, Stopped, TransientError
 from core.errors import report
@@ -39,6 +39,8 @@ class Studio:
     """What a task works with, set once by the worker's process."""
 
     house: House
+    # Its name, as RQ and the line know it.
+    worker: str
     engine: WarmEngine
     finisher: Finisher
     stop_requested = False
@@ -63,11 +65,17 @@ def generate(generation_id: int) -> None:
     begun = time.monotonic()
     heart = Heart(house.queue, claimed)
     try:
-        model = models().get(claimed.request.model)
+        model = _model(claimed.request.model)
         if model is None:
             raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
         images = _draw(claimed, model)
-        Studio.finisher.take(Drawing(claimed, model, images, time.monotonic() - begun, heart))
+        seconds = time.monotonic() - begun
+        if loading := Studio.engine.loading:
+            # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
+            seconds = max(0.0, seconds - loading)
+            with contextlib.suppress(RedisError):
+                house.queue.pace.learn_loading(model.name, loading)
+        Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
     except BaseException as error:
         heart.stop()
         # What was drawn in vain was drawn for its asker all the same.
@@ -77,6 +85,16 @@ def generate(generation_id: int) -> None:
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):
             raise
+
+
+def _model(name: str) -> Model | None:
+    """What draws, hidden or not: a model that was added just now may not be known yet."""
+    found = models().get(name) or every_model().get(name)
+    if found is None:
+        with contextlib.suppress(*AWAY):
+            Studio.house.registry.refresh()
+        found = every_model().get(name)
+    return found
 
 
 def _ended(claimed: Generation, error: BaseException) -> bool:

@@ -9,16 +9,18 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from core import engine
+from core import engine, offers
 from core.catalog import Model
 from core.engine import EngineError, Stopped, TransientError
 from core.errors import report as report_fault
-from core.options import Request
+from core.offers import Offer
+from core.options import Mode, Request
 from core.supervisor import end_with_parent
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Work:
     request: Request | None
     # What the request begins with: stored pictures by their keys.
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    # What moderators have on offer, which this process reads nowhere.
+    offers: tuple[Offer, ...] = field(default_factory=offers.told)
 
 
 def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
@@ -55,6 +59,15 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     from worker import engines
 
     made: dict[str, engine.Engine] = {}
+    # What the sources of models are called.
+    names: dict[str, str] = {}
+
+    def answer(kind: str, value: object) -> None:
+        # The parent listens no longer than until the answer.
+        held = {names[source] for one in made.values() for source in one.held if source in names}
+        pipe.send(("held", held))
+        pipe.send((kind, value))
+
     while True:
         try:
             work = pipe.recv()
@@ -62,15 +75,22 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
             return
         if not isinstance(work, Work):
             continue  # A stop that came when the drawing was over already.
+        offers.show(work.offers)
         try:
             if work.model.engine not in made:
                 made[work.model.engine] = engines.make(
                     work.model.engine, device, threads, memory_gb
                 )
             artist = made[work.model.engine]
-            if work.request is None:
+            names[work.model.source] = work.model.name
+            if work.request is None or work.request.mode != Mode.UPSCALE:
+                begun = time.monotonic()
+                fresh = work.model.source not in artist.held
                 artist.load(work.model, lambda name, share: pipe.send(("loading", (name, share))))
-                pipe.send(("done", []))
+                if fresh:
+                    pipe.send(("loaded", time.monotonic() - begun))
+            if work.request is None:
+                answer("done", [])
                 continue
             pictures = {key: _opened(data) for key, data in work.pictures.items()}
 
@@ -82,19 +102,19 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     return False
                 return True
 
-            pipe.send(("done", artist.draw(work.model, work.request, report, pictures)))
+            answer("done", artist.draw(work.model, work.request, report, pictures))
         except EngineError as error:
-            pipe.send(("error", error))
+            answer("error", error)
         except MemoryError as error:
             fault = report_fault("out of memory", error)
-            pipe.send(("error", engine.AskDifferently(
+            answer("error", engine.AskDifferently(
                 f"This machine ran out of memory. Ask for a smaller picture. (fault {fault})"
-            )))  # fmt: skip
+            ))  # fmt: skip
         except Exception as error:  # A bug of an engine must not end the warm process.
             fault = report_fault("the engine failed", error)
-            pipe.send(("error", engine.GiveUp(
+            answer("error", engine.GiveUp(
                 f"Something went wrong while drawing. (fault {fault})"
-            )))  # fmt: skip
+            ))  # fmt: skip
 
 
 def _opened(data: bytes) -> "Image":
@@ -112,6 +132,10 @@ class WarmEngine:
         self._settings = (device, threads, memory_gb)
         self._process: Any = None
         self._pipe: Connection | None = None
+        # The models that are loaded, by name.
+        self.held: frozenset[str] = frozenset()
+        # The seconds of the last drawing in which its model was loaded.
+        self.loading = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -148,7 +172,7 @@ class WarmEngine:
 
     def _talk(self, work: Work, beat: Beat, loading: Callable[[str, float], None]) -> "list[Image]":
         pipe = self._ready()
-        stopping = 0.0
+        stopping = self.loading = 0.0
         try:
             pipe.send(work)
             while True:
@@ -161,6 +185,10 @@ class WarmEngine:
                         raise value
                     if kind == "loading":
                         loading(*value)
+                    if kind == "loaded":
+                        self.loading = value
+                    if kind == "held":
+                        self.held = frozenset(value)
                     if kind == "progress":
                         share, words = value
                 elif stopping:
@@ -195,7 +223,10 @@ class WarmEngine:
             waited = 0.0
             while waited < STOP_GRACE_SECONDS:
                 if self._pipe.poll(0.5):
-                    if self._pipe.recv()[0] in ("done", "error"):
+                    kind, value = self._pipe.recv()
+                    if kind == "held":
+                        self.held = frozenset(value)
+                    if kind in ("done", "error"):
                         return
                 else:
                     waited += 0.5
@@ -216,3 +247,4 @@ class WarmEngine:
         if self._pipe:
             self._pipe.close()
         self._pipe = self._process = None
+        self.held = frozenset()

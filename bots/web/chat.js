@@ -437,7 +437,7 @@ async function send(line) {
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
-    if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons });
+    if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) });
     if (answer.fresh) {
       line.jobs = [answer.job.id, ...answer.also];
       for (const id of line.jobs) anchor(id, line);

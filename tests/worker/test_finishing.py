@@ -31,6 +31,8 @@ ANN = Asker("web", "ann")
 class Painter:
     """An engine that has painted already."""
 
+    loading = 0.0
+
     def draw(self, *_given: object) -> list[Image.Image]:
         return [Image.new("RGB", (8, 8), "red")]
 
@@ -236,3 +238,14 @@ def test_a_picture_to_begin_with_that_is_gone_is_told(studio: House) -> None:
     over = studio.generations.get(made.id)
     assert over.state == State.FAILED
     assert over.error == "The picture that this begins with is not kept any more."
+
+
+def test_loading_a_model_is_charged_to_nobody_and_learned(
+    studio: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Painter, "loading", 100.0)
+    made = asked(studio)
+    generate(made.id)
+    assert Studio.finisher.drain(10)
+    assert studio.generations.get(made.id).seconds == 0
+    assert studio.queue.pace.loading("pattern") == 100

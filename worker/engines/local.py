@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -25,11 +24,10 @@ from diffusers import (
 from PIL.Image import Image
 from tqdm import tqdm
 
-from core.catalog import LANCZOS, Model
+from core.catalog import LANCZOS, Model, every_upscaler
 from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
-from core.settings import Drawing, read
 from worker import frames, wording
 from worker.adapters import Adapters, Styles, Vaes
 from worker.frames import Frame
@@ -97,6 +95,10 @@ class LocalDiffusers:
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         self._pipeline(model, report)
+
+    @property
+    def held(self) -> list[str]:
+        return list(self.warm)
 
     def draw(
         self, model: Model, request: Request, report: Report,
@@ -176,8 +178,8 @@ class LocalDiffusers:
         """A picture made larger by what the request names."""
         if request.upscaler in ("", LANCZOS):
             return frames.enlarged(image, request)
-        weights = Path(read(Drawing).upscaler)
-        if weights.stem != request.upscaler:
+        weights = every_upscaler().get(request.upscaler)
+        if weights is None:
             raise AskDifferently(f"The upscaler {request.upscaler} is no longer on offer.")
         written = weights.stat().st_mtime_ns if weights.is_file() else 0
         if not self.upscaler or (self.upscaler[0].weights, self.upscaler[1]) != (weights, written):

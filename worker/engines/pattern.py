@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from PIL import Image, ImageDraw
 
@@ -23,6 +23,9 @@ STEP_SECONDS = 0.02
 
 class Pattern:
     """Draws coloured tiles that depend on the request alone."""
+
+    # Nothing is loaded, so whatever was asked for is there.
+    held: Collection[str] = ("pattern",)
 
     def load(self, model: Model, report: Callable[[str, float], None]) -> None:
         report(model.name, 1.0)

@@ -1,0 +1,455 @@
+"""What moderators put on offer, in the database: checked first, and known to all within seconds.
+
+Folders are as the worker's machine sees them. A bot on another machine stores what it cannot see
+unchecked, and a worker's look decides; until then it is not on offer. Each process reads the few
+rows every couple of seconds, so whatever answers a person answers from memory.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from core import catalog, offers, parts
+from core.database import Database, now, offered, one_at_a_time
+from core.errors import UserError, many, nearest, report
+from core.offers import Offer
+from core.people import Asker
+
+log = logging.getLogger("drawqueue")
+
+FOLLOW_SECONDS = 2.0
+# How long who adds a folder of another machine waits for what a worker there says.
+LOOK_SECONDS = 5.0
+# The rows that one may have: all of them are read every time.
+MOST = 300
+NAME = re.compile(r"\w[\w.+-]{0,63}", re.ASCII)
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+SOURCE, NOTE = 500, 200
+# What holds the weights of a LoRA or of an upscaler.
+FILES = {"lora": (".safetensors",), "upscaler": (".safetensors", ".pth", ".pt")}
+# A longer header is none: the format's own bound.
+HEADER = 100_000_000
+A = {"model": "a model", "lora": "a LoRA", "vae": "a VAE", "upscaler": "an upscaler"}
+
+
+class NotHere(Exception):
+    """This machine does not see what the source names."""
+
+
+class Registry:
+    """The rows, and what this process knows of them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # Knowing
+
+    def refresh(self) -> None:
+        """Know what is on offer now."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(offered).order_by(offered.c.added)).all()
+        offers.show(
+            Offer(
+                row.kind, row.name, row.source, row.hidden, row.chosen, row.note, row.picture,
+                row.facts, row.fault,
+            )
+            for row in rows
+        )  # fmt: skip
+
+    def follow(self, *, looking: bool = False, stopped: threading.Event | None = None) -> None:
+        """Go on knowing it, from a thread; `looking`: check what no other machine could see."""
+        over = stopped or threading.Event()
+
+        def work() -> None:
+            away = False
+            while True:
+                try:
+                    self.refresh()
+                    if looking:
+                        self.look()
+                    away = False
+                except SQLAlchemyError as error:
+                    if not away:
+                        log.warning("what is on offer is not known: %s", type(error).__name__)
+                    away = True
+                except Exception as error:  # Whatever it is, the next round tries again.
+                    report("what is on offer could not be read", error)
+                if over.wait(FOLLOW_SECONDS):
+                    return
+
+        threading.Thread(target=work, daemon=True, name="registry").start()
+
+    def look(self) -> None:
+        """Check what was added on a machine that did not see it, as this one, a worker's, does."""
+        for one in [one for one in offers.told() if one.source and one.facts is None]:
+            facts: Mapping[str, Any] = {}
+            fault = ""
+            try:
+                facts = examine(one.kind, one.source)
+            except NotHere:
+                fault = "The worker's machine has no such folder or file."
+            except UserError as error:
+                fault = str(error)
+            self._set(one.kind, one.name, facts=dict(facts), fault=fault)
+            log.info("%s %s: %s", one.kind, one.name, fault or "on offer")
+
+    # Changing
+
+    def add(self, kind: str, source: str, name: str, asker: Asker, *, workers: bool = False) -> str:
+        """Put something on offer; `workers`: one is on line and can look. Answers in words.
+
+        Raises UserError.
+        """
+        source = written(source)
+        name = name.strip() or _called(kind, source)
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"“{name[:60]}” cannot be typed as a name: take letters, digits, . _ + and -, "
+                f"such as /model add {kind} {source[:80]} my-{kind}"
+            )
+        facts: Mapping[str, Any] | None = None
+        try:
+            facts = examine(kind, source)
+            source = str(Path(source).absolute()) if Path(source).exists() else source
+        except NotHere:
+            if not Path(source).is_absolute():
+                raise UserError(
+                    f"There is no folder {source[:200]} here. Give the whole path, as the "
+                    f"worker's machine has it{_or_hub(kind)}."
+                ) from None
+        self._insert(kind, name, source, facts, asker)
+        if facts is not None:
+            return self._welcome(kind, name)
+        if not workers:
+            return (
+                f"This machine has no {source[:200]}, and no worker is on line to look. {name} is "
+                "on offer when one has found it; /model list tells."
+            )
+        end = time.monotonic() + LOOK_SECONDS
+        while time.monotonic() < end:
+            time.sleep(0.2)
+            self.refresh()
+            one = offers.found(kind, name)
+            if one and one.fault:
+                self.remove(kind, name)
+                raise UserError(one.fault)
+            if one and one.usable:
+                return self._welcome(kind, name)
+        return (
+            f"This machine has no {source[:200]}; the worker has not looked yet. "
+            "/model list tells what it found."
+        )
+
+    def _welcome(self, kind: str, name: str) -> str:
+        self.refresh()
+        match kind:
+            case "model":
+                how = f"--model {name}"
+            case "lora":
+                how = f"--lora {name}:0.8"
+            case "vae":
+                how = f"--vae {name}"
+            case _:
+                how = f"/model default upscaler {name} lets it upscale"
+        return f"{name} is on offer in a few seconds: {how}"
+
+    def _insert(
+        self, kind: str, name: str, source: str, facts: Mapping[str, Any] | None, asker: Asker
+    ) -> None:
+        taken = UserError(f"There is {A[kind]} called {name} already. Give another name.")
+        self.refresh()
+        if name.lower() in {one.lower() for one in known(kind)}:
+            raise taken
+        with contextlib.suppress(IntegrityError), self.database.write() as connection:
+            one_at_a_time(connection, "offered")
+            rows = connection.execute(select(offered.c.kind, offered.c.name, offered.c.source))
+            there = rows.all()
+            for row in there:
+                if (row.kind, row.name.lower()) == (kind, name.lower()):
+                    raise taken
+                if (row.kind, row.source) == (kind, source):
+                    raise UserError(f"That is on offer already, as {row.name}.")
+            if len(there) >= MOST:
+                raise UserError(f"{many(MOST, 'entry')} is the most. Remove one first.")
+            connection.execute(
+                insert(offered).values(
+                    kind=kind, name=name, source=source, facts=facts and dict(facts),
+                    added_by=asker.account, added=now(), hidden=False, chosen=False,
+                )
+            )  # fmt: skip
+            return
+        raise taken
+
+    def hide(self, kind: str, name: str, asker: Asker, hidden: bool = True) -> str:
+        """Take something off offer for now, or put it back. Raises UserError."""
+        name = self.named(kind, name)
+        if kind == "model" and hidden and set(catalog.models()) <= {name}:
+            raise UserError(f"{name} is the only model on offer: add or unhide another first.")
+        self._say(kind, name, asker, hidden=hidden, **({"chosen": False} if hidden else {}))
+        if not hidden:
+            return f"{name} is on offer again in a few seconds."
+        return (
+            f"{name} is hidden in a few seconds: nobody can ask for it. What is in line is drawn."
+        )
+
+    def choose(self, kind: str, name: str, asker: Asker) -> str:
+        """Make something its kind's default. Raises UserError."""
+        if kind == "lora":
+            raise UserError("LoRAs have no default: each is asked for by --lora.")
+        name = self.named(kind, name)
+        one = offers.found(kind, name)
+        if one and one.source and not one.usable:
+            raise UserError(f"{name} cannot be used: {one.fault or 'no worker has looked yet.'}")
+        if one and one.hidden:
+            raise UserError(f"{name} is hidden: /model unhide {kind} {name} first.")
+        with self.database.write() as connection:
+            one_at_a_time(connection, "offered")
+            connection.execute(
+                update(offered).where(offered.c.kind == kind).values(chosen=False)
+            )  # fmt: skip
+            self._upsert(connection, kind, name, asker, {"chosen": True})
+        self.refresh()
+        return f"{name} is the default {kind} in a few seconds."
+
+    def describe(self, kind: str, name: str, words: str, asker: Asker) -> str:
+        """Keep a line about something, which /models tells. Raises UserError."""
+        name = self.named(kind, name)
+        words = " ".join(words.split())
+        if len(words) > NOTE or not words.isprintable():
+            raise UserError(f"A note is one line of at most {NOTE} signs.")
+        self._say(kind, name, asker, note=words)
+        return f"Noted of {name}." if words else f"{name} has no note any more."
+
+    def picture(self, kind: str, name: str, key: str, asker: Asker) -> None:
+        """Keep the key of a picture of what something draws. Raises UserError."""
+        self._say(kind, self.named(kind, name), asker, picture=key)
+
+    def remove(self, kind: str, name: str) -> str:
+        """Forget what was added; its files stay. Raises UserError."""
+        name = self.named(kind, name)
+        one = offers.found(kind, name)
+        if one is None or not one.source:
+            setting = {"lora": "LORAS", "vae": "VAES", "upscaler": "UPSCALER"}.get(kind, "MODEL")
+            raise UserError(
+                f"{name} is named by DRAWQUEUE_{setting}, where the host can take it out. "
+                f"/model hide {kind} {name} hides it."
+            )
+        if kind == "model" and set(catalog.models()) <= {name}:
+            raise UserError(f"{name} is the only model on offer: add or unhide another first.")
+        with self.database.write() as connection:
+            connection.execute(
+                delete(offered).where(offered.c.kind == kind, offered.c.name == name)
+            )
+        self.refresh()
+        return f"{name} is off offer. What is in line for it ends with words; its files stay."
+
+    def listed(self) -> list[str]:
+        """All of it in lines, for moderators: where it lies, and what is wrong with it."""
+        self.refresh()
+        with self.database.read() as connection:
+            rows = connection.execute(select(offered).order_by(offered.c.kind, offered.c.name))
+            lines = []
+            for row in rows:
+                words = [
+                    f"from {row.source}, by {row.added_by}" if row.source else "from the settings",
+                    *(["default"] if row.chosen else []),
+                    *(["hidden"] if row.hidden else []),
+                    *([row.fault] if row.fault else []),
+                ]
+                if row.source and row.facts is None:
+                    words.append("no worker has looked yet")
+                lines.append(f"{row.kind} {row.name}: {'; '.join(words)}")
+        return lines
+
+    def named(self, kind: str, name: str) -> str:
+        """The name as it is written on the row or in the settings. Raises UserError."""
+        self.refresh()
+        names = {one.lower(): one for one in known(kind)}
+        if name.strip().lower() not in names:
+            near = nearest(name.strip().lower(), names)
+            meant = f" Did you mean {names[near]}?" if near else ""
+            raise UserError(f"There is no {kind} “{name.strip()[:60]}”.{meant}")
+        return names[name.strip().lower()]
+
+    def _say(self, kind: str, name: str, asker: Asker, **values: Any) -> None:
+        with self.database.write() as connection:
+            one_at_a_time(connection, "offered")
+            self._upsert(connection, kind, name, asker, values)
+        self.refresh()
+
+    def _upsert(
+        self, connection: Connection, kind: str, name: str, asker: Asker, values: dict[str, Any]
+    ) -> None:
+        mine = offered.c.kind == kind, offered.c.name == name
+        if connection.execute(update(offered).where(*mine).values(values)).rowcount:
+            return
+        plain = {"hidden": False, "chosen": False, "added_by": asker.account, "added": now()}
+        connection.execute(insert(offered).values(kind=kind, name=name, **(plain | values)))
+
+    def _set(self, kind: str, name: str, **values: Any) -> None:
+        mine = offered.c.kind == kind, offered.c.name == name
+        with self.database.write() as connection:
+            connection.execute(update(offered).where(*mine).values(values))
+        self.refresh()
+
+
+def known(kind: str) -> list[str]:
+    """The names of what there is of a kind, hidden and faulty ones too."""
+    added = [one.name for one in offers.of(kind)]
+    named: list[str] = []
+    match kind:
+        case "model":
+            named = list(catalog.every_model())
+        case "lora":
+            named = catalog.known_parts(parts.loras, hidden=True)
+        case "vae":
+            named = catalog.known_parts(parts.vaes, hidden=True)
+        case "upscaler":
+            named = list(catalog.every_upscaler())
+    return list(dict.fromkeys([*added, *named]))
+
+
+def note(kind: str, name: str) -> str:
+    """What a moderator says of something; empty where none did."""
+    one = offers.found(kind, name)
+    return one.note if one else ""
+
+
+def picture_of(kind: str, name: str) -> str:
+    """The key of a picture of what something draws; empty where there is none."""
+    one = offers.found(kind, name)
+    return one.picture if one else ""
+
+
+def samples() -> tuple[tuple[str, str], ...]:
+    """The names of the models on offer that have a picture, and its key."""
+    found = [(name, picture_of("model", name)) for name in catalog.models()]
+    return tuple((name, key) for name, key in found if key)
+
+
+# Looking
+
+
+def written(source: str) -> str:
+    """A source as it is kept. Raises UserError for what can be none."""
+    source = source.strip()
+    if not source:
+        raise UserError("Say where it lies: a folder, or a hub id such as owner/name.")
+    if "://" in source:
+        # An address may hold a key, and nothing is fetched from one.
+        raise UserError("An address is no source. Give a folder, or a hub id such as owner/name.")
+    if len(source) > SOURCE or not source.isprintable():
+        raise UserError(f"A source is one line of at most {SOURCE} signs.")
+    return source
+
+
+def _or_hub(kind: str) -> str:
+    return " or a hub id such as owner/name" if kind in ("model", "vae") else ""
+
+
+def _called(kind: str, source: str) -> str:
+    last = Path(source.rstrip("/")).name
+    if kind in FILES and Path(last).suffix in FILES[kind]:
+        last = Path(last).stem
+    return re.sub(r"[\s,:]+", "-", last)
+
+
+def examine(kind: str, source: str) -> dict[str, Any]:
+    """What this machine sees of a source.
+
+    Raises NotHere where it sees nothing, and UserError for what is not of that kind.
+    """
+    path = Path(source)
+    try:
+        there = path.exists()
+    except OSError:
+        raise UserError("That path is longer than any may be.") from None
+    if not there:
+        if path.is_absolute() or not HUB_ID.fullmatch(source) or source.startswith("."):
+            raise NotHere
+        if kind in FILES:
+            raise UserError(
+                f"{A[kind].capitalize()} is a file ({' or '.join(FILES[kind])}) or a folder with "
+                "one, as the worker's machine has it: fetch it there first."
+            )
+        return catalog.facts_of(catalog._model(source)) if kind == "model" else {}
+    match kind:
+        case "model":
+            told = _json(path, "model_index.json", "a model's folder")
+            facts = catalog.facts_of(catalog._model(source))
+            return {**facts, "class": str(told.get("_class_name", ""))[:80]}
+        case "vae":
+            if path.is_file():
+                _header(path)
+            else:
+                _json(path, "config.json", "a VAE's folder")
+            return {"width": parts.width_of(kind, path)}
+        case "lora":
+            file = _file(kind, path)
+            return {"file": str(file.absolute()), **_lora(file)}
+        case _:
+            file = _file(kind, path)
+            if file.suffix == ".safetensors":
+                _header(file)
+            return {"file": str(file.absolute())}
+
+
+def _file(kind: str, path: Path) -> Path:
+    """The file that is named, or the only one that lies in a folder. Raises UserError."""
+    found = [path]
+    if path.is_dir():
+        found = [one for one in path.iterdir() if one.suffix in FILES[kind]]
+    file = found[0] if len(found) == 1 else path
+    if file.is_dir():
+        raise UserError(f"{path} holds several files or none: name {A[kind]}'s own file.")
+    if file.suffix not in FILES[kind]:
+        raise UserError(f"{A[kind].capitalize()} is a file that ends in {_ends(kind)}.")
+    if not file.stat().st_size:
+        raise UserError(f"{file} is empty.")
+    return file
+
+
+def _ends(kind: str) -> str:
+    return " or ".join(FILES[kind])
+
+
+def _json(folder: Path, name: str, what: str) -> dict[str, Any]:
+    if folder.is_file():
+        raise UserError(f"{folder} is a file. {what.capitalize()} holds {name}, as diffusers does.")
+    try:
+        told = json.loads((folder / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not {what}: it holds no {name}.") from None
+    except (OSError, ValueError, RecursionError):
+        raise UserError(f"{folder / name} cannot be read.") from None
+    if not isinstance(told, dict):
+        raise UserError(f"{folder / name} says nothing of a model.")
+    return told
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file (huggingface/safetensors: README). Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            told = json.loads(file.read(length)) if 2 <= length <= HEADER else None
+    except (OSError, ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise UserError(f"{path} is no safetensors file, or is damaged.")
+    return told
+
+
+def _lora(path: Path) -> dict[str, Any]:
+    if not any("lora" in name.lower() for name in _header(path)):
+        raise UserError(f"{path} is no LoRA: none of its layers is called so.")
+    return {"width": parts.width_of("lora", path)}
