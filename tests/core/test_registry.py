@@ -265,7 +265,7 @@ def test_a_folder_of_another_machine_is_looked_at_there(house: House, tmp_path: 
     models.rename(tmp_path / "away")
     catalog.models.cache_clear()
     assert catalog.models()["small-xl"] == there, "and the other machine knows the same of it"
-    assert catalog.models()["small-xl"].modes == frozenset(Mode)
+    assert Mode.REMIX in there.modes and Mode.STYLE not in there.modes
 
     house.queue.present("machine-cpu-1-a")
     over = threading.Event()
@@ -456,7 +456,8 @@ def test_models_tells_what_each_can_do(
     assert pattern.startswith("pattern (loaded): 256×256, 8 steps, DPM++ 2M, up to 1024 pixels")
     assert sdxl.startswith("sdxl: 1024×1024, 30 steps") and sdxl.endswith("Good with faces.")
     assert "LoRAs: l0, l1, l2, l3, l4, l5, l6, l7 and 2 more" in sdxl
-    plain = replace(catalog.models()["pattern"], modes=frozenset({Mode.TEXT}))
+    plain = replace(catalog.models()["pattern"], family=catalog.ANOTHER)
     monkeypatch.setitem(catalog.models(), "pattern", plain)
     pattern, sdxl = say(house, ann, "/models").split("\n")
     assert "/remix" in sdxl and "/remix" not in pattern and "/imagine" in pattern
+    assert "without --no --lora --vae --clip-skip --tile --hires" in pattern
