@@ -22,7 +22,7 @@ from core.options import (
     Request,
     validate,
 )
-from core.settings import Drawing, read
+from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
     from core.media import Source
@@ -203,7 +203,28 @@ def revision(model: Model) -> str:
     ]
     told = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
-    return hashlib.sha256(repr((model, told, versions, upscaler())).encode()).hexdigest()[:16]
+    # What was drawn before anybody looked is drawn again.
+    looks = read(Safety)
+    checks = (looks.classifier, looks.marking, looks.threshold) if looks.classifier else ()
+    facts = (model, told, versions, upscaler(), *checks)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def own_check(source: str) -> bool:
+    """Whether a model's folder brings a safety checker along."""
+    index = Path(source) / "model_index.json"
+    if not index.is_file():
+        return False
+    told = json.loads(index.read_text()).get("safety_checker") or [None]
+    return told[0] is not None
+
+
+def checked(model: Model) -> bool:
+    """Whether pictures of a model are looked at before they are shown.
+
+    What a hub id brings along is known to the engine alone (`worker.safety`).
+    """
+    return bool(read(Safety).classifier) or own_check(model.source)
 
 
 def upscaler() -> str:

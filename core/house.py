@@ -10,6 +10,7 @@ from core.database import Database
 from core.generations import Generation, Generations
 from core.media import Media
 from core.people import Asker, People
+from core.policy import Audience
 from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.settings import Chat, Drawing, Storage, read
@@ -49,13 +50,15 @@ class House:
     def brush(self) -> Brush:
         return Brush(self.database)
 
-    def card(self, generation: Generation) -> Card:
-        """The card of a generation as it stands now."""
+    def card(self, generation: Generation, audience: Audience | None = None) -> Card:
+        """The card of a generation as it stands now, for who reads where it was asked for, or
+        for another audience."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
         drawing = generation.state == "generating"
         return card_for(
-            generation, standing, self.generations.progress(generation) if drawing else 0.0
+            generation, standing, self.generations.progress(generation) if drawing else 0.0,
+            audience,
         )
 
     def known(self, asker: Asker) -> Asker:

@@ -53,7 +53,9 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     from worker import engines
+    from worker.safety import Inspector
 
+    inspector = Inspector(device)
     made: dict[str, engine.Engine] = {}
     while True:
         try:
@@ -70,6 +72,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
             artist = made[work.model.engine]
             if work.request is None:
                 artist.load(work.model, lambda name, share: pipe.send(("loading", (name, share))))
+                inspector.load(work.model)
                 pipe.send(("done", []))
                 continue
             pictures = {key: _opened(data) for key, data in work.pictures.items()}
@@ -82,7 +85,8 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     return False
                 return True
 
-            pipe.send(("done", artist.draw(work.model, work.request, report, pictures)))
+            drawn = artist.draw(work.model, work.request, report, pictures)
+            pipe.send(("done", inspector.marked(work.model, drawn)))
         except EngineError as error:
             pipe.send(("error", error))
         except MemoryError as error:

@@ -28,7 +28,7 @@ from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, Transi
 from core.errors import report as report_fault
 from core.options import Mode, Request
 from core.settings import Drawing, read
-from worker import frames, wording
+from worker import frames, safety, wording
 from worker.adapters import Adapters
 from worker.frames import Frame
 from worker.seamless import seamless
@@ -218,8 +218,9 @@ class LocalDiffusers:
         half = self.device.startswith("cuda")
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                model.source, dtype=torch.float16 if half else torch.float32
-            )
+                model.source, dtype=torch.float16 if half else torch.float32,
+                **safety.left_out(model.source),
+            )  # fmt: skip
         except (OSError, ValueError, KeyError) as error:
             fault = report_fault(f"cannot load {model.source}", error)
             raise GiveUp(
