@@ -210,13 +210,18 @@ def revision(model: Model) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
+def at_hand(model: Model) -> bool:
+    """Whether a model lies in a folder here, and not at a hub."""
+    return _is_folder(Path(model.source))
+
+
 def own_check(source: str) -> bool:
     """Whether a model's folder brings a safety checker along."""
-    index = Path(source) / "model_index.json"
-    if not index.is_file():
+    try:
+        told = json.loads((Path(source) / "model_index.json").read_text())
+        return bool(told["safety_checker"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
-    told = json.loads(index.read_text()).get("safety_checker") or [None]
-    return told[0] is not None
 
 
 def checked(model: Model) -> bool:

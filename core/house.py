@@ -56,10 +56,8 @@ class House:
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
         drawing = generation.state == "generating"
-        return card_for(
-            generation, standing, self.generations.progress(generation) if drawing else 0.0,
-            audience,
-        )
+        progress = self.generations.progress(generation) if drawing else 0.0
+        return card_for(generation, standing, progress, audience)
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""

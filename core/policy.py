@@ -503,11 +503,11 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
             f'{name}, line {lines.get(("classes",), 1)}: no class has members = ["{EVERYONE}"]; '
             "whoever is in no class could ask for nothing."
         )
-    for place in dict.fromkeys(one for how in Show for one in made.marked.among(how)):
-        hows = [how for how in Show if place in made.marked.among(how)]
+    for spot in dict.fromkeys(spot for how in Show for spot in made.marked.among(how)):
+        hows = [how for how in Show if spot in made.marked.among(how)]
         if len(hows) > 1:
             faults.append(
-                f"{name}, line {lines.get(('marked', hows[-1]), 1)}: {place} stands in "
+                f"{name}, line {lines.get(('marked', hows[-1]), 1)}: {spot} stands in "
                 f"“{hows[0]}” and in “{hows[-1]}”; leave it in one."
             )
     if faults:
