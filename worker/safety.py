@@ -12,11 +12,13 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.catalog import Model, own_check
+from core.catalog import Model, at_hand, own_check
 from core.engine import MARK, UNCHECKED
 from core.errors import report as report_fault
 from core.settings import Safety, read
@@ -47,8 +49,9 @@ class Inspector:
         self._resting: dict[str, float] = {}
 
     def active(self, model: Model) -> bool:
-        """Whether anybody looks at what a model draws."""
-        return bool(read(Safety).classifier) or _brings_a_check(model)
+        """Whether what a model draws is looked at before it is shown: nothing of it may be shown
+        earlier."""
+        return bool(read(Safety).classifier) or self._may_bring_a_check(model)
 
     def load(self, model: Model) -> None:
         """Make ready what looks at a model's pictures; what is wrong is logged."""
@@ -77,32 +80,46 @@ class Inspector:
 
     def _looks(self, model: Model) -> list[Look]:
         """Who looks at a model's pictures; in the place of who cannot be loaded, one who marks."""
-        looks = []
-        if source := read(Safety).classifier:
-            looks.append(self._kept(source, lambda: Classifier(self._device())))
-        try:
-            own = _brings_a_check(model)
-        except Exception as error:
-            report_fault(f"cannot tell whether {model.source} brings a safety checker", error)
-            return [*looks, _unchecked]
-        if own:
-            looks.append(self._kept(model.source, lambda: OwnCheck(model.source, self._device())))
-        return looks
+        looks, classifier = [], read(Safety).classifier
+        if classifier:
+            looks.append(self._kept(classifier, lambda: Classifier(self._device())))
+        if not self._may_bring_a_check(model):
+            return looks
+        own = f"the safety checker of {model.source}"
+        if own not in self._warm:
+            # One such is kept: it is as large as a part of its model.
+            self._warm = {name: one for name, one in self._warm.items() if name == classifier}
+        return [*looks, self._kept(own, lambda: OwnCheck(model.source, self._device()))]
 
-    def _kept(self, source: str, make: Callable[[], Look]) -> Look:
-        if source in self._warm:
-            return self._warm[source]
-        if self._resting.get(source, 0.0) > time.monotonic():
+    def _may_bring_a_check(self, model: Model) -> bool:
+        """Whether a model brings a safety checker along, also where nobody can tell."""
+        if model.engine != "diffusers":
+            return False
+        if at_hand(model):
+            return own_check(model.source)
+        if self._resting.get(model.source, 0.0) > time.monotonic():
+            return True
+        try:
+            return bool((_told(model.source).get("safety_checker") or [None])[0])
+        except Exception as error:  # Whatever a hub that is away makes the library raise.
+            report_fault(f"cannot tell whether {model.source} brings a safety checker", error)
+            self._resting[model.source] = time.monotonic() + RETRY_SECONDS
+            return True
+
+    def _kept(self, name: str, make: Callable[[], Look]) -> Look:
+        if name in self._warm:
+            return self._warm[name]
+        if self._resting.get(name, 0.0) > time.monotonic():
             return _unchecked
         try:
-            self._warm[source] = make()
+            self._warm[name] = make()
         except Exception as error:  # Files of others: libraries meet them with whatever.
-            report_fault(f"nothing looks at pictures: cannot load {source}", error)
-            log.error("%s cannot be loaded: until it can, every picture counts as marked.", source)
-            self._resting[source] = time.monotonic() + RETRY_SECONDS
+            report_fault(f"nothing looks at pictures: cannot load {name}", error)
+            log.error("Until %s can be loaded, every picture counts as marked.", name)
+            self._resting[name] = time.monotonic() + RETRY_SECONDS
             return _unchecked
-        log.info("%s looks at what is drawn", Path(source).name)
-        return self._warm[source]
+        log.info("%s looks at what is drawn", name)
+        return self._warm[name]
 
     def _device(self) -> str:
         import torch
@@ -118,21 +135,20 @@ def left_out(source: str) -> dict[str, Any]:
     return {"safety_checker": None, "requires_safety_checker": False}
 
 
+@cache
 def _told(source: str) -> dict[str, Any]:
-    """What a model's index says of its parts."""
+    """What a model's index says of its parts; a hub is asked once."""
     from diffusers import DiffusionPipeline
 
-    found: dict[str, Any] = DiffusionPipeline.load_config(source)
+    found: dict[str, Any]
+    with warnings.catch_warnings():
+        # The library uses what it deprecates.
+        warnings.simplefilter("ignore")
+        try:
+            found = DiffusionPipeline.load_config(source, local_files_only=True)
+        except OSError:
+            found = DiffusionPipeline.load_config(source)
     return found
-
-
-def _brings_a_check(model: Model) -> bool:
-    if model.engine != "diffusers":
-        return False
-    if Path(model.source).is_dir():
-        return own_check(model.source)
-    told = _told(model.source).get("safety_checker") or [None]
-    return told[0] is not None
 
 
 def _unchecked(images: "Sequence[Image]") -> list[str]:

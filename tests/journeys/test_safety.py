@@ -4,6 +4,7 @@ The classifier is a real one in small, which marks what is red; what is drawn of
 /remix is red.
 """
 
+import asyncio
 import contextlib
 import io
 from collections.abc import Iterator
@@ -14,10 +15,26 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image, ImageChops, ImageStat
+from telegram import Bot
 
+from bots import telegram_cards
+from core.cards import Card
+from core.lifecycle import State
+from core.policy import Show
 from tests import checkers
-from tests.journeys.chats import ANN, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server, shown
+from tests.journeys.chats import (
+    ANN,
+    TELEGRAM_TOKEN,
+    Discord,
+    Telegram,
+    on_discord,
+    server,
+    shown,
+    wire,
+)
 from tests.journeys.test_discord_pictures import number_of, spec
+from tests.journeys.test_telegram_pictures import written
+from tests.journeys.test_telegram_trouble import huge
 
 OPEN, ADULT, THREAD, BLURRED, WITHHELD = "9000", "9001", "9002", "9003", "9004"
 GROUP, BLURRED_GROUP, WITHHELD_GROUP = -700, -701, -702
@@ -252,6 +269,31 @@ def test_on_telegram_what_is_withheld_is_shown_in_private(house: House) -> None:
     answer = house.telegram.only_answer(f"/show {number}")
     assert answer["kind"] == "photo" and answer["has_media_spoiler"]
     assert sharpness(kept(house, answer)) > 10
+
+
+def test_on_telegram_what_can_be_no_photo_is_blurred(tmp_path: Path) -> None:
+    """Telegram covers photos alone."""
+    ruled = Image.new("RGB", (2600, 100), "white")
+    ruled.paste("red", (1300, 0, 2600, 100))
+    card = Card(
+        generation=7, version=1, state=State.DONE, status="done", prompt="a wall", details="",
+        progress=1.0, buttons=(), media=("key",), alt="", show=Show.SPOILER,
+    )  # fmt: skip
+
+    async def send(url: str) -> None:
+        async with Bot(TELEGRAM_TOKEN, base_url=url) as bot:
+            for picture in (huge(), written(ruled)):
+                await telegram_cards.send(bot, {"chat": 501}, card, picture, 0)
+
+    with wire() as (door, url):
+        door.post("/user_message", json={"chat_id": 501, "user_id": 501, "text": "hello"})
+        asyncio.run(send(url))
+        sent = door.get("/messages", params={"chat_id": 501}).json()["messages"][1:]
+        photo, document = (one["versions"][-1] for one in sent)
+        assert photo["kind"] == "photo" and photo["has_media_spoiler"]
+        assert document["kind"] == "document"
+        file = door.get("/file", params={"file_id": document["document"]["file_id"]})
+    assert sharpness(Image.open(io.BytesIO(file.content))) < 10 < sharpness(ruled)
 
 
 # The web

@@ -113,7 +113,7 @@ def test_without_a_classifier_that_can_be_loaded_everything_is_marked(
     set_to(CLASSIFIER=str(tmp_path))
     inspector = Inspector("cpu")
     inspector.load(PATTERN)
-    assert "every picture counts as marked" in caplog.text
+    assert f"Until {tmp_path} can be loaded, every picture counts as marked." in caplog.text
     assert marks(inspector.marked(PATTERN, [plain("blue"), plain("red")])) == [UNCHECKED] * 2
     assert "cannot be loaded" in safety.fault()
 
@@ -214,6 +214,27 @@ def test_a_checker_that_is_none_marks_everything(own: Model, tmp_path: Path) -> 
     inspector = Inspector("cpu")
     assert marks(inspector.marked(broken, [plain("blue")])) == [UNCHECKED]
     assert inspector.active(broken)
+
+
+def test_one_checker_is_kept_beside_the_classifier(
+    own: Model, tmp_path: Path, folder: str, set_to: Any
+) -> None:
+    set_to(CLASSIFIER=folder)
+    another = catalog._model(checkers.with_own_check(tmp_path / "another"))
+    inspector = Inspector("cpu")
+    for model in (own, another, PATTERN):
+        assert marks(inspector.marked(model, [plain("red"), plain("blue")])) == ["nsfw", ""]
+    assert list(inspector._warm) == [folder, f"the safety checker of {another.source}"]
+
+
+def test_a_model_that_no_hub_tells_of_may_bring_a_checker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    nowhere = Model("nowhere", f"{tmp_path.name}/nowhere")
+    inspector = Inspector("cpu")
+    assert inspector.active(nowhere) and not catalog.checked(nowhere)
+    assert marks(inspector.marked(nowhere, [plain("blue")])) == [UNCHECKED]
 
 
 def test_who_looks_at_which_model(own: Model, folder: str, set_to: Any) -> None:
