@@ -325,4 +325,4 @@ def as_json(
 
 
 def _public(result: Any) -> dict[str, Any]:
-    return {name: value for name, value in dict(result).items() if name != "key"}
+    return {MARK: None} | {name: value for name, value in dict(result).items() if name != "key"}
