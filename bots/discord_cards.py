@@ -19,6 +19,7 @@ from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
+from core.policy import Show
 from core.settings import Discord, read
 
 # discord/discord-api-docs: resources/message.mdx, components/reference.mdx, reference.mdx
@@ -128,11 +129,17 @@ async def sized(picture: bytes | None, limit: int = FILE_BYTES) -> tuple[str, by
 
 def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
     """The arguments of one edit that shows the card, attachments replaced; good for one call."""
-    files = []
-    name = None
+    files, name = [], None
     if file:
         name, data = file
-        files = [discord.File(io.BytesIO(data), filename=name, description=cut(card.alt, ALT))]
+        covered = card.show == Show.SPOILER
+        files = [
+            discord.File(
+                io.BytesIO(data), filename=name, description=cut(card.alt, ALT), spoiler=covered
+            )
+        ]
+        # In an embed nothing is covered: there it stands by itself.
+        name = None if covered else name
     return {
         "content": bar(card),
         "embed": embed(card, name),

@@ -36,7 +36,7 @@ from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import picture_of, sheet
 from bots.poster import Poster
 from core import catalog, commands
-from core.cards import QUESTIONS, Button, Card, pressed
+from core.cards import QUESTIONS, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Ask, Command, Reply
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
@@ -45,6 +45,7 @@ from core.lifecycle import State
 from core.media import Source
 from core.options import PROMPT_LIMIT, Mode, Option
 from core.people import Asker
+from core.policy import Audience
 from core.settings import Discord, read
 from core.supervisor import LEFT_OUT
 
@@ -256,13 +257,26 @@ def _reachable(interaction: Interaction) -> bool:
     return interaction.is_guild_integration() and may.view_channel and may.send_messages
 
 
+def _restricted(interaction: Interaction) -> bool:
+    """Whether Discord makes sure that all who read here are grown up; a thread is as its channel.
+
+    Of a channel that the library does not know it says no.
+    """
+    look = getattr(interaction.channel, "is_nsfw", None)
+    return bool(look and look())
+
+
 def _ask(
     interaction: Interaction, given: dict[str, Any], message: str | None = None,
     pictures: tuple[Source, ...] = (),
 ) -> Ask:  # fmt: skip
+    channel = interaction.channel
     address = {
         "channel": str(interaction.channel_id),
+        "parent": str(channel.parent_id) if isinstance(channel, discord.Thread) else "",
         "guild": str(interaction.guild_id or ""),
+        "restricted": _restricted(interaction),
+        "alone": interaction.guild_id is None and interaction.context.dm_channel,
         "application": str(interaction.application_id),
         "token": interaction.token,
         "until": time.time() + TOKEN_SECONDS,
@@ -294,10 +308,11 @@ def _sorry(fault: str) -> str:
 async def _send(
     bot: Bot, generation: Generation, limit: int,
     send: Callable[[dict[str, Any]], Awaitable[discord.Message]], *, note: bool = True,
+    audience: Audience | None = None,
 ) -> Card:  # fmt: skip
     """Send a card and store where it is, so that any poster can redraw it."""
 
-    card = await asyncio.to_thread(bot.house.card, generation)
+    card = await asyncio.to_thread(bot.house.card, generation, audience)
     if note and not await asyncio.to_thread(
         bot.house.generations.lease, generation.id, FIRST_EDITOR
     ):
@@ -336,9 +351,8 @@ async def _run(
             brought = pointed.only
             del given[named]
         sources = await bot.pictures.keep(brought)
-        reply = await asyncio.to_thread(
-            commands.run, bot.house, command.name, _ask(interaction, given, card_is, sources)
-        )
+        ask = _ask(interaction, given, card_is, sources)
+        reply = await asyncio.to_thread(commands.run, bot.house, command.name, ask)
     except UserError as error:
         await _alone(interaction, str(error), public)
         return
@@ -359,13 +373,26 @@ async def _run(
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:
+        # It may have been drawn elsewhere: who reads here counts.
+        audience = Audience.of("discord", ask.address)
+        aside = command.shows and (not public or show_of(made, audience).hides)
 
         async def edit(values: dict[str, Any]) -> discord.Message:
+            if aside and public:
+                # To the asker alone, though a public answer was already promised.
+                await interaction.delete_original_response()
+                files = values.pop("attachments")
+                return await interaction.followup.send(
+                    **values, files=files, ephemeral=True, wait=True
+                )
             return await interaction.edit_original_response(**values)
 
         shown = functools.partial(bot.house.generations.shown, made.id, FIRST_EDITOR)
         try:
-            card = await _send(bot, made, interaction.filesize_limit, edit, note=False)
+            card = await _send(
+                bot, made, interaction.filesize_limit, edit, note=False,
+                audience=replace(audience, aside=aside),
+            )  # fmt: skip
         except UNSAID as error:
             log.warning("#%d: its card comes later (%s)", made.id, type(error).__name__)
             await asyncio.to_thread(shown)

@@ -9,15 +9,38 @@ from PIL import Image, ImageDraw, ImageFont
 
 from core.cards import Card
 from core.house import House
+from core.policy import Show
 from core.receipts import GAP, copied
 
 # Of a sheet of samples: how many, and pixels of each and of its name.
 SAMPLES, TILE, LABEL = 16, 256, 28
+# Pixels of a longer side that are left of what is blurred.
+BLURRED = 6
 
 
 def picture_of(house: House, card: Card) -> bytes | None:
-    """The card's pictures as one PNG."""
-    return grid([house.media.load(key) for key in card.media]) if card.media else None
+    """The card's pictures as one PNG, as its audience may see them."""
+    if not card.media:
+        return None
+    made = grid([house.media.load(key) for key in card.media])
+    return blurred(made) if card.show == Show.BLUR else made
+
+
+def blurred(data: bytes) -> bytes:
+    """A PNG of which nothing but its colours is left, as large as it was, with its recipe.
+
+    So few pixels are kept that no sharpening brings anything back.
+    """
+    opened = Image.open(io.BytesIO(data))
+    notes = copied(opened.info)
+    share = BLURRED / max(opened.size)
+    few = max(1, round(opened.width * share)), max(1, round(opened.height * share))
+    soft = opened.convert("RGB").resize(few, Image.Resampling.BOX)
+    out = io.BytesIO()
+    soft.resize(opened.size, Image.Resampling.BICUBIC).save(
+        out, "PNG", compress_level=4, pnginfo=notes.png() if notes else None
+    )
+    return out.getvalue()
 
 
 def sheet(house: House, samples: Sequence[tuple[str, str]]) -> bytes | None:

@@ -30,11 +30,12 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
-from bots.pictures import fitted
+from bots.pictures import blurred, fitted
 from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
+from core.policy import Show
 from core.settings import Telegram, read
 
 # A photo's sides together and their ratio (python-telegram-bot: Bot.send_photo).
@@ -101,25 +102,39 @@ def text(card: Card) -> dict[str, Any]:
     }
 
 
-async def sized(picture: bytes | None) -> tuple[str, bytes] | None:
+async def sized(card: Card, picture: bytes | None) -> tuple[str, bytes] | None:
     """The picture as a file that Telegram takes, made smaller beside the event loop."""
     if not picture:
         return None
+    if card.show == Show.SPOILER:
+        return await asyncio.to_thread(_coverable, picture)
     return await asyncio.to_thread(fitted, picture, FileSizeLimit.FILESIZE_UPLOAD)
+
+
+def _coverable(picture: bytes) -> tuple[str, bytes]:
+    """The picture as a photo, which alone can be covered; blurred where it can be none."""
+    file = fitted(picture, FileSizeLimit.PHOTOSIZE_UPLOAD)
+    return file if _is_photo(file[1]) else fitted(blurred(picture), FileSizeLimit.PHOTOSIZE_UPLOAD)
+
+
+def _is_photo(data: bytes) -> bool:
+    width, height = Image.open(io.BytesIO(data)).size
+    return (
+        len(data) <= FileSizeLimit.PHOTOSIZE_UPLOAD
+        and width + height <= SIDES
+        and max(width, height) <= RATIO * min(width, height)
+    )
 
 
 def media(card: Card, file: tuple[str, bytes]) -> InputMediaPhoto | InputMediaDocument:
     """The picture as a photo, or as a document where Telegram takes no such photo."""
     name, data = file
-    width, height = Image.open(io.BytesIO(data)).size
-    photo = (
-        len(data) <= FileSizeLimit.PHOTOSIZE_UPLOAD
-        and width + height <= SIDES
-        and max(width, height) <= RATIO * min(width, height)
-    )
-    kind = InputMediaPhoto if photo else InputMediaDocument
-    caption = body(card, MessageLimit.CAPTION_LENGTH)
-    return kind(data, caption=caption, parse_mode="HTML", filename=name)
+    given: dict[str, Any] = {
+        "caption": body(card, MessageLimit.CAPTION_LENGTH), "parse_mode": "HTML", "filename": name,
+    }  # fmt: skip
+    if _is_photo(data):
+        return InputMediaPhoto(data, has_spoiler=card.show == Show.SPOILER, **given)
+    return InputMediaDocument(data, **given)
 
 
 def connect() -> Bot:
@@ -195,7 +210,7 @@ class TelegramDrawer:
 
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         chat = int(generation.address["chat"])
-        file = await sized(picture)
+        file = await sized(card, picture)
         try:
             # Shorter than an editor's lease: nobody else may begin before this one ended.
             if generation.message is None:
@@ -267,7 +282,7 @@ async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_
         "message_thread_id": address.get("topic"),
         "reply_parameters": replying(reply_to),
     }
-    file = await sized(picture)
+    file = await sized(card, picture)
     if not file:
         return await bot.send_message(**text(card), **where)
     made = media(card, file)
@@ -277,5 +292,7 @@ async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_
         "filename": name,
     }  # fmt: skip
     if isinstance(made, InputMediaPhoto):
-        return await bot.send_photo(photo=data, **given, **where)
+        return await bot.send_photo(
+            photo=data, has_spoiler=made.has_spoiler, **given, **where
+        )  # fmt: skip
     return await bot.send_document(document=data, **given, **where)

@@ -57,6 +57,7 @@ from core.house import House, open_house
 from core.inbox import CLAIM_SECONDS, Inbox
 from core.media import Source
 from core.people import Asker
+from core.policy import Audience
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
 
@@ -95,6 +96,8 @@ class Answer:
     own: bool = True
     buttons: tuple[Button, ...] = ()
     answers: bool = False
+    # Who sees the card, wherever it was asked for.
+    audience: Audience | None = None
 
 
 # What an asker's command is given, and the pictures that come with it.
@@ -374,7 +377,7 @@ class TelegramChat:
             made = reply.generation
             if made and not reply.fresh:
                 return Answer(reply.said)
-            return self._shown(reply, own=not commands.BY_NAME[name].shows)
+            return self._shown(reply, ask.address, own=not commands.BY_NAME[name].shows)
 
         return functools.partial(
             self._act, f"/{name}", act, event, message, user, faults=faults, bring=bring
@@ -430,7 +433,7 @@ class TelegramChat:
             reply = commands.press(self.house, action, number, ask)
             if action in QUESTIONS:
                 return Answer(reply.text, answers=True)
-            return self._shown(reply) if reply.fresh else Answer(reply.text)
+            return self._shown(reply, ask.address) if reply.fresh else Answer(reply.text)
 
         return functools.partial(self._act, "button", act, event, message, query.from_user)
 
@@ -473,13 +476,17 @@ class TelegramChat:
             except Exception as error:
                 return _wrong(what, error)
 
-    def _shown(self, reply: Reply, *, own: bool = True) -> Answer:
+    def _shown(
+        self, reply: Reply, address: Mapping[str, Any], *, own: bool = True
+    ) -> Answer:  # fmt: skip
         made = reply.generation
         if made is None or (own and made.message):
             return Answer(
                 reply.text, buttons=reply.buttons, picture=sheet(self.house, reply.samples)
             )  # With a card: an update that came twice, and it stands.
-        return Answer("", made, picture_of(self.house, self.house.card(made)), own)
+        audience = Audience.of("telegram", address)
+        picture = picture_of(self.house, self.house.card(made, audience))
+        return Answer("", made, picture, own, audience=audience)
 
     async def _confirm(self, event: str, query: CallbackQuery, words: str) -> None:
         most = CallbackQueryLimit.ANSWER_CALLBACK_QUERY_TEXT_LENGTH
@@ -510,7 +517,7 @@ class TelegramChat:
         if made:
             if answer.own and not await asyncio.to_thread(self._first, made):
                 return None
-            card = await asyncio.to_thread(self.house.card, made)
+            card = await asyncio.to_thread(self.house.card, made, answer.audience)
             return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
         if answer.words == WELCOME:
             example = html.escape("/imagine " + EXAMPLE)

@@ -25,6 +25,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import FINAL, PENDING, State
+from core.policy import ALONE
 from core.settings import Uploads, read
 from core.supervisor import NONCE
 
@@ -155,7 +156,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         standing = (
             house.generations.standing(generation) if generation.state == State.QUEUED else None
         )
-        return as_json(house.card(generation), generation, standing)
+        marked = house.generations.marked(generation.request.held)
+        return as_json(house.card(generation, ALONE), generation, standing, marked)
 
     def answer(reply: Reply) -> dict[str, Any]:
         return {

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.lifecycle import State
+from core.policy import Show
 
 
 class Result(BaseModel):
@@ -19,6 +20,9 @@ class Result(BaseModel):
     width: int | None = None
     height: int | None = None
     bytes: int | None = None
+    marked: str | None = Field(
+        None, description="Why it is not for everybody, as a check says; unchecked: none could."
+    )
 
 
 class CardButton(BaseModel):
@@ -34,6 +38,7 @@ class Begun(BaseModel):
 
     url: str = Field(description="Where the picture is, below this address.")
     mask: bool = Field(description="Whether it says what is painted anew: white is, black stays.")
+    marked: bool = Field(description="Whether it is a drawn picture that a check has marked.")
 
 
 class Upload(BaseModel):
@@ -50,6 +55,10 @@ class Card(BaseModel):
     status: str
     details: str
     notice: str
+    show: Show = Field(
+        description="How its pictures are shown, as the policy says of those that are marked; "
+        "what is withheld is not among the results."
+    )
     buttons: list[CardButton]
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from bots.web_api import EVENT, Given
 from bots.web_door import BODY, PAGES, ask, asker, status_of
-from bots.web_pictures import Brought
+from bots.web_pictures import Brought, withheld
 from core import commands
 from core.brush import PAINT
 from core.errors import NotFound, UserError
@@ -75,6 +75,7 @@ def painting(house: House, brought: Brought) -> APIRouter:
             found = Easel(house.known(ticket.asker(one.chat)), one, ticket.index, one.address)
         house.generations.visible(found.one.id, found.who)
         assert found.picture
+        withheld(found.one)
         return found
 
     @routes.get("/{which}")

@@ -19,13 +19,16 @@ from starlette.requests import ClientDisconnect
 from bots.web_cards import Upload
 from bots.web_door import UPLOADS, TooLarge, asker, refused
 from core import commands, registry
+from core.cards import show_of, why_not
 from core.commands import Command
-from core.errors import InvalidOptions, NotFound, TooMuch, TryAgain, UserError, duration
+from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, duration
+from core.generations import Generation
 from core.house import House
 from core.keeping import UPLOAD_AFTER
 from core.media import Source
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
+from core.policy import ALONE, Show, policy
 from core.settings import Uploads, read
 from core.uploads import too_large
 
@@ -195,6 +198,12 @@ def sample_url(name: str) -> str:
     return f"/samples/{quote(name, safe='')}"
 
 
+def withheld(generation: Generation) -> None:
+    """Raises NotAllowed where the web chat shows none of its pictures."""
+    if show_of(generation, ALONE) == Show.WITHHOLD:
+        raise NotAllowed(f"#{generation.id}: {why_not(generation, ALONE)}")
+
+
 def pictures(house: House, brought: Brought) -> APIRouter:
     """The routes that pictures come in and go out by."""
     routes = APIRouter()
@@ -228,6 +237,7 @@ def pictures(house: House, brought: Brought) -> APIRouter:
             found = house.generations.visible(id, asker(request))
             if index >= len(found.results):
                 raise NotFound(f"#{id} has no picture {index + 1}.")
+            withheld(found)
             return stored(id, str(found.results[index]["key"]))
 
         return await asyncio.to_thread(work)
@@ -254,6 +264,9 @@ def pictures(house: House, brought: Brought) -> APIRouter:
             held = house.generations.visible(id, asker(request)).request.held
             if index >= len(held):
                 raise NotFound(f"#{id} begins with {len(held) or 'no'} pictures.")
+            closed = policy().marked.to(ALONE) == Show.WITHHOLD
+            if closed and house.generations.marked([held[index]]):
+                raise NotAllowed(f"What #{id} begins with is not shown here.")
             return stored(id, held[index])
 
         return await asyncio.to_thread(work)

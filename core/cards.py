@@ -1,15 +1,18 @@
 """What a person sees of a generation, as data; each chat draws it in its own way."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from core.catalog import models
+from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration, many
 from core.generations import HELD, Generation
 from core.lifecycle import PENDING, State
 from core.options import Mode
+from core.policy import Audience, Show, policy
 from core.queue import Standing
 
 # The pictures of a grid, as their buttons count them.
@@ -53,6 +56,13 @@ ICONS = {
 }
 
 
+NOT_PLAIN = {
+    Show.SPOILER: "Covered",
+    Show.BLUR: "Blurred",
+    Show.WITHHOLD: "The picture is not shown here",
+}
+
+
 @dataclass(frozen=True)
 class Button:
     """A button: what it does to which generation, and its label."""
@@ -92,6 +102,8 @@ class Card:
     media: tuple[str, ...]
     alt: str
     notice: str = ""
+    # How its pictures are shown to those who see this card; nobody is sent what is withheld.
+    show: Show = Show.PLAIN
     # When it is expected to be there, as a Unix time, where that is known well enough.
     ready: int | None = None
 
@@ -211,13 +223,44 @@ def details_of(generation: Generation) -> str:
     return " · ".join(parts)
 
 
-def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:
-    """The card of a row, its place in line and its progress."""
+def show_of(generation: Generation, audience: Audience) -> Show:
+    """How a row's pictures are shown to an audience: all alike, one that is marked among them."""
+    if any(result.get(MARK) for result in generation.results):
+        return policy().marked.to(audience)
+    return Show.PLAIN
+
+
+def why_not(generation: Generation, audience: Audience) -> str:
+    """Why a row's pictures are not shown plainly to an audience, in words; empty when they are."""
+    show = show_of(generation, audience)
+    if show == Show.PLAIN:
+        return ""
+    labels = [str(result[MARK]) for result in generation.results if result.get(MARK)]
+    known = [label for label in labels if label != UNCHECKED]
+    why = f"marked as {known[0]}" if known else "it could not be checked"
+    told = f"{NOT_PLAIN[show]}: {why}."
+    if show.hides and not audience.alone and not policy().marked.alone.hides:
+        told += f" Who asked for it sees it by /show {generation.id} in a chat with me alone."
+    return told
+
+
+def card_for(
+    generation: Generation, standing: Standing | None, progress: float,
+    audience: Audience | None = None,
+) -> Card:  # fmt: skip
+    """The card of a row, its place in line and its progress, as an audience sees it.
+
+    None are those who read where it was asked for.
+    """
     request = generation.request
+    audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []
+    show, notice = Show.PLAIN, generation.error or ""
     if generation.state == State.DONE:
+        show = show_of(generation, audience)
+        notice = why_not(generation, audience) or notice
+    if generation.state == State.DONE and show != Show.WITHHOLD:
         keys = [str(result["key"]) for result in generation.results]
-    notice = generation.error or ""
     return Card(
         generation=generation.id,
         version=generation.version,
@@ -230,6 +273,7 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         media=tuple(keys),
         alt=alt_text(request.prompt),
         notice=notice,
+        show=show,
         ready=_ready(standing),
     )
 
@@ -247,8 +291,11 @@ def alt_text(prompt: str, limit: int = 1000) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def as_json(card: Card, generation: Generation, standing: Standing | None) -> dict[str, Any]:
-    """The card as the JSON interface answers it."""
+def as_json(
+    card: Card, generation: Generation, standing: Standing | None,
+    marked: Collection[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The card as the JSON interface answers it; `marked` are keys of what it begins with."""
     return {
         "id": generation.id,
         "status": str(generation.state),
@@ -264,6 +311,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
             {
                 "url": f"/media/{generation.id}/source/{index}",
                 "mask": key == generation.request.mask,
+                "marked": key in marked,
             }
             for index, key in enumerate(generation.request.held)
         ],
@@ -275,16 +323,18 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
         "results": [
             {"url": f"/media/{generation.id}/{index}", "alt": card.alt, **_public(result)}
             for index, result in enumerate(generation.results)
+            if card.show != Show.WITHHOLD
         ],
         "version": generation.version,
         "card": {
             "status": card.status,
             "details": card.details,
             "notice": card.notice,
+            "show": str(card.show),
             "buttons": [{"action": b.action, "label": b.label, "row": b.row} for b in card.buttons],
         },
     }
 
 
 def _public(result: Any) -> dict[str, Any]:
-    return {name: value for name, value in dict(result).items() if name != "key"}
+    return {MARK: None} | {name: value for name, value in dict(result).items() if name != "key"}

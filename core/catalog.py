@@ -35,7 +35,7 @@ from core.parts import (
     told,
     vaes,
 )
-from core.settings import Drawing, read
+from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
     from core.media import Source
@@ -312,12 +312,25 @@ def revision(model: Model) -> str:
     files += [one.path for one in parts.added() if one.path.is_file()]
     seen = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     versions = [version(name) for name in ("torch", "diffusers") if find_spec(name)]
-    return hashlib.sha256(repr((model, at.name, seen, versions, upscaler())).encode()).hexdigest()[
-        :16
-    ]
+    # What was drawn before anybody looked is drawn again.
+    looks = read(Safety)
+    checks = (looks.classifier, looks.marking, looks.threshold) if looks.classifier else ()
+    facts = (model, at.name, seen, versions, upscaler(), *checks)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 offers.on_change.append(revision.cache_clear)
+
+
+def at_hand(model: Model) -> bool:
+    """Whether a model's files are on this machine."""
+    return is_folder(folder_of(model.source))
+
+
+def own_check(source: str) -> bool:
+    """Whether a model, as far as it is on this machine, brings a safety checker along."""
+    found = told(folder_of(source) / "model_index.json").get("safety_checker")
+    return isinstance(found, list) and bool(found) and bool(found[0])
 
 
 def upscaler() -> str:

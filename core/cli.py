@@ -25,7 +25,7 @@ from rich.markup import escape
 from core import catalog, policy
 from core import settings as declared
 from core.catalog import missing_starter
-from core.settings import Dashboard, Discord, Drawing, Storage, Telegram, Web, read
+from core.settings import Dashboard, Discord, Drawing, Safety, Storage, Telegram, Web, read
 from core.supervisor import LEFT_OUT, NONCE, CannotStart, Supervisor, door, python
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ MODULES = {
     "discord": "bots.discord_chat",
     "telegram": "bots.telegram_chat",
     "migrate": "migrations",
+    "safety": "worker.safety",
 }
 BOTS: Mapping[str, type[Discord] | type[Telegram]] = {"discord": Discord, "telegram": Telegram}
 # Where this machine is reached that listens on all its addresses.
@@ -317,7 +318,27 @@ def doctor() -> None:
             told(part, "", f"not set up; {part.upper()}_TOKEN in .env does that")
         else:
             told(part, _asked(part))
+    if _installed("worker"):
+        looks, note = _safety()
+        told(looks, _asked("safety") if read(Safety).classifier else "", note)
     raise typer.Exit(bool(faults))
+
+
+def _safety() -> tuple[str, str]:
+    """What looks at pictures before they are shown, and what is to be known of it."""
+    if source := read(Safety).classifier:
+        return f"safety: {escape(source)} looks at every picture", ""
+    models = catalog.models().values()
+    own = [one.name for one in models if catalog.own_check(one.source)]
+    rest = [one for one in models if one.name not in own]
+    if not rest:
+        return f"safety: the safety checker of {escape(', '.join(own))}", ""
+    unsure = [one.name for one in rest if one.engine == "diffusers" and not catalog.at_hand(one)]
+    unseen = [one.name for one in rest if one.name not in unsure]
+    looks = [f"{name} brings its own check" for name in own]
+    looks += [f"{name} is checked if it brings a safety checker" for name in unsure]
+    looks += [f"nothing looks at what {name} draws" for name in unseen]
+    return "safety", f"{'; '.join(looks)}. DRAWQUEUE_CLASSIFIER in .env looks at everything"
 
 
 def _asked(part: str) -> str:

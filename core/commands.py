@@ -18,6 +18,7 @@ from core import catalog, options, parts, registry
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
+from core.engine import MARK
 from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
@@ -595,6 +596,8 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
         raise UserError("Only models and LoRAs have a picture of what they draw.")
     if what.lower() not in [name.lower() for name in drawn] or one.request.mode == Mode.UPSCALE:
         raise UserError(f"#{one.id} was not drawn with {what[:60]}.")
+    if result.get(MARK):
+        raise UserError(f"#{one.id} is not for everybody: it is marked as {result[MARK]}.")
     what = house.registry.named(kind, what)
     try:
         small = house.uploads.small(house.media.load(str(result["key"])))

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+# Where an image's `info`, and then a result, says why it is not for everybody: a label such as
+# “nsfw”, or that nobody could look at it.
+MARK, UNCHECKED = "marked", "unchecked"
 
 
 class EngineError(Exception):

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from core import events, lifecycle
 from core.catalog import settle, still_offered
 from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
+from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
@@ -290,6 +291,8 @@ class Generations:
                 prints[row.fingerprint]: [{**one, "reused": True} for one in row.results]
                 for row in rows
                 if all(self.media.has(str(one["key"])) for one in row.results)
+                # Somebody may be there to look at it now.
+                and all(one.get(MARK) != UNCHECKED for one in row.results)
             }
         return {}
 
@@ -717,6 +720,21 @@ class Generations:
                 .order_by(columns.id)
             ).all()
         return [(row.id, row.results) for row in rows]
+
+    def marked(self, keys: Iterable[str]) -> set[str]:
+        """Those of some stored pictures that were drawn here and marked."""
+        wanted = set(keys)
+        if not wanted:
+            return set()
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations.c.results)
+                .join(files, files.c.generation == generations.c.id)
+                .where(files.c.key.in_(wanted), generations.c.state == State.DONE)
+            ).all()
+        return {
+            str(one["key"]) for row in rows for one in row.results if one.get(MARK)
+        } & wanted  # fmt: skip
 
     def pending(self, asker: Asker, limit: int | None = None) -> list[Generation]:
         """The asker's generations that are not over, those that are drawn first in front."""

@@ -10,6 +10,7 @@ from core.database import Database
 from core.generations import Generation, Generations
 from core.media import Media
 from core.people import Asker, People
+from core.policy import Audience
 from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.registry import Registry
@@ -54,14 +55,14 @@ class House:
     def brush(self) -> Brush:
         return Brush(self.database)
 
-    def card(self, generation: Generation) -> Card:
-        """The card of a generation as it stands now."""
+    def card(self, generation: Generation, audience: Audience | None = None) -> Card:
+        """The card of a generation as it stands now, for who reads where it was asked for, or
+        for another audience."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
         drawing = generation.state == "generating"
-        return card_for(
-            generation, standing, self.generations.progress(generation) if drawing else 0.0
-        )
+        progress = self.generations.progress(generation) if drawing else 0.0
+        return card_for(generation, standing, progress, audience)
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,6 +147,100 @@ class Words(_Table):
     )
 
 
+class Show(StrEnum):
+    """How a marked picture is shown, the most open first."""
+
+    PLAIN = "plain"
+    SPOILER = "spoiler"
+    BLUR = "blur"
+    WITHHOLD = "withhold"
+
+    @property
+    def hides(self) -> bool:
+        """Whether the picture itself is not sent at all."""
+        return self in (Show.BLUR, Show.WITHHOLD)
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who sees a card: what the policy may call the place, the nearest first, and its kind."""
+
+    names: tuple[str, ...] = ()
+    # Nobody but the asker reads there.
+    alone: bool = False
+    # Discord made sure that all there are grown up.
+    restricted: bool = False
+    # The card is for the asker's eyes only, whoever else is there.
+    aside: bool = False
+
+    @classmethod
+    def of(cls, platform: str, address: Mapping[str, Any]) -> "Audience":
+        """Who reads at an address, as the chats note it in a row."""
+        if platform == "discord":
+            places = [("channel", "channel"), ("channel", "parent"), ("guild", "guild")]
+            return cls(
+                tuple(f"discord:{kind}:{address[key]}" for kind, key in places if address.get(key)),
+                bool(address.get("alone")), bool(address.get("restricted")),
+            )  # fmt: skip
+        if platform == "telegram":
+            chat = str(address.get("chat", ""))
+            # A private chat has its person's number, and a group's is negative.
+            return cls((f"telegram:chat:{chat}",), alone=chat.isdigit())
+        return ALONE
+
+
+ALONE = Audience(alone=True)
+_PLACE = re.compile(r"discord:(channel|guild):|telegram:chat:")
+
+
+def _place(name: str) -> str:
+    try:
+        found = named(name)
+    except ValueError:
+        found = ""
+    if not _PLACE.match(found):
+        raise ValueError(
+            f"“{name.strip()[:60]}” names no place; write for example discord:channel:123, "
+            "discord:guild:123 or telegram:chat:-100123"
+        )
+    return found
+
+
+Places = Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(strict=False)]
+How = Annotated[Show, Field(strict=False)]
+
+
+class Marked(_Table):
+    """How pictures are shown that a check has marked, or that it could not look at: plain,
+    spoiler (covered until somebody presses), blur (nobody sees the picture), or withhold."""
+
+    show: How = Field(Show.SPOILER, description="Where others read along.")
+    restricted: How = Field(Show.PLAIN, description="In Discord's age-restricted channels.")
+    alone: How = Field(
+        Show.SPOILER,
+        description="To the asker alone: in a chat with the bot, in the web chat, and by /show on "
+        "Discord where it is blurred or withheld.",
+    )
+    plain: Places = Field((), description="Places where it is otherwise; the nearest counts.")
+    spoiler: Places = Field((), description="The same, covered.")
+    blur: Places = Field((), description="The same, blurred.")
+    withhold: Places = Field((), description="The same, withheld.")
+
+    def to(self, audience: Audience) -> Show:
+        """How what is marked is shown to an audience."""
+        otherwise = (how for name in audience.names for how in Show if name in self.among(how))
+        usual = self.restricted if audience.restricted else self.show
+        how = next(otherwise, self.alone if audience.alone else usual)
+        if audience.aside and how.hides:
+            return min(how, self.alone, key=list(Show).index)
+        return how
+
+    def among(self, how: Show) -> tuple[str, ...]:
+        """The places where it is shown like that."""
+        places: tuple[str, ...] = getattr(self, how)
+        return places
+
+
 DEFAULT = "fast"
 
 
@@ -157,6 +252,7 @@ class Policy(_Table):
     line: Line = Line()
     access: Access = Access()
     words: Words = Words()
+    marked: Marked = Marked()
 
     def entitled(self, names: Iterable[str], granted: str = "") -> list[str]:
         """The classes that somebody of these names may be in, the heaviest first."""
@@ -367,6 +463,8 @@ def _word(error: Any, place: tuple[str, ...]) -> str:
             return f"there is no setting “{where}”.{hint}"
         case "value_error":
             return f"“{where}”: {error['ctx']['error']}."
+        case "enum":
+            return f"“{where}” must be one of {', '.join(Show)}; {got}."
         case "greater_than_equal":
             return f"“{where}” must be at least {error['ctx']['ge']:g}; {got}."
         case "less_than_equal":
@@ -405,6 +503,13 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
             f'{name}, line {lines.get(("classes",), 1)}: no class has members = ["{EVERYONE}"]; '
             "whoever is in no class could ask for nothing."
         )
+    for spot in dict.fromkeys(spot for how in Show for spot in made.marked.among(how)):
+        hows = [how for how in Show if spot in made.marked.among(how)]
+        if len(hows) > 1:
+            faults.append(
+                f"{name}, line {lines.get(('marked', hows[-1]), 1)}: {spot} stands in "
+                f"“{hows[0]}” and in “{hows[-1]}”; leave it in one."
+            )
     if faults:
         raise PolicyFault(faults)
     return made
@@ -446,10 +551,11 @@ def example() -> str:
         ("line", Line, {}),
         ("access", Access, {}),
         ("words", Words, {}),
+        ("marked", Marked, {}),
     ]
     explained: set[type[_Table]] = set()
     for table, kind, values in shown:
-        about = (kind.__doc__ or "").strip()
+        about = re.sub(r"\n\s*", "\n# ", (kind.__doc__ or "").strip())
         if table == "chat":
             about = "How much may be asked for in one chat or channel, by all in it; 0 is no limit."
         out += ["", f"# {about}" if kind not in explained else "", f"[{table}]"]

@@ -25,6 +25,11 @@ ALIKE = 0.8
 # Where the web process takes Telegram's updates in, below DRAWQUEUE_PUBLIC_URL.
 HOOK = "/webhook/telegram"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# What classifiers at the hubs call what is not for everybody.
+MARKING = (
+    "nsfw", "porn", "pornography", "hentai", "sexy", "unsafe", "explicit", "nude", "nudity",
+    "sexual", "adult", "gore", "enticing or sensual",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -314,6 +319,46 @@ class Drawing(Settings):
     )
 
 
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip().lower() for word in value.split(",") if word.strip())
+
+
+class Safety(Settings):
+    """What looks at pictures before they are shown; policy.toml says how what it marks is shown."""
+
+    classifier: str = Field(
+        "",
+        alias="DRAWQUEUE_CLASSIFIER",
+        description="Folder or hub id of a transformers image classifier that looks at every "
+        "picture, such as Falconsai/nsfw_image_detection; empty: only the safety checker that a "
+        "model brings along.",
+    )
+    labels: str = Field(
+        "",
+        alias="DRAWQUEUE_CLASSIFIER_LABELS",
+        description="Labels of it that mark a picture, comma-separated; empty: those commonly "
+        "given, such as nsfw, porn, hentai, sexy, unsafe, explicit.",
+    )
+    threshold: float = Field(
+        0.5,
+        alias="DRAWQUEUE_CLASSIFIER_THRESHOLD",
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How sure it must be of them together, above 0 and up to 1.",
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "",
+        alias="DRAWQUEUE_CLASSIFIER_DEVICE",
+        description="`cpu` or another device for it; empty: where pictures are drawn.",
+    )
+
+    @property
+    def marking(self) -> tuple[str, ...]:
+        """The labels that mark, in small letters."""
+        return _words(self.labels) or MARKING
+
+
 class Uploads(Settings):
     """What pictures people may bring."""
 
@@ -477,6 +522,7 @@ class Chat(Settings):
 SECTIONS: tuple[type[BaseSettings], ...] = (
     Storage,
     Drawing,
+    Safety,
     Uploads,
     Web,
     Dashboard,

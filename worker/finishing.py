@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from core.catalog import Model, revision
 from core.database import patiently
+from core.engine import MARK
 from core.errors import report
 from core.generations import Generation
 from core.house import House
@@ -104,7 +105,9 @@ class Finisher:
                 zip(drawing.images, claimed.request.seeds, strict=True)
             ):
                 picture = sealed(image, claimed.id, claimed.request, seed)
-                stored.append(self._store(claimed, index, picture))
+                mark = image.info.get(MARK)
+                kept = self._store(claimed, index, picture)
+                stored.append({**kept, MARK: mark} if mark else kept)
         except Exception as error:
             fault = report(f"the pictures of #{claimed.id} could not be stored", error)
             words = f"The picture could not be kept; the host has to look. (fault {fault})"

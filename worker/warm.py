@@ -57,7 +57,9 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     from worker import engines
+    from worker.safety import Inspector
 
+    inspector = Inspector(device)
     made: dict[str, engine.Engine] = {}
     # What the sources of models are called.
     names: dict[str, str] = {}
@@ -90,6 +92,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                 if fresh:
                     pipe.send(("loaded", time.monotonic() - begun))
             if work.request is None:
+                inspector.load(work.model)
                 answer("done", [])
                 continue
             pictures = {key: _opened(data) for key, data in work.pictures.items()}
@@ -102,7 +105,8 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     return False
                 return True
 
-            answer("done", artist.draw(work.model, work.request, report, pictures))
+            drawn = artist.draw(work.model, work.request, report, pictures)
+            answer("done", inspector.marked(work.model, drawn))
         except EngineError as error:
             answer("error", error)
         except MemoryError as error:

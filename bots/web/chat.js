@@ -3,6 +3,8 @@ const form = document.querySelector("#say");
 const text = document.querySelector("#text");
 const source = new EventSource("/api/events");
 const cards = new Map();
+// The addresses of the marked pictures that somebody asked to see.
+const revealed = new Set();
 
 // Where things stand: a card by its number, a line after the newest card of its moment, what was
 // made or shown by a line below that line. Until the stream has said `hello`, all that is last.
@@ -200,7 +202,7 @@ function show(job) {
   part(".notice").textContent = job.card.notice;
   part(".notice").hidden = !job.card.notice;
   if (job.sources.length && !part(".thumbs")) {
-    part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.url, name: one.mask ? "What is painted anew" : "What it begins with" }))));
+    part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.marked ? "" : one.url, name: one.mask ? "What is painted anew" : "What it begins with" }))));
   }
   part("progress").hidden = job.status !== "generating";
   part("progress").value = job.progress;
@@ -210,14 +212,25 @@ function show(job) {
     pictures.dataset.shown = String(wanted.map((one) => one.url));
     pictures.classList.toggle("several", wanted.length > 1);
     pictures.replaceChildren(...wanted.map((one, index) => {
+      const covered = Boolean(one.marked) && job.card.show !== "plain";
       const open = pressable("", () => {
-        history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}` }, "");
+        if (covered && !revealed.has(one.url)) return reveal();
+        history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}`, covered }, "");
         enlarge();
       });
+      const reveal = () => {
+        revealed.add(one.url);
+        open.classList.remove("covered");
+        open.querySelector("span").remove();
+      };
       const image = document.createElement("img");
       Object.assign(image, { src: one.url, alt: one.alt, width: one.width, height: one.height });
       image.addEventListener("load", follow);
       open.append(image);
+      if (covered && !revealed.has(one.url)) {
+        open.classList.add("covered");
+        open.append(Object.assign(document.createElement("span"), { textContent: "Show" }));
+      }
       return open;
     }));
   }
@@ -226,7 +239,7 @@ function show(job) {
   if (buttons.dataset.shown !== labels) {
     buttons.dataset.shown = labels;
     const rows = new Map();
-    if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].url));
+    if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].marked ? "" : wanted[0].url));
     for (const one of job.card.buttons) rows.set(one.row, [...rows.get(one.row) || [], actionOf(job, one)]);
     buttons.replaceChildren(...[...rows.values()].map((row) => {
       const node = document.createElement("div");
@@ -256,7 +269,7 @@ function actionOf(job, one) {
   if (/^v\d$/.test(one.action)) button.title = `Others like picture ${one.action[1]}`;
   return button;
 }
-// What the page itself can do with a finished picture.
+// What the page itself can do with a finished picture; without an address it goes by its name.
 function furtherOf(number, url) {
   const paint = document.createElement("a");
   Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: "Paint" });
@@ -267,12 +280,13 @@ function furtherOf(number, url) {
   }), paint];
 }
 
-// The large picture is a step in the browser's history, so that Back closes it.
+// The large picture is a step in the browser's history, so that Back closes it. One that was marked
+// is shown when somebody pressed Show since the page was loaded.
 const large = document.querySelector("#large");
 function enlarge() {
-  const { url, alt, of } = history.state || {};
-  if (!url) return large.close();
-  large.querySelector(".row").replaceChildren(...of ? furtherOf(of, url) : []);
+  const { url, alt, of, covered } = history.state || {};
+  if (!url || (covered && !revealed.has(url))) return large.close();
+  large.querySelector(".row").replaceChildren(...of ? furtherOf(of, covered ? "" : url) : []);
   Object.assign(large.querySelector("img"), { src: url, alt });
   if (!large.open) large.showModal();
 }

@@ -52,7 +52,8 @@ def test_an_upload_is_remixed_and_can_be_fetched_again(house: House, web: httpx.
     )
     request = house.generations.get(job["id"]).request
     assert (request.mode, request.strength, request.steps) == (Mode.REMIX, 0.4, 6)
-    assert job["sources"] == [{"url": f"/media/{job['id']}/source/0", "mask": False}]
+    (begun,) = job["sources"]
+    assert begun == {"url": f"/media/{job['id']}/source/0", "mask": False, "marked": False}
     fetched = web.get(job["sources"][0]["url"])
     assert fetched.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(fetched.content)).size == (300, 200)

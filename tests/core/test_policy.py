@@ -56,7 +56,7 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
     made = parse(example())
     assert list(made.classes) == ["turbo", "fast", "relax"]
     every_line = "\n".join(line.lstrip("#") for line in example().splitlines() if " = " in line)
-    for kind in (module.Class, module.Limits, module.Line, module.Access):
+    for kind in (module.Class, module.Limits, module.Line, module.Access, module.Marked):
         for name in kind.model_fields:
             assert f"{name} = " in every_line
     # What stands there as a comment is the default, and can be taken as it stands.

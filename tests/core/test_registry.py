@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from bots import pictures
 from core import catalog, offers, parts, registry, settings
 from core.catalog import settle
 from core.commands import Ask, run, suggestions
-from core.database import Database, offered
+from core.database import Database, generations, offered
+from core.engine import MARK
 from core.errors import InvalidOptions, NotAllowed, UserError
 from core.house import House
 from core.keeping import sweep_files
@@ -439,6 +440,16 @@ def test_what_shows_nothing_of_it_is_no_picture(
     drawn(house, MOD, "e1")
     with pytest.raises(UserError, match=words):
         say(house, MOD, f"/model picture {line}")
+    assert not kept_samples(house, tmp_path)
+
+
+def test_what_is_not_for_everybody_is_no_picture(house: House, tmp_path: Path) -> None:
+    one = drawn(house, MOD, "e1")
+    marked = [{**result, MARK: "nsfw"} for result in house.generations.get(one).results]
+    with house.database.write() as connection:
+        connection.execute(update(generations).values(results=marked))
+    with pytest.raises(UserError, match="marked as nsfw"):
+        say(house, MOD, f"/model picture model pattern {one}")
     assert not kept_samples(house, tmp_path)
 
 

@@ -17,6 +17,8 @@ VALUES = {
     "DATABASE_URL": "postgresql://host/database",
     "REDIS_URL": "rediss://host/1",
     "DRAWQUEUE_DEVICE": "cuda:1",
+    "DRAWQUEUE_CLASSIFIER_DEVICE": "cpu",
+    "DRAWQUEUE_CLASSIFIER_THRESHOLD": "0.8",
     "DRAWQUEUE_PUBLIC_URL": "https://draw.example.org",
     "DISCORD_API_URL": "http://host:1/api",
     "DISCORD_GATEWAY_URL": "wss://host/gateway",

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from core import settings
-from core.cli import _media_fault
+from core import catalog, settings
+from core.cli import _media_fault, _safety
 from migrations import migrate
+from tests import checkers
 from tests.conftest import ROOT, running
 
 KEY = "open sesame"
@@ -36,6 +37,34 @@ def test_all_is_well(tmp_path: Path, redis_url: str) -> None:
     assert told.returncode == 0, told.stdout
     assert "✗" not in told.stdout and "worker" in told.stdout
     assert "✓ database\n" in told.stdout and "✓ home\n" in told.stdout
+
+
+def test_what_looks_at_pictures_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(**environment: str) -> tuple[str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings._read.cache_clear()
+        catalog.models.cache_clear()
+        return _safety()
+
+    own = checkers.with_own_check(tmp_path / "own")
+    assert told(DRAWQUEUE_MODEL=own) == ("safety: the safety checker of starter", "")
+    _, note = told(DRAWQUEUE_MODEL=f"pattern,{own},somebody/sdxl")
+    assert "starter brings its own check; sdxl is checked if it brings" in note
+    assert "nothing looks at what pattern draws. DRAWQUEUE_CLASSIFIER in .env" in note
+    named = checkers.classifier(tmp_path / "classifier")
+    assert told(DRAWQUEUE_CLASSIFIER=named)[0] == f"safety: {named} looks at every picture"
+
+
+def test_a_classifier_that_cannot_mark_is_told(tmp_path: Path) -> None:
+    named = checkers.classifier(tmp_path / "classifier")
+    told = doctor(
+        tmp_path, DRAWQUEUE_MODEL="pattern", DRAWQUEUE_CLASSIFIER=named,
+        DRAWQUEUE_CLASSIFIER_LABELS="cats",
+    )  # fmt: skip
+    assert told.returncode == 1 and "✗ safety: " in told.stdout, told.stdout
+    assert "none of its labels marks (normal, nsfw)" in told.stdout
+    assert "Every picture counts as marked." in told.stdout and "Traceback" not in told.stdout
 
 
 def test_before_the_first_start_nothing_is_wrong_and_nothing_is_made(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from core.catalog import LANCZOS, Model, every_upscaler
 from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
-from worker import frames, wording
+from worker import frames, safety, wording
 from worker.adapters import Adapters, Styles, Vaes
 from worker.frames import Frame
 from worker.seamless import seamless
@@ -235,7 +235,7 @@ class LocalDiffusers:
         numbers = model.family.numbers if self.device.startswith("cuda") else "float32"
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                model.source, dtype=getattr(torch, numbers)
+                model.source, dtype=getattr(torch, numbers), **safety.left_out(model.source)
             )
         except (OSError, ValueError, KeyError) as error:
             fault = report_fault(f"cannot load {model.source}", error)
