@@ -24,11 +24,11 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from core.catalog import LANCZOS, Model
-from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
+from core.engine import NOTHING, AskDifferently, GiveUp, Report, Show, Stopped, TransientError
 from core.errors import report as report_fault
 from core.options import Mode, Request
 from core.settings import Drawing, read
-from worker import frames, wording
+from worker import frames, previews, wording
 from worker.adapters import Adapters
 from worker.frames import Frame
 from worker.seamless import seamless
@@ -93,7 +93,7 @@ class LocalDiffusers:
 
     def draw(
         self, model: Model, request: Request, report: Report,
-        pictures: Mapping[str, Image] = NOTHING,
+        pictures: Mapping[str, Image] = NOTHING, show: Show | None = None,
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
             return [self._enlarged(pictures[request.sources[0]], request, report)]
@@ -114,6 +114,7 @@ class LocalDiffusers:
         with contextlib.ExitStack() as undone:
             undone.enter_context(pipeline.adapters.on(model, request.loras))
             undone.enter_context(_as_it_was(pipeline, self.device))
+            undone.enter_context(previews.shown_to(show))
             tiling = undone.enter_context(seamless(pipeline, model)) if request.tile else None
             for rung in range(len(rungs) + 1):
                 if rung and not self._save_memory(pipeline, rungs[rung - 1][0], request):
@@ -316,12 +317,16 @@ def _denoised(
     def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
         nonlocal going
         # Samplers of second order call twice a step: the share never passes 1.
-        going = report(min(1.0, (index + 1) / int(pipe.num_timesteps)))
+        share = min(1.0, (index + 1) / int(pipe.num_timesteps))
+        going = report(share)
         if not going:
             pipe._interrupt = True
+        else:
+            under_way.offer(share)
         return values
 
     pipeline.scheduler = _scheduler(pipeline.scheduler_config, request.sampler)
+    under_way = previews.Latents(pipeline, request.width / request.height)
     with torch.inference_mode():
         images: list[Image] = pipeline(
             num_inference_steps=request.steps,
