@@ -9,6 +9,9 @@ from core.cards import Card
 from core.house import House
 from core.receipts import GAP, copied
 
+# How such a file begins.
+JPEG = b"\xff\xd8"
+
 
 def picture_of(house: House, card: Card) -> bytes | None:
     """The card's pictures as one PNG."""
@@ -39,7 +42,7 @@ def fitted(data: bytes, limit: int) -> tuple[str, bytes]:
     Raises ValueError when even a thumbnail is too large.
     """
     if len(data) <= limit:
-        return "picture.png", data
+        return ("picture.jpg" if data.startswith(JPEG) else "picture.png"), data
     opened = Image.open(io.BytesIO(data))
     notes = copied(opened.info)
     exif = notes.exif() if notes else Image.Exif()

@@ -91,6 +91,8 @@ class Card:
     notice: str = ""
     # When it is expected to be there, as a Unix time, where that is known well enough.
     ready: int | None = None
+    # What tells its newest preview from those before; empty where there is none.
+    preview: str = ""
 
     @property
     def live(self) -> bool:
@@ -199,8 +201,10 @@ def details_of(generation: Generation) -> str:
     return " · ".join(parts)
 
 
-def card_for(generation: Generation, standing: Standing | None, progress: float) -> Card:
-    """The card of a row, its place in line and its progress."""
+def card_for(
+    generation: Generation, standing: Standing | None, progress: float, preview: str = ""
+) -> Card:
+    """The card of a row, its place in line, its progress and what is drawn by now."""
     request = generation.request
     keys: list[str] = []
     if generation.state == State.DONE:
@@ -216,9 +220,10 @@ def card_for(generation: Generation, standing: Standing | None, progress: float)
         progress=progress if generation.state == State.GENERATING else 0.0,
         buttons=buttons_of(generation),
         media=tuple(keys),
-        alt=alt_text(request.prompt),
+        alt=("Not finished yet. " if preview else "") + alt_text(request.prompt),
         notice=notice,
         ready=_ready(standing),
+        preview=preview,
     )
 
 
@@ -264,6 +269,7 @@ def as_json(card: Card, generation: Generation, standing: Standing | None) -> di
             {"url": f"/media/{generation.id}/{index}", "alt": card.alt, **_public(result)}
             for index, result in enumerate(generation.results)
         ],
+        "preview": f"/media/{generation.id}/preview?of={card.preview}" if card.preview else None,
         "version": generation.version,
         "card": {
             "status": card.status,

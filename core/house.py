@@ -53,10 +53,10 @@ class House:
         """The card of a generation as it stands now."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
-        drawing = generation.state == "generating"
-        return card_for(
-            generation, standing, self.generations.progress(generation) if drawing else 0.0
-        )
+        if generation.state != "generating":
+            return card_for(generation, standing, 0.0)
+        progress = self.generations.progress(generation)
+        return card_for(generation, standing, progress, self.generations.previewed(generation))
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""
