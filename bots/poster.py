@@ -31,9 +31,10 @@ from core.settings import Chat, Discord, Telegram, read
 log = logging.getLogger("drawqueue")
 
 PACE_MS = 2500
-# A card's preview changes at most so often, and only while the chat has most of its budget left.
+# A card's preview changes at most so often; where it alone is new, only while of the chat's
+# budget no more than this is spent.
 PREVIEW_PACE_MS = 6000
-PREVIEW_SHARE = 2 / 3
+PREVIEW_SHARE = 1 / 2
 # What a row's `shown_media` says of a message whose preview was taken away: Telegram's stays a
 # photo. Where it is more than 0 and nothing is done yet, a preview is shown.
 TAKEN_AWAY = -1
@@ -259,7 +260,7 @@ class Poster:
             card = await asyncio.to_thread(self.house.card, fresh)
             if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
                 return
-            card, picture = await asyncio.to_thread(self._pictured, drawer, place, fresh, card)
+            card, picture = await asyncio.to_thread(self._pictured, fresh, card)
             moved = await drawer.draw(fresh, card, picture)
             shows = len(card.media) or bool(picture or (card.preview and not moved))
             gone = TAKEN_AWAY if fresh.shown_media and not moved else 0
@@ -328,28 +329,24 @@ class Poster:
             return True
         if generation.state in FINAL:
             return False
-        shown: Any = self.house.queue.redis.get(f"drawqueue:drawn:{card.generation}")
-        return bool(shown != _looks(card)) or self._preview_due(drawer, place, generation, card)
+        redis = self.house.queue.redis
+        shown: Any = redis.get(f"drawqueue:drawn:{card.generation}")
+        if shown != _looks(card):
+            return True
+        spent: Any = redis.get(_window(drawer, place))
+        spare = int(spent or 0) < drawer.budget.edits * PREVIEW_SHARE
+        return spare and self._preview_due(generation, card)
 
-    def _preview_due(
-        self, drawer: Drawer, place: Place, generation: Generation, card: Card, own: int = 0
-    ) -> bool:
-        """Whether there is another preview than the one shown, which has stood for a while, and
-        rate to spare; `own` edits of those spent are for it."""
+    def _preview_due(self, generation: Generation, card: Card) -> bool:
+        """Whether there is another preview than the one shown, which has stood for a while."""
         if not card.preview:
             return False
-        with self.house.queue.redis.pipeline(transaction=False) as pipe:
-            pipe.get(_shown_preview(generation))
-            pipe.exists(_preview_pace(generation))
-            pipe.get(_window(drawer, place))
-            shown, stands, spent = pipe.execute()
-        spare = int(spent or 0) - own < drawer.budget.edits * PREVIEW_SHARE
-        return bool(shown != card.preview.encode() and not stands and spare)
+        redis = self.house.queue.redis
+        shown: Any = redis.get(_shown_preview(generation))
+        return shown != card.preview.encode() and not redis.exists(_preview_pace(generation))
 
-    def _pictured(
-        self, drawer: Drawer, place: Place, generation: Generation, card: Card
-    ) -> tuple[Card, bytes | None]:
-        """What there is to see on a card: what was drawn, or, with rate to spare, a new preview.
+    def _pictured(self, generation: Generation, card: Card) -> tuple[Card, bytes | None]:
+        """What there is to see on a card: what was drawn, or now and then a new preview.
 
         The card's `preview` is the one that it will show, or go on showing.
         """
@@ -358,7 +355,7 @@ class Poster:
         shown = self.house.queue.redis.exists(_shown_preview(generation))
         # Another version is drawn as a whole; of earlier attempts' previews none may stay.
         stays = shown and generation.shown_media > 0 and card.version == generation.shown_version
-        if (shown and not stays) or self._preview_due(drawer, place, generation, card, own=1):
+        if (shown and not stays) or self._preview_due(generation, card):
             found = self.house.queue.picture(generation.id, generation.attempt)
             if found:
                 return replace(card, preview=found[0]), found[1]

@@ -206,9 +206,13 @@ function show(job) {
   part("progress").value = job.progress;
   const pictures = part(".pictures");
   const wanted = job.status === "done" ? job.results : [];
+  preview(node, job);
   if (pictures.dataset.shown !== String(wanted.map((one) => one.url))) {
     pictures.dataset.shown = String(wanted.map((one) => one.url));
     pictures.classList.toggle("several", wanted.length > 1);
+    // What was seen of it stands behind the picture until that one is there.
+    const behind = wanted.length === 1 ? pictures.querySelector(".part img")?.src : "";
+    pictures.classList.remove("unfinished");
     pictures.replaceChildren(...wanted.map((one, index) => {
       const open = pressable("", () => {
         history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}` }, "");
@@ -216,7 +220,11 @@ function show(job) {
       });
       const image = document.createElement("img");
       Object.assign(image, { src: one.url, alt: one.alt, width: one.width, height: one.height });
-      image.addEventListener("load", follow);
+      if (behind) image.style.background = `center / cover url("${behind}")`;
+      image.addEventListener("load", () => {
+        image.style.background = "";
+        follow();
+      });
       open.append(image);
       return open;
     }));
@@ -233,6 +241,34 @@ function show(job) {
       node.className = "row";
       node.append(...row);
       return node;
+    }));
+  }
+}
+// What is drawn by now, in the places and sizes of what comes: of several, each its part.
+function preview(node, job) {
+  const pictures = node.querySelector(".pictures");
+  if (pictures.dataset.shown) return;
+  const count = job.parameters.count, columns = Math.ceil(Math.sqrt(count)), rows = Math.ceil(count / columns);
+  const images = pictures.getElementsByTagName("img");
+  if (!job.preview) {
+    if (job.status !== "done") pictures.replaceChildren();
+  } else if (images.length) {
+    if (images[0].getAttribute("src") !== job.preview) for (const image of images) image.src = job.preview;
+  } else {
+    pictures.classList.toggle("several", count > 1);
+    pictures.replaceChildren(...Array.from({ length: count }, (_, index) => {
+      const part = document.createElement("div"), image = document.createElement("img");
+      part.className = "part";
+      part.style.aspectRatio = `${job.width} / ${job.height}`;
+      Object.assign(image, { src: job.preview, alt: index ? "" : `Not finished yet: ${job.prompt}` });
+      Object.assign(image.style, {
+        width: `${columns * 100}%`, height: `${rows * 100}%`,
+        left: `${-100 * (index % columns)}%`, top: `${-100 * Math.floor(index / columns)}%`,
+      });
+      // It is gone as soon as the drawing is over, maybe before the page hears of that.
+      image.addEventListener("error", () => { if (!pictures.dataset.shown) pictures.replaceChildren(); });
+      part.append(image);
+      return part;
     }));
   }
 }

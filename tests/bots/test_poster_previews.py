@@ -156,23 +156,31 @@ def test_words_that_come_meanwhile_are_drawn_with_the_preview(
     assert screen.pictures() == [ONE, ONE], "a card is drawn as a whole where its words change"
 
 
-def test_only_with_rate_to_spare(people: People, screen: Screen) -> None:
-    screen.budget = module.Budget(3, 10**6)
+def test_alone_it_is_a_reason_only_with_rate_to_spare(people: People, screen: Screen) -> None:
+    screen.budget = module.Budget(4, 10**6)
     moving = people.generating()
+    queue = people.house.queue
 
     async def story() -> None:
         async with posting(people.house, screen):
             await until(lambda: len(screen.seen) == 1)
-            people.house.queue.beat(moving.id, 1, 0.1)
-            await until(lambda: len(screen.seen) == 2)
-            # The third edit is left for progress.
-            draws(people, moving, 0.1, ONE)
+            draws(people, moving, 0.0, ONE)
+            await until(lambda: screen.pictures() == [ONE])
+            queue.redis.delete(module._preview_pace(moving))
+            # Half is spent, and the rest is for what comes anyway.
+            draws(people, moving, 0.0, TWO)
             await asyncio.sleep(0.8)
-            assert len(screen.seen) == 2, "a preview alone is no reason"
-            draws(people, moving, 0.2, TWO)
-            await until(lambda: len(screen.seen) == 3)
+            assert len(screen.seen) == 2
+            draws(people, moving, 0.2, THREE)
+            await until(lambda: screen.pictures() == [ONE, THREE])
+            queue.beat(moving.id, 1, 0.3)
+            await until(lambda: len(screen.seen) == 4)
+            queue.redis.delete(module._preview_pace(moving))
+            draws(people, moving, 0.4, TWO)
+            await asyncio.sleep(0.8)
+            assert len(screen.seen) == 4, "none is left"
             people.finish(moving)
-            await until(lambda: screen.pictures())
+            await until(lambda: len(screen.pictures()) == 3)
 
     asyncio.run(story())
-    assert [bool(one.new) for one in screen.seen] == [False, False, False, True]
+    assert len(screen.seen) == 5
