@@ -206,13 +206,11 @@ function show(job) {
   part("progress").value = job.progress;
   const pictures = part(".pictures");
   const wanted = job.status === "done" ? job.results : [];
-  preview(node, job);
   if (pictures.dataset.shown !== String(wanted.map((one) => one.url))) {
     pictures.dataset.shown = String(wanted.map((one) => one.url));
     pictures.classList.toggle("several", wanted.length > 1);
     // What was seen of it stands behind the picture until that one is there.
-    const behind = wanted.length === 1 ? pictures.querySelector(".part img")?.src : "";
-    pictures.classList.remove("unfinished");
+    const behind = wanted.length === 1 ? pictures.querySelector(".sheet")?.src : "";
     pictures.replaceChildren(...wanted.map((one, index) => {
       const open = pressable("", () => {
         history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}` }, "");
@@ -229,6 +227,7 @@ function show(job) {
       return open;
     }));
   }
+  preview(pictures, job);
   const labels = String(job.card.buttons.map((one) => [one.row, one.action]));
   const buttons = part(".buttons");
   if (buttons.dataset.shown !== labels) {
@@ -245,11 +244,10 @@ function show(job) {
   }
 }
 // What is drawn by now, in the places and sizes of what comes: of several, each its part.
-function preview(node, job) {
-  const pictures = node.querySelector(".pictures");
+function preview(pictures, job) {
   if (pictures.dataset.shown) return;
-  const count = job.parameters.count, columns = Math.ceil(Math.sqrt(count)), rows = Math.ceil(count / columns);
-  const images = pictures.getElementsByTagName("img");
+  const { count, hires } = job.parameters, columns = Math.ceil(Math.sqrt(count)), rows = Math.ceil(count / columns);
+  const images = pictures.querySelectorAll(".sheet");
   if (!job.preview) {
     if (job.status !== "done") pictures.replaceChildren();
   } else if (images.length) {
@@ -257,17 +255,21 @@ function preview(node, job) {
   } else {
     pictures.classList.toggle("several", count > 1);
     pictures.replaceChildren(...Array.from({ length: count }, (_, index) => {
-      const part = document.createElement("div"), image = document.createElement("img");
+      const part = document.createElement("div"), image = document.createElement("img"), space = document.createElement("img");
       part.className = "part";
-      part.style.aspectRatio = `${job.width} / ${job.height}`;
-      Object.assign(image, { src: job.preview, alt: index ? "" : `Not finished yet: ${job.prompt}` });
+      const width = Math.round(job.parameters.width * hires), height = Math.round(job.parameters.height * hires);
+      // As large as the picture that comes, so that nothing moves then.
+      const empty = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"/>`;
+      Object.assign(space, { width, height, alt: "", src: `data:image/svg+xml,${encodeURIComponent(empty)}` });
+      space.addEventListener("load", follow);
+      Object.assign(image, { className: "sheet", src: job.preview, alt: index ? "" : `Not finished yet: ${job.prompt}` });
       Object.assign(image.style, {
         width: `${columns * 100}%`, height: `${rows * 100}%`,
         left: `${-100 * (index % columns)}%`, top: `${-100 * Math.floor(index / columns)}%`,
       });
       // It is gone as soon as the drawing is over, maybe before the page hears of that.
       image.addEventListener("error", () => { if (!pictures.dataset.shown) pictures.replaceChildren(); });
-      part.append(image);
+      part.append(space, image);
       return part;
     }));
   }
