@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 
@@ -27,8 +27,9 @@ EVERY_SECONDS = 2.0
 FIRST = 0.1
 # Of a drawing's time, at most.
 COST = 0.02
-# Latent cells along the longer side, each some 8 pixels of the decoder's: on a CPU, and elsewhere.
-CELLS, MORE_CELLS = 16, 32
+# Latent cells along the longer side, each some 8 pixels of the decoder's: on a CPU, and elsewhere;
+# of several pictures each has fewer.
+CELLS, MORE_CELLS, OF_SEVERAL = 16, 32, 3 / 4
 # Pixels of one picture's longer side, as it is shown.
 SIDE = 256
 QUALITY = 80
@@ -53,23 +54,22 @@ def shown_to(show: Show | None) -> Iterator[None]:
 
 
 class Clock:
-    """Says when the next preview is due, by the time that passed and what the last one cost."""
+    """Says when the next preview is due, by the time that passed and what one costs."""
 
     def __init__(self) -> None:
         self.begun = self.last = time.monotonic()
-        self.pause = EVERY_SECONDS
 
-    def due(self, share: float) -> bool:
+    def due(self, share: float, cost: float = 0.0) -> bool:
+        """`cost` is how many seconds one takes, as far as one knows."""
         moment = time.monotonic()
-        if share < FIRST or moment - self.last < self.pause:
+        if share < FIRST or moment - self.last < max(EVERY_SECONDS, cost / COST):
             return False
         left = (moment - self.begun) * (1 - share) / share
         return left >= EVERY_SECONDS
 
-    def took(self, seconds: float) -> None:
+    def made(self) -> None:
         """One was made just now."""
         self.last = time.monotonic()
-        self.pause = max(EVERY_SECONDS, seconds / COST)
 
 
 def sheet(images: Sequence[Image.Image]) -> Image.Image:
@@ -93,8 +93,8 @@ def encoded(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-# Those whose latents could not be shown once: nobody tries again.
-_blind: WeakSet[Any] = WeakSet()
+# By decoder: the seconds that a picture took last; for ever where it went wrong once.
+_seconds: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
 
 class Latents:
@@ -105,8 +105,8 @@ class Latents:
         self._pipeline, self._ratio = pipeline, ratio
         self._clock = Clock()
         self._said: tuple[Any, ...] = ()
-        vae = getattr(pipeline, "vae", None)
-        self._show = _show.get() if vae is not None and vae not in _blind else None
+        seen = getattr(pipeline, "vae", None) is not None
+        self._show = _show.get() if seen else None
         if self._show:
             self._listen(pipeline.scheduler)
 
@@ -125,16 +125,20 @@ class Latents:
 
     def offer(self, share: float) -> None:
         """Show what is drawn by now, where it is time for it; never raises."""
-        if not (self._show and self._said and self._clock.due(share)) or _saving(self._pipeline):
+        if not (self._show and self._said):
+            return
+        vae, count = self._pipeline.vae, len(self._said[2])
+        if not self._clock.due(share, _seconds.get(vae, 0.0) * count) or _saving(self._pipeline):
             return
         begun = time.monotonic()
         try:
             self._show(sheet(self._decoded(self._foreseen())))
         except Exception as error:  # The drawing goes on without.
             report(f"no previews of {type(self._pipeline).__name__} from now on", error)
-            _blind.add(self._pipeline.vae)
-            self._show = None
-        self._clock.took(time.monotonic() - begun)
+            _seconds[vae] = math.inf
+            return
+        _seconds[vae] = (time.monotonic() - begun) / count
+        self._clock.made()
 
     def _foreseen(self) -> Any:
         """The latents without the noise that is still in them, as this step foresees them."""
@@ -164,8 +168,9 @@ class Latents:
         if latents.ndim == 3:
             latents = self._unpacked(latents)
         device = latents.device.type
-        *_, height, width = latents.shape
-        scale = (CELLS if device == "cpu" else MORE_CELLS) / max(height, width)
+        count, _, height, width = latents.shape
+        cells = (CELLS if device == "cpu" else MORE_CELLS) * (OF_SEVERAL if count > 1 else 1)
+        scale = cells / max(height, width)
         latents = latents.float()
         if scale < 1:
             size = max(1, round(height * scale)), max(1, round(width * scale))

@@ -182,17 +182,15 @@ def test_when_one_is_due(moments: Callable[[float], None]) -> None:
     moments(3)
     assert not clock.due(0.05), "hardly anything is drawn"
     assert clock.due(0.2)
-    clock.took(0.01)
+    assert not clock.due(0.2, cost=0.1), "a tenth of a second is to be a fiftieth of the time"
+    clock.made()
     moments(1)
     assert not clock.due(0.25)
     moments(1)
-    assert clock.due(0.3)
+    assert clock.due(0.3, cost=0.03)
     assert not clock.due(0.9), "half a second before the end"
-    clock.took(1.0)
-    moments(49)
-    assert not clock.due(0.5), "a second is to be a fiftieth of the time at most"
-    moments(2)
-    assert clock.due(0.5)
+    moments(3)
+    assert clock.due(0.3, cost=0.1)
 
 
 @pytest.mark.parametrize("wanted", [True, False])

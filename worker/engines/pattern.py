@@ -42,7 +42,7 @@ class Pattern:
                 raise Stopped
             if show and clock.due(share):
                 show(_unfinished(request, share))
-                clock.took(0.0)
+                clock.made()
         if request.mode == Mode.UPSCALE:
             return [frames.enlarged(pictures[request.sources[0]], request)]
         tiles = [_tiles(request, seed) for seed in request.seeds]
