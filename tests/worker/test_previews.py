@@ -19,11 +19,16 @@ from PIL import Image
 
 from core import catalog, settings
 from core.catalog import Model
+from core.house import House
+from core.options import validate
+from core.people import Asker
 from tests.worker.test_modes import FROG, INPAINT, REMIX, on, request
 from tests.worker.test_warm import PATTERN
 from tests.worker.test_warm import request as pattern
 from worker import previews
 from worker.engines.local import SAMPLERS, LocalDiffusers
+from worker.finishing import Finisher
+from worker.tasks import Studio, generate
 from worker.warm import WarmEngine
 
 
@@ -252,3 +257,35 @@ def test_flux_latents_are_unpacked_and_seen_through(monkeypatch: pytest.MonkeyPa
     assert len(seen) >= 3 and seen[0].size == (256, 128)
     # The last step ends where it foresaw.
     assert apart(seen[-1], plain) < 6
+
+
+# From the worker into Redis
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_newest_is_kept_while_its_attempt_is_drawn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, bytes] | None] = []
+
+    class Painter:
+        """An engine that shows what it does."""
+
+        def draw(self, *given: Any) -> list[Image.Image]:
+            beat, show = given[2], given[4]
+            for picture in (b"first", b"second"):
+                show(picture)
+                beat(0.5, "")
+                shown.append(house.queue.picture(1, 1))
+            return [Image.new("RGB", (8, 8))]
+
+    monkeypatch.setattr(Studio, "house", house, raising=False)
+    monkeypatch.setattr(Studio, "engine", Painter(), raising=False)
+    monkeypatch.setattr(Studio, "finisher", Finisher(house), raising=False)
+    made = house.generations.submit(validate({"prompt": "a fox"}), Asker("web", "ann"), "e", {})
+    generate(made.id)
+    assert Studio.finisher.drain(10)
+    assert [one and one[1] for one in shown] == [b"first", b"second"]
+    assert shown[0] and shown[1] and shown[0][0] != shown[1][0]
+    assert house.queue.picture(1, 1) is None and not house.queue.previewed(1, 1)
+    assert not house.queue.redis.keys("*preview*")
