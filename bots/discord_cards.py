@@ -128,7 +128,12 @@ async def sized(picture: bytes | None, limit: int = FILE_BYTES) -> tuple[str, by
 
 
 def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
-    """The arguments of one edit that shows the card, attachments replaced; good for one call."""
+    """The arguments of one edit that shows the card, attachments replaced; good for one call.
+
+    Of a card that keeps its preview only the status is another: embed and attachment stay.
+    """
+    if card.preview and not file:
+        return {"content": bar(card), "allowed_mentions": NOBODY}
     files, name = [], None
     if file:
         name, data = file

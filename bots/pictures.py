@@ -16,6 +16,8 @@ from core.receipts import GAP, copied
 SAMPLES, TILE, LABEL = 16, 256, 28
 # Pixels of a longer side that are left of what is blurred.
 BLURRED = 6
+# How such a file begins.
+JPEG = b"\xff\xd8"
 
 
 def picture_of(house: House, card: Card) -> bytes | None:
@@ -91,7 +93,7 @@ def fitted(data: bytes, limit: int) -> tuple[str, bytes]:
     Raises ValueError when even a thumbnail is too large.
     """
     if len(data) <= limit:
-        return "picture.png", data
+        return ("picture.jpg" if data.startswith(JPEG) else "picture.png"), data
     opened = Image.open(io.BytesIO(data))
     notes = copied(opened.info)
     exif = notes.exif() if notes else Image.Exif()

@@ -31,6 +31,13 @@ from core.settings import Chat, Discord, Telegram, read
 log = logging.getLogger("drawqueue")
 
 PACE_MS = 2500
+# A card's preview changes at most so often; where it alone is new, only while of the chat's
+# budget no more than this is spent.
+PREVIEW_PACE_MS = 6000
+PREVIEW_SHARE = 1 / 2
+# What a row's `shown_media` says of a message whose preview was taken away: Telegram's stays a
+# photo. Where it is more than 0 and nothing is done yet, a preview is shown.
+TAKEN_AWAY = -1
 SWEEP_SECONDS = 2.0
 LIVE_SECONDS = 0.5
 # Edits under way on one platform.
@@ -92,7 +99,8 @@ class Drawer(Protocol):
     async def draw(self, generation: Generation, card: Card, picture: bytes | None) -> Moved | None:
         """Edit the card's message to show the card; where it had to move.
 
-        Raises Gone, Later and Refused.
+        Without a picture a card that has a preview keeps the one it shows, and only its status is
+        another; any other card then shows none. Raises Gone, Later and Refused.
         """
 
     async def mention(self, generation: Generation) -> None:
@@ -252,15 +260,17 @@ class Poster:
             card = await asyncio.to_thread(self.house.card, fresh)
             if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
                 return
-            picture = await asyncio.to_thread(picture_of, self.house, card)
+            card, picture = await asyncio.to_thread(self._pictured, fresh, card)
             moved = await drawer.draw(fresh, card, picture)
-            told = {"version": fresh.version, "media": len(card.media)}
+            shows = len(card.media) or bool(picture or (card.preview and not moved))
+            gone = TAKEN_AWAY if fresh.shown_media and not moved else 0
+            told = {"version": fresh.version, "media": int(shows) or gone}
             if moved:
                 told |= {"address": moved.address, "message": moved.message}
                 fresh = replace(fresh, address=moved.address, message=moved.message)
             if await asyncio.to_thread(self._wants_mention, fresh):
                 told["mentioned"] = 1
-            await asyncio.to_thread(self._note, card)
+            await asyncio.to_thread(self._note, fresh, card, picture)
         except Gone as error:
             log.info("card of #%d is out of reach: %s", generation.id, error)
             told = {"undeliverable": str(error)}
@@ -293,7 +303,7 @@ class Poster:
             return False
         if generation.state in FINAL:
             return True
-        if not self._has_news(generation, self.house.card(generation)):
+        if not self._has_news(drawer, place, generation, self.house.card(generation)):
             return False
         spent: Any = redis.get(_window(drawer, place))
         if int(spent or 0) >= drawer.budget.edits:
@@ -305,7 +315,7 @@ class Poster:
 
         Finals are always granted.
         """
-        if generation.undeliverable or not self._has_news(generation, card):
+        if generation.undeliverable or not self._has_news(drawer, place, generation, card):
             return False
         redis = self.house.queue.redis
         window = _window(drawer, place)
@@ -313,21 +323,54 @@ class Poster:
         redis.expire(window, drawer.budget.seconds * 2)
         return generation.state in FINAL or spent <= drawer.budget.edits
 
-    def _has_news(self, generation: Generation, card: Card) -> bool:
+    def _has_news(self, drawer: Drawer, place: Place, generation: Generation, card: Card) -> bool:
         """Whether there is more to see than the card shows."""
         if generation.shown_version < generation.version:
             return True
         if generation.state in FINAL:
             return False
-        shown: Any = self.house.queue.redis.get(f"drawqueue:drawn:{card.generation}")
-        return bool(shown != _looks(card))
+        redis = self.house.queue.redis
+        shown: Any = redis.get(f"drawqueue:drawn:{card.generation}")
+        if shown != _looks(card):
+            return True
+        spent: Any = redis.get(_window(drawer, place))
+        spare = int(spent or 0) < drawer.budget.edits * PREVIEW_SHARE
+        return spare and self._preview_due(generation, card)
 
-    def _note(self, card: Card) -> None:
+    def _preview_due(self, generation: Generation, card: Card) -> bool:
+        """Whether there is another preview than the one shown, which has stood for a while."""
+        if not card.preview:
+            return False
+        redis = self.house.queue.redis
+        shown: Any = redis.get(_shown_preview(generation))
+        return shown != card.preview.encode() and not redis.exists(_preview_pace(generation))
+
+    def _pictured(self, generation: Generation, card: Card) -> tuple[Card, bytes | None]:
+        """What there is to see on a card: what was drawn, or now and then a new preview.
+
+        The card's `preview` is the one that it will show, or go on showing.
+        """
+        if not card.preview:
+            return card, picture_of(self.house, card)
+        shown = self.house.queue.redis.exists(_shown_preview(generation))
+        # Another version is drawn as a whole; of earlier attempts' previews none may stay.
+        stays = shown and generation.shown_media > 0 and card.version == generation.shown_version
+        if (shown and not stays) or self._preview_due(generation, card):
+            found = self.house.queue.picture(generation.id, generation.attempt)
+            if found:
+                return replace(card, preview=found[0]), found[1]
+        return (card if stays else replace(card, preview="")), None
+
+    def _note(self, generation: Generation, card: Card, picture: bytes | None) -> None:
         name = f"drawqueue:drawn:{card.generation}"
-        if card.live:
-            self.house.queue.redis.set(name, _looks(card), ex=3600)
-        else:
-            self.house.queue.redis.delete(name)
+        redis = self.house.queue.redis
+        if not card.live:
+            redis.delete(name, _shown_preview(generation))
+            return
+        redis.set(name, _looks(card), ex=3600)
+        if card.preview and picture:
+            redis.set(_shown_preview(generation), card.preview, ex=3600)
+            redis.set(_preview_pace(generation), 1, px=PREVIEW_PACE_MS)
 
 
 def hush(redis: Redis, place: Place, seconds: float) -> None:
@@ -348,6 +391,15 @@ def hushed(redis: Redis, place: Place) -> float:
 def _looks(card: Card) -> bytes:
     """What of a card changes without a new version."""
     return f"{card.version} {card.status}".encode()
+
+
+def _shown_preview(generation: Generation) -> str:
+    """Where the preview that a card shows is noted; another attempt begins with none."""
+    return f"drawqueue:shown-preview:{generation.job}"
+
+
+def _preview_pace(generation: Generation) -> str:
+    return f"drawqueue:preview-pace:{generation.job}"
 
 
 def _window(drawer: Drawer, place: Place) -> str:

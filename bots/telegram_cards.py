@@ -1,6 +1,7 @@
 """Card → Telegram message. Telegram's limits live here and nowhere else."""
 
 import asyncio
+import functools
 import html
 import io
 import logging
@@ -41,8 +42,12 @@ from core.settings import Telegram, read
 # A photo's sides together and their ratio (python-telegram-bot: Bot.send_photo).
 SIDES = 10_000
 RATIO = 20
+# As low as a photo may be, in pixels.
+BLANK = (320, 20)
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 NOT_MODIFIED = "message is not modified"
+# What a card is edited as though its message is the other kind.
+NO_TEXT, NO_CAPTION = "there is no text in the message", "there is no caption in the message"
 
 
 def body(card: Card, limit: int) -> str:
@@ -135,6 +140,14 @@ def media(card: Card, file: tuple[str, bytes]) -> InputMediaPhoto | InputMediaDo
     if _is_photo(data):
         return InputMediaPhoto(data, has_spoiler=card.show == Show.SPOILER, **given)
     return InputMediaDocument(data, **given)
+
+
+@functools.cache
+def nothing() -> tuple[str, bytes]:
+    """What a photo becomes that shows nothing any more, as no photo can be taken from a message."""
+    out = io.BytesIO()
+    Image.new("RGB", BLANK, "#8a8f99").save(out, "PNG")
+    return "nothing.png", out.getvalue()
 
 
 def connect() -> Bot:
@@ -238,22 +251,35 @@ class TelegramDrawer:
     ) -> None:
         assert generation.message
         where: dict[str, Any] = {"chat_id": chat, "message_id": int(generation.message)}
-        try:
-            if file:
-                await self.bot.edit_message_media(
-                    media(card, file), reply_markup=keyboard(card.buttons), **where
-                )
-            elif generation.shown_media:
-                # A photo stays a photo: its caption tells the new state.
-                await self.bot.edit_message_caption(
-                    caption=body(card, MessageLimit.CAPTION_LENGTH), parse_mode="HTML",
-                    reply_markup=keyboard(card.buttons), **where,
-                )  # fmt: skip
-            else:
-                await self.bot.edit_message_text(**text(card), **where)
-        except BadRequest as error:
-            if NOT_MODIFIED not in str(error).lower():
-                raise
+        photo = generation.shown_media != 0
+        if generation.shown_media > 0 and not card.preview and not card.media:
+            file = nothing()
+        for _ in range(2):
+            try:
+                if file:
+                    await self.bot.edit_message_media(
+                        media(card, file), reply_markup=keyboard(card.buttons), **where
+                    )
+                elif photo:
+                    # A photo stays a photo: its caption tells the new state.
+                    await self.bot.edit_message_caption(
+                        caption=body(card, MessageLimit.CAPTION_LENGTH), parse_mode="HTML",
+                        reply_markup=keyboard(card.buttons), **where,
+                    )  # fmt: skip
+                else:
+                    await self.bot.edit_message_text(**text(card), **where)
+            except BadRequest as error:
+                said = str(error).lower()
+                # An edit whose answer never came, or a new message in place of a photo.
+                if NO_TEXT in said and not photo:
+                    photo, file = True, nothing()
+                    continue
+                if NO_CAPTION in said and photo:
+                    photo = False
+                    continue
+                if NOT_MODIFIED not in said:
+                    raise
+            return
 
     async def mention(self, generation: Generation) -> None:
         name = html.escape(generation.asker_name or "Your picture")

@@ -82,6 +82,10 @@ class Job(BaseModel):
     created: datetime
     ended: datetime | None
     results: list[Result]
+    preview: str | None = Field(
+        description="Where a small picture of what is drawn by now is, while it is being drawn: "
+        "a JPEG, several pictures side by side as in a grid. Another one has another address."
+    )
     version: int = Field(description="Higher with each change.")
     card: Card
 

@@ -25,6 +25,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain,
 from core.generations import Generation
 from core.house import House
 from core.keeping import UPLOAD_AFTER
+from core.lifecycle import State
 from core.media import Source
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
@@ -37,6 +38,7 @@ JobId = Annotated[int, InPath(ge=1, le=2**31 - 1)]
 Index = Annotated[int, InPath(ge=0, le=99)]
 # What is answered beside JSON, for the description of the interface.
 PICTURE: dict[str, Any] = {"content": {"image/png": {}}}
+PREVIEW: dict[str, Any] = {"content": {"image/jpeg": {}}}
 BODY_OF_UPLOAD = {
     "requestBody": {
         "required": True,
@@ -228,6 +230,24 @@ def pictures(house: House, brought: Brought) -> APIRouter:
         return Response(
             data, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000"}
         )
+
+    @routes.get("/media/{id}/preview", response_class=Response, responses={200: PREVIEW})
+    async def preview(request: Request, id: JobId, of: str = "") -> Response:
+        """What is drawn by now, the newest whatever `of` says; gone when the drawing is over."""
+
+        def work() -> Response:
+            found = house.generations.visible(id, asker(request))
+            shown = None
+            with contextlib.suppress(RedisError):
+                if found.state == State.GENERATING:
+                    shown = house.queue.picture(id, found.attempt)
+            if shown is None:
+                raise NotFound(f"There is no preview of #{id} now.")
+            return Response(
+                shown[1], media_type="image/jpeg", headers={"Cache-Control": "no-store"}
+            )
+
+        return await asyncio.to_thread(work)
 
     @routes.get("/media/{id}/{index}", response_class=Response, responses={200: PICTURE})
     async def media(request: Request, id: JobId, index: Index) -> Response:

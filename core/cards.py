@@ -106,6 +106,8 @@ class Card:
     show: Show = Show.PLAIN
     # When it is expected to be there, as a Unix time, where that is known well enough.
     ready: int | None = None
+    # What tells its newest preview from those before; empty where there is none.
+    preview: str = ""
 
     @property
     def live(self) -> bool:
@@ -246,9 +248,10 @@ def why_not(generation: Generation, audience: Audience) -> str:
 
 def card_for(
     generation: Generation, standing: Standing | None, progress: float,
-    audience: Audience | None = None,
+    audience: Audience | None = None, preview: str = "",
 ) -> Card:  # fmt: skip
-    """The card of a row, its place in line and its progress, as an audience sees it.
+    """The card of a row, its place in line, its progress and what is drawn by now, as an audience
+    sees it.
 
     None are those who read where it was asked for.
     """
@@ -271,10 +274,11 @@ def card_for(
         progress=progress if generation.state == State.GENERATING else 0.0,
         buttons=buttons_of(generation),
         media=tuple(keys),
-        alt=alt_text(request.prompt),
+        alt=("Not finished yet. " if preview else "") + alt_text(request.prompt),
         notice=notice,
         show=show,
         ready=_ready(standing),
+        preview=preview,
     )
 
 
@@ -325,6 +329,7 @@ def as_json(
             for index, result in enumerate(generation.results)
             if card.show != Show.WITHHOLD
         ],
+        "preview": f"/media/{generation.id}/preview?of={card.preview}" if card.preview else None,
         "version": generation.version,
         "card": {
             "status": card.status,

@@ -44,6 +44,10 @@ class Report(Protocol):
     def __call__(self, share: float, words: str = "") -> bool: ...
 
 
+# Given now and then a small picture of what is being drawn.
+ShowPreview = Callable[["Image"], None]
+
+
 class Engine(Protocol):
     """Draws requests, keeping what it loaded warm; lives in a process of its own."""
 
@@ -56,10 +60,11 @@ class Engine(Protocol):
 
     def draw(
         self, model: Model, request: Request, report: Report,
-        pictures: "Mapping[str, Image]" = NOTHING,
+        pictures: "Mapping[str, Image]" = NOTHING, show: ShowPreview | None = None,
     ) -> "list[Image]":  # fmt: skip
         """Draw one picture for each of `request.seeds`, asking `report` at each step.
 
-        `pictures` holds what `request.held` names, RGB or RGBA. Raises Stopped when told to stop,
+        `pictures` holds what `request.held` names, RGB or RGBA; `show`, where there is one, is
+        given previews, which change nothing of what is drawn. Raises Stopped when told to stop,
         and otherwise only EngineError.
         """

@@ -776,6 +776,12 @@ class Generations:
             return self.queue.progress(generation.id, generation.attempt)
         return 0.0
 
+    def previewed(self, generation: Generation) -> str:
+        """The mark of what is drawn by now; empty where there is none, or Redis does not answer."""
+        with contextlib.suppress(RedisError):
+            return self.queue.previewed(generation.id, generation.attempt)
+        return ""
+
     # Showing
 
     def stale(self, platforms: Iterable[str], limit: int = 200) -> list[Generation]:

@@ -60,9 +60,11 @@ class House:
         for another audience."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
-        drawing = generation.state == "generating"
-        progress = self.generations.progress(generation) if drawing else 0.0
-        return card_for(generation, standing, progress, audience)
+        if generation.state != "generating":
+            return card_for(generation, standing, 0.0, audience)
+        progress = self.generations.progress(generation)
+        preview = self.generations.previewed(generation)
+        return card_for(generation, standing, progress, audience, preview)
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""

@@ -5,6 +5,7 @@ changes a generation's state.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import random
@@ -87,6 +88,10 @@ def job_id(generation: int, attempt: int) -> str:
     return f"generation-{generation}-{attempt}"
 
 
+def _preview(job: str) -> str:
+    return f"drawqueue:preview:{job}"
+
+
 class WorkQueue:
     """RQ's queue of drawings, and what passes through Redis beside it."""
 
@@ -139,6 +144,7 @@ class WorkQueue:
     def forget(self, generation: int, attempt: int) -> None:
         """Take a job out of the line and out of every registry, its cost given back."""
         name = job_id(generation, attempt)
+        self.redis.delete(_preview(name))
         self.rq.leave(name)
         try:
             Job.fetch(name, connection=self.redis, serializer=JSONSerializer).delete()
@@ -169,7 +175,9 @@ class WorkQueue:
 
     def stop(self, generation: int, attempt: int) -> None:
         """Ask the worker that draws this attempt to stop at its next step."""
-        self.redis.set(f"drawqueue:stop:{job_id(generation, attempt)}", 1, ex=3600)
+        name = job_id(generation, attempt)
+        self.redis.set(f"drawqueue:stop:{name}", 1, ex=3600)
+        self.redis.delete(_preview(name))
 
     def beat(self, generation: int, attempt: int, share: float | None) -> bool:
         """Say that an attempt is being drawn, and how far it is; False: it shall stop."""
@@ -178,6 +186,7 @@ class WorkQueue:
             pipe.set(f"drawqueue:alive:{name}", 1, ex=ALIVE_SECONDS)
             if share is not None:
                 pipe.set(f"drawqueue:progress:{name}", f"{share:.3f}", ex=PROGRESS_SECONDS)
+                pipe.expire(_preview(name), PROGRESS_SECONDS)
             pipe.exists(f"drawqueue:stop:{name}")
             return not pipe.execute()[-1]
 
@@ -189,6 +198,25 @@ class WorkQueue:
         """The share drawn, 0 to 1."""
         found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
         return float(found) if found else 0.0
+
+    def preview(self, generation: int, attempt: int, picture: bytes) -> None:
+        """Keep what an attempt under way looks like, and nothing older, for a while."""
+        mark = hashlib.sha256(picture).hexdigest()[:12]
+        key = _preview(job_id(generation, attempt))
+        with self.redis.pipeline() as pipe:
+            pipe.hset(key, mapping={"mark": mark, "picture": picture})
+            pipe.expire(key, PROGRESS_SECONDS)
+            pipe.execute()
+
+    def previewed(self, generation: int, attempt: int) -> str:
+        """What tells an attempt's newest preview from those before; empty where there is none."""
+        mark: Any = self.redis.hget(_preview(job_id(generation, attempt)), "mark")
+        return mark.decode() if mark else ""
+
+    def picture(self, generation: int, attempt: int) -> tuple[str, bytes] | None:
+        """An attempt's newest preview with its mark, or None where there is none (any more)."""
+        found: Any = self.redis.hmget(_preview(job_id(generation, attempt)), "mark", "picture")
+        return (found[0].decode(), found[1]) if all(found) else None
 
     def present(self, worker: str, loaded: Collection[str] = ()) -> None:
         """Say that a worker is on line, for a while: machine and device, process, something random.
@@ -253,6 +281,7 @@ class WorkQueue:
         """Charge what a drawing took; a whole one teaches the estimate."""
         name = job_id(generation, attempt)
         self.redis.zrem(RUNNING, name)
+        self.redis.delete(_preview(name))
         if drawn:
             self.pace.learn(drawn, seconds, self.worker)
         self.rq.settle(name, seconds)

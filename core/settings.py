@@ -274,6 +274,11 @@ class Drawing(Settings):
         description="Answer a request that was drawn before, with the same seed and model, from "
         "the storage.",
     )
+    previews: bool = Field(
+        True,
+        alias="DRAWQUEUE_PREVIEWS",
+        description="Show a small picture of what is being drawn while it takes long.",
+    )
     loras: str = Field(
         "",
         alias="DRAWQUEUE_LORAS",

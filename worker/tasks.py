@@ -146,7 +146,11 @@ def _draw(claimed: Generation, model: Model) -> "list[Image]":
             log.warning("no beat for #%d: %s", claimed.id, type(error).__name__)
             return True
 
-    return Studio.engine.draw(model, claimed.request, beat, _pictures(claimed))
+    def show(preview: bytes) -> None:
+        with contextlib.suppress(RedisError):
+            Studio.house.queue.preview(claimed.id, claimed.attempt, preview)
+
+    return Studio.engine.draw(model, claimed.request, beat, _pictures(claimed), show)
 
 
 def _pictures(claimed: Generation) -> dict[str, bytes]:

@@ -33,6 +33,8 @@ STOP_GRACE_SECONDS = 20
 
 # Told the share drawn (None: the engine lives) and words for the asker; answers whether to go on.
 Beat = Callable[[float | None, str], bool]
+# Given previews, encoded.
+ShowPreview = Callable[[bytes], None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    from worker import engines
+    from worker import engines, previews
     from worker.safety import Inspector
 
     inspector = Inspector(device)
@@ -105,7 +107,12 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                     return False
                 return True
 
-            drawn = artist.draw(work.model, work.request, report, pictures)
+            def show(preview: "Image") -> None:
+                pipe.send(("preview", previews.encoded(preview)))
+
+            # What is looked at before anybody sees it is not shown before.
+            seen = show if previews.wanted() and not inspector.active(work.model) else None
+            drawn = artist.draw(work.model, work.request, report, pictures, seen)
             answer("done", inspector.marked(work.model, drawn))
         except EngineError as error:
             answer("error", error)
@@ -166,15 +173,20 @@ class WarmEngine:
 
     def draw(
         self, model: Model, request: Request, beat: Beat,
-        pictures: Mapping[str, bytes] = engine.NOTHING,
+        pictures: Mapping[str, bytes] = engine.NOTHING, show: ShowPreview = lambda _preview: None,
     ) -> "list[Image]":  # fmt: skip
         """Draw; `beat` hears the share at each step (None: still there) and says whether to go on.
 
-        `pictures` are PNGs by their keys. Raises EngineError; TransientError when the process died.
+        `pictures` are PNGs by their keys; `show` is given previews. Raises EngineError;
+        TransientError when the process died.
         """
-        return self._talk(Work(model, request, dict(pictures)), beat, lambda _name, _share: None)
+        work = Work(model, request, dict(pictures))
+        return self._talk(work, beat, lambda _name, _share: None, show)
 
-    def _talk(self, work: Work, beat: Beat, loading: Callable[[str, float], None]) -> "list[Image]":
+    def _talk(
+        self, work: Work, beat: Beat, loading: Callable[[str, float], None],
+        show: ShowPreview = lambda _preview: None,
+    ) -> "list[Image]":  # fmt: skip
         pipe = self._ready()
         stopping = self.loading = 0.0
         try:
@@ -193,6 +205,8 @@ class WarmEngine:
                         self.loading = value
                     if kind == "held":
                         self.held = frozenset(value)
+                    if kind == "preview" and not stopping:
+                        show(value)
                     if kind == "progress":
                         share, words = value
                 elif stopping:

@@ -211,6 +211,8 @@ function show(job) {
   if (pictures.dataset.shown !== String(wanted.map((one) => one.url))) {
     pictures.dataset.shown = String(wanted.map((one) => one.url));
     pictures.classList.toggle("several", wanted.length > 1);
+    // What was seen of it stands behind the picture until that one is there.
+    const behind = wanted.length === 1 ? pictures.querySelector(".sheet")?.src : "";
     pictures.replaceChildren(...wanted.map((one, index) => {
       const covered = Boolean(one.marked) && job.card.show !== "plain";
       const open = pressable("", () => {
@@ -225,7 +227,11 @@ function show(job) {
       };
       const image = document.createElement("img");
       Object.assign(image, { src: one.url, alt: one.alt, width: one.width, height: one.height });
-      image.addEventListener("load", follow);
+      if (behind) image.style.background = `center / cover url("${behind}")`;
+      image.addEventListener("load", () => {
+        image.style.background = "";
+        follow();
+      });
       open.append(image);
       if (covered && !revealed.has(one.url)) {
         open.classList.add("covered");
@@ -234,6 +240,7 @@ function show(job) {
       return open;
     }));
   }
+  preview(pictures, job);
   const labels = String(job.card.buttons.map((one) => [one.row, one.action]));
   const buttons = part(".buttons");
   if (buttons.dataset.shown !== labels) {
@@ -246,6 +253,37 @@ function show(job) {
       node.className = "row";
       node.append(...row);
       return node;
+    }));
+  }
+}
+// What is drawn by now, in the places and sizes of what comes: of several, each its part.
+function preview(pictures, job) {
+  if (pictures.dataset.shown) return;
+  const { count, hires } = job.parameters, columns = Math.ceil(Math.sqrt(count)), rows = Math.ceil(count / columns);
+  const images = pictures.querySelectorAll(".sheet");
+  if (!job.preview) {
+    if (job.status !== "done") pictures.replaceChildren();
+  } else if (images.length) {
+    if (images[0].getAttribute("src") !== job.preview) for (const image of images) image.src = job.preview;
+  } else {
+    pictures.classList.toggle("several", count > 1);
+    pictures.replaceChildren(...Array.from({ length: count }, (_, index) => {
+      const part = document.createElement("div"), image = document.createElement("img"), space = document.createElement("img");
+      part.className = "part";
+      const width = Math.round(job.parameters.width * hires), height = Math.round(job.parameters.height * hires);
+      // As large as the picture that comes, so that nothing moves then.
+      const empty = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"/>`;
+      Object.assign(space, { width, height, alt: "", src: `data:image/svg+xml,${encodeURIComponent(empty)}` });
+      space.addEventListener("load", follow);
+      Object.assign(image, { className: "sheet", src: job.preview, alt: index ? "" : `Not finished yet: ${job.prompt}` });
+      Object.assign(image.style, {
+        width: `${columns * 100}%`, height: `${rows * 100}%`,
+        left: `${-100 * (index % columns)}%`, top: `${-100 * Math.floor(index / columns)}%`,
+      });
+      // It is gone as soon as the drawing is over, maybe before the page hears of that.
+      image.addEventListener("error", () => { if (!pictures.dataset.shown) pictures.replaceChildren(); });
+      part.append(space, image);
+      return part;
     }));
   }
 }

@@ -14,6 +14,7 @@ SECRET = "GrEeN5eKr3T"
 # What a setting takes that takes not any word.
 VALUES = {
     "DRAWQUEUE_REUSE": "false",
+    "DRAWQUEUE_PREVIEWS": "0",
     "DATABASE_URL": "postgresql://host/database",
     "REDIS_URL": "rediss://host/1",
     "DRAWQUEUE_DEVICE": "cuda:1",

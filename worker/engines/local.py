@@ -25,10 +25,18 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from core.catalog import LANCZOS, Model, every_upscaler
-from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
+from core.engine import (
+    NOTHING,
+    AskDifferently,
+    GiveUp,
+    Report,
+    ShowPreview,
+    Stopped,
+    TransientError,
+)
 from core.errors import report as report_fault
 from core.options import Mode, Request
-from worker import frames, safety, wording
+from worker import frames, previews, safety, wording
 from worker.adapters import Adapters, Styles, Vaes
 from worker.frames import Frame
 from worker.seamless import seamless
@@ -102,7 +110,7 @@ class LocalDiffusers:
 
     def draw(
         self, model: Model, request: Request, report: Report,
-        pictures: Mapping[str, Image] = NOTHING,
+        pictures: Mapping[str, Image] = NOTHING, show: ShowPreview | None = None,
     ) -> list[Image]:  # fmt: skip
         if request.mode == Mode.UPSCALE:
             return [self._enlarged(pictures[request.sources[0]], request, report)]
@@ -128,6 +136,7 @@ class LocalDiffusers:
                 model, liked[-1:] if request.mode == Mode.STYLE else liked, request.style_strength
             ))  # fmt: skip
             undone.enter_context(_as_it_was(pipeline, self.device))
+            undone.enter_context(previews.shown_to(show))
             tiling = undone.enter_context(seamless(pipeline, model)) if request.tile else None
             for rung in range(len(rungs) + 1):
                 if rung and not self._save_memory(pipeline, rungs[rung - 1][0], request):
@@ -335,12 +344,16 @@ def _denoised(
     def step(pipe: Any, index: int, _moment: Any, values: dict[str, Any]) -> dict[str, Any]:
         nonlocal going
         # Samplers of second order call twice a step: the share never passes 1.
-        going = report(min(1.0, (index + 1) / int(pipe.num_timesteps)))
+        share = min(1.0, (index + 1) / int(pipe.num_timesteps))
+        going = report(share)
         if not going:
             pipe._interrupt = True
+        else:
+            under_way.offer(share)
         return values
 
     pipeline.scheduler = pipeline.sampled_by(request.sampler)
+    under_way = previews.Latents(pipeline, request.width / request.height)
     told = wording.told(
         pipeline, request.prompt, request.negative_prompt, request.clip_skip, len(seeds)
     )

@@ -14,9 +14,17 @@ from collections.abc import Callable, Collection, Mapping
 from PIL import Image, ImageDraw
 
 from core.catalog import Model
-from core.engine import NOTHING, AskDifferently, GiveUp, Report, Stopped, TransientError
+from core.engine import (
+    NOTHING,
+    AskDifferently,
+    GiveUp,
+    Report,
+    ShowPreview,
+    Stopped,
+    TransientError,
+)
 from core.options import Mode, Request
-from worker import frames
+from worker import frames, previews
 
 STEP_SECONDS = 0.02
 
@@ -32,15 +40,20 @@ class Pattern:
 
     def draw(
         self, model: Model, request: Request, report: Report,
-        pictures: Mapping[str, Image.Image] = NOTHING,
+        pictures: Mapping[str, Image.Image] = NOTHING, show: ShowPreview | None = None,
     ) -> list[Image.Image]:  # fmt: skip
         _misbehave(request.prompt)
         found = re.search(r"sleep:([\d.]+)", request.prompt)
         pause = float(found[1]) if found else STEP_SECONDS
+        clock = previews.Clock()
         for step in range(request.passes):
             time.sleep(pause)
-            if not report((step + 1) / request.passes):
+            share = (step + 1) / request.passes
+            if not report(share):
                 raise Stopped
+            if show and clock.due(share):
+                show(_unfinished(request, share))
+                clock.made()
         if request.mode == Mode.UPSCALE:
             return [frames.enlarged(pictures[request.sources[0]], request)]
         tiles = [_tiles(request, seed) for seed in request.seeds]
@@ -66,6 +79,14 @@ def _misbehave(prompt: str) -> None:
         raise RuntimeError("a bug with a secret path")
     if "fail:oom" in prompt:
         raise MemoryError
+
+
+def _unfinished(request: Request, share: float) -> Image.Image:
+    """The tiles, the greyer the less of them is drawn."""
+    small = [_tiles(request, seed).reduce(2) for seed in request.seeds]
+    return previews.sheet(
+        [Image.blend(Image.new("RGB", one.size, "grey"), one, share) for one in small]
+    )
 
 
 def _tiles(request: Request, seed: int) -> Image.Image:
