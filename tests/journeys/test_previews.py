@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from telegram import Bot
 
+from bots.poster import PREVIEW_PACE_MS
 from bots.telegram_cards import BLANK, TelegramDrawer, send
 from core.house import House
 from core.lifecycle import State
@@ -39,6 +40,11 @@ def file_of(telegram: Telegram, version: dict[str, Any]) -> Image.Image:
     file = version["photo"]["file_id"]
     data = telegram.door.get("/control/file", params={"file_id": file}).content
     return Image.open(io.BytesIO(data))
+
+
+def most(times: list[float]) -> float:
+    """So many previews may come within these moments, whenever a busy machine hands them on."""
+    return 2 + (times[-1] - times[0]) * 1000 / PREVIEW_PACE_MS if times else 0
 
 
 def previewed(telegram: Telegram, prompt: str) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def test_on_telegram_the_words_become_a_photo_and_stay_one(chats: Everywhere) ->
         two["time"] for one, two in pairwise([done["versions"][0], *photos[:-1]])
         if two["method"] == "editMessageMedia"
     ]  # fmt: skip
-    assert all(two - one > 5.5 for one, two in pairwise(shown_first)), "seldom"
+    assert len(shown_first) <= most(shown_first)
 
 
 def test_on_telegram_a_preview_goes_with_its_attempt(chats: Everywhere) -> None:
@@ -102,9 +108,8 @@ def test_on_discord_the_attachment_is_replaced(chats: Everywhere) -> None:
         assert one["embeds"][0]["image"]["url"] == one["attachments"][0]["url"]
         assert one["embeds"][0]["description"].startswith("a windmill")
     # Progress in between leaves it where it is: a new address would flicker.
-    for one, after in pairwise(versions[:-1]):
-        if after["time"] - one["time"] < 5:
-            assert one["attachments"] == after["attachments"]
+    addresses = {one["attachments"][0]["url"] for one in versions[:-1]}
+    assert len(addresses) <= most([one["time"] for one in versions])
     assert httpx.get(last["url"]).content.startswith(b"\x89PNG")
 
 

@@ -271,6 +271,8 @@ def test_the_newest_is_kept_while_its_attempt_is_drawn(
     class Painter:
         """An engine that shows what it does."""
 
+        loading = 0.0
+
         def draw(self, *given: Any) -> list[Image.Image]:
             beat, show = given[2], given[4]
             for picture in (b"first", b"second"):
