@@ -18,7 +18,12 @@ MARK, UNCHECKED = "marked", "unchecked"
 
 
 class EngineError(Exception):
-    """An engine could not draw; `str(error)` is written for the asker."""
+    """An engine could not draw; `str(error)` is written for the asker.
+
+    `spent` says that its process is of no more use: another one draws what comes next.
+    """
+
+    spent = False
 
 
 class AskDifferently(EngineError):

@@ -198,6 +198,8 @@ class WarmEngine:
                     if kind == "done":
                         return list(value)
                     if kind == "error":
+                        if value.spent:
+                            self.kill()
                         raise value
                     if kind == "loading":
                         loading(*value)

@@ -72,11 +72,10 @@ SAMPLERS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
 )
 
 
-# What the allocators of the CPU and of Metal say, and oneDNN where it gets no memory to work in.
-SHORT = (
-    "can't allocate memory", "out of memory",
-    "could not create a primitive", "could not execute a primitive",
-)  # fmt: skip
+# What oneDNN says where it gets no memory for its code, which it then goes on saying.
+SPENT = ("could not create a primitive", "could not execute a primitive")
+# And what the allocators of the CPU and of Metal say.
+SHORT = ("can't allocate memory", "out of memory", *SPENT)
 # What is tried where memory does not suffice, each on top of those before; and what the card says.
 RUNGS = (
     ("free", "Short of memory: making room."),
@@ -127,7 +126,7 @@ class LocalDiffusers:
         least, known = self.thrift.get(model.source, (work, 0))
         rungs = RUNGS if request.count > 1 else RUNGS[:-1]
         first = min(known, len(rungs)) if work >= least else 0
-        fault = ""
+        fault, spent = "", False
         with contextlib.ExitStack() as undone:
             undone.enter_context(pipeline.adapters.on(model, request.loras))
             undone.enter_context(pipeline.vaes.on(model, request.vae))
@@ -154,15 +153,18 @@ class LocalDiffusers:
                         raise
                     # Only when the error is forgotten, at this block's end, so are its tensors.
                     fault = report_fault(f"out of memory, rung {rung}", error)
+                    spent = spent or any(words in str(error) for words in SPENT)
                 else:
                     if rung:
                         self.thrift[model.source] = (work, rung)
                     return images
         self._forget_all()
-        raise AskDifferently(
+        refused = AskDifferently(
             "There was not enough memory for this, even in small pieces. "
             f"Ask for a smaller or a single picture. (fault {fault})"
         )
+        refused.spent = spent
+        raise refused
 
     def _images(
         self, pipeline: Any, request: Request, frame: Frame | None, styled: dict[str, Any],
