@@ -681,7 +681,8 @@ def _help(house: House, ask: Ask) -> Reply:
         also = "".join(f", /{name}" for name in command.aliases)
         lines.append(f"{command.usage}{also}: {command.summary}")
     lines += ["", f"Flags: {options.flag_names()}", "For example:"]
-    lines += [command.typed for command in COMMANDS if command.example]
+    # The others' words say enough.
+    lines += [command.typed for command in COMMANDS if command.example and command.public]
     return Reply("\n".join(lines))
 
 

@@ -50,6 +50,8 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._over = threading.Event()
+        self._following: threading.Thread | None = None
 
     # Knowing
 
@@ -67,7 +69,7 @@ class Registry:
 
     def follow(self, *, looking: bool = False, stopped: threading.Event | None = None) -> None:
         """Go on knowing it, from a thread; `looking`: check what no other machine could see."""
-        over = stopped or threading.Event()
+        over = stopped or self._over
 
         def work() -> None:
             away = False
@@ -86,7 +88,14 @@ class Registry:
                 if over.wait(FOLLOW_SECONDS):
                     return
 
-        threading.Thread(target=work, daemon=True, name="registry").start()
+        self._following = threading.Thread(target=work, daemon=True, name="registry")
+        self._following.start()
+
+    def rest(self) -> None:
+        """Follow no longer."""
+        self._over.set()
+        if self._following:
+            self._following.join(10)
 
     def look(self) -> None:
         """Check what was added on a machine that did not see it, as this one, a worker's, does."""

@@ -125,6 +125,7 @@ def house(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[House]:
     migrate(database_url)
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
     yield made
+    made.registry.rest()
     made.database.close()
 
 

@@ -48,9 +48,9 @@ def test_what_looks_at_pictures_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         return _safety()
 
     own = checkers.with_own_check(tmp_path / "own")
-    assert told(DRAWQUEUE_MODEL=own) == ("safety: the safety checker of starter", "")
+    assert told(DRAWQUEUE_MODEL=own) == ("safety: the safety checker of own", "")
     _, note = told(DRAWQUEUE_MODEL=f"pattern,{own},somebody/sdxl")
-    assert "starter brings its own check; sdxl is checked if it brings" in note
+    assert "own brings its own check; sdxl is checked if it brings" in note
     assert "nothing looks at what pattern draws. DRAWQUEUE_CLASSIFIER in .env" in note
     named = checkers.classifier(tmp_path / "classifier")
     assert told(DRAWQUEUE_CLASSIFIER=named)[0] == f"safety: {named} looks at every picture"

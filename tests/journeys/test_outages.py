@@ -206,7 +206,7 @@ def test_two_of_each_bot_do_and_answer_everything_once(house: Everywhere, tmp_pa
             discord.card(f"doubled {number}", "done in")
             telegram.card(f"doubled here {number}", "done in", chat=chat)
         telegram.card("a delayed one", "done in", chat=chat)
-        telegram.card("pattern:", chat=chat)
+        telegram.card("up to 1024 pixels", chat=chat)
         time.sleep(2)
     prompts = [one["request"]["prompt"] for one in all_rows(house)]
     assert len([one for one in prompts if "doubled" in one or "delayed" in one]) == 7
