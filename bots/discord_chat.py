@@ -35,9 +35,10 @@ from bots.discord_cards import (
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import picture_of, sheet
 from bots.poster import Poster
-from core import catalog, commands
+from core import catalog, commands, drawing
+from core.asking import Ask, Reply
 from core.cards import QUESTIONS, Button, Card, pressed, show_of
-from core.commands import COMMANDS, Ask, Command, Reply
+from core.commands import COMMANDS, Command
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
@@ -335,9 +336,9 @@ async def _run(
             brought, pointed = pointed.only, None
         if pointed:
             given = {**given, named: str(pointed.card)}
-        if command.draws:
+        if command.mode:
             # Faults are found from memory, so that they are told to the asker alone.
-            given = commands.precheck(command, given, len(brought))
+            given = drawing.precheck(command.mode, given, len(brought))
     except UserError as error:
         await interaction.response.send_message(plain(str(error)), ephemeral=True)
         return
@@ -514,7 +515,7 @@ def _along(command: Command, files: dict[str, discord.Attachment], given: dict[s
     if command.mode == Mode.BLEND:
         return ""
     first, *more = (option.name for option in command.pictures)
-    address = commands.ADDRESS.match(str(given.get("prompt") or "").strip())
+    address = drawing.ADDRESS.match(str(given.get("prompt") or "").strip())
     named = bool(given.get(_names_a_picture(command)) or address)
     if first in files and named:
         return f"Give the picture either as “{first}” or by its number or address, not both."

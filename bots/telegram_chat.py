@@ -49,8 +49,9 @@ from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, commands
+from core.asking import Ask, Reply
 from core.cards import QUESTIONS, Button, pressed
-from core.commands import COMMANDS, Ask, Command, Reply
+from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house

@@ -10,7 +10,8 @@ from telegram.constants import FileSizeLimit
 from telegram.error import BadRequest, RetryAfter, TelegramError
 
 from core.cards import QUESTIONS, pressed
-from core.commands import PICTURE, TAKES, Command
+from core.commands import PICTURE, Command
+from core.drawing import TAKES
 from core.errors import TryAgain, UserError, many
 from core.options import Mode
 from core.settings import Uploads, read

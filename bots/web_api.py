@@ -19,8 +19,9 @@ from bots.web_cards import Answer, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
 from bots.web_pictures import Brought, JobId, sample_url
 from core import catalog, commands, events, options, parts, registry
+from core.asking import Reply
 from core.cards import ACTIONS, QUESTIONS, as_json
-from core.commands import COMMANDS, PICTURE, Reply
+from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
 from core.house import House

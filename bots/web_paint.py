@@ -19,6 +19,7 @@ from bots.web_api import EVENT, Given
 from bots.web_door import BODY, PAGES, ask, asker, status_of
 from bots.web_pictures import Brought, withheld
 from core import commands
+from core.asking import picture_number
 from core.brush import PAINT
 from core.errors import NotFound, UserError
 from core.generations import Generation
@@ -66,7 +67,7 @@ def painting(house: House, brought: Brought) -> APIRouter:
     def easel(request: Request, which: str) -> Easel:
         """Raises UserError where somebody may not paint, whoever they are."""
         if re.match(r"\d", which, re.ASCII):
-            number, place = commands.picture_number(which)
+            number, place = picture_number(which)
             one = house.generations.get(number)
             found = Easel(asker(request), one, (place or 1) - 1, {"chat": "web"})
         else:

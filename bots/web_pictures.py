@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from bots.web_cards import Upload
 from bots.web_door import UPLOADS, TooLarge, asker, refused
-from core import commands, registry
+from core import drawing, registry
 from core.cards import show_of, why_not
 from core.commands import Command
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, duration
@@ -133,13 +133,13 @@ class Brought:
         Raises UserError.
         """
         words = [word.strip() for word in images]
-        named = [word for word in words if _drawn(word) or commands.ADDRESS.fullmatch(word)]
+        named = [word for word in words if _drawn(word) or drawing.ADDRESS.fullmatch(word)]
         brought = [self.get(word, who) for word in words if word not in named]
         if command.draws:
             if mask and command.mode != Mode.INPAINT:
                 raise InvalidOptions([f"A mask is for {COMMAND_OF[Mode.INPAINT]}."])
             if mask and not words and not given.get("source"):
-                raise InvalidOptions([commands.NO_PICTURE])
+                raise InvalidOptions([drawing.NO_PICTURE])
             if named:
                 # In the order they were given; a comma would end an address.
                 places = iter(range(1, len(brought) + 1))

@@ -6,8 +6,7 @@ Chats register, parse and describe their commands from this table.
 import contextlib
 import logging
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,21 +14,30 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from core import catalog, options, parts, registry
-from core.brush import Ticket
-from core.cards import ACTIONS, QUESTIONS, Button, status_line, waiting_line
+from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
+from core.cards import QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
+from core.drawing import (
+    BEGUN,
+    FACTORS,
+    IMAGE,
+    STRENGTHS,
+    draw,
+    paint,
+    picked,
+    upscale,
+    upscaled,
+    varied,
+    vary,
+)
 from core.engine import MARK
-from core.errors import InvalidOptions, NotAllowed, NotFound, TryAgain, UserError, many, nearest
+from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
-from core.media import Source
 from core.offers import KINDS
-from core.options import COMMAND_OF, OPTIONS, Mode, Option, Request
-from core.people import Asker
+from core.options import COMMAND_OF, OPTIONS, Mode, Option
 from core.policy import policy
-from core.proposals import counted
-from core.settings import Web, read
 
 log = logging.getLogger("drawqueue")
 
@@ -39,55 +47,8 @@ ANSWER_SECONDS = 6.0
 FEW_PARTS = 8
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
-# One of the pictures sent along, by its place among them, where an order matters.
-SENT = re.compile(r"sent:([1-9])")
-# What a blend shows where nobody says.
-BLENDED = "a picture"
-ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
 # The platforms on which who waited long is mentioned.
 MENTIONING = ("discord", "telegram")
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One command as it came in: who, where, the event's unique id, and what was given."""
-
-    asker: Asker
-    event: str
-    address: Mapping[str, Any]
-    given: Mapping[str, Any]
-    faults: tuple[str, ...] = ()
-    # The message that stands in the chat already and will be the card.
-    message: str | None = None
-    # Whether the number and cost of many pictures were agreed to.
-    agreed: bool = False
-    # What was sent along or answered, checked and stored.
-    pictures: tuple[Source, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer: words for the asker alone, or a generation whose card is shown.
-
-    `fresh` says that the card is a new one here; otherwise it stands in the chat already.
-    `others` came of the same message, and a poster draws their cards. `buttons` are what the
-    words ask about.
-    """
-
-    text: str = ""
-    generation: Generation | None = None
-    fresh: bool = False
-    others: tuple[int, ...] = ()
-    buttons: tuple[Button, ...] = ()
-    # Pictures of what the words tell of: names and keys.
-    samples: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def said(self) -> str:
-        """The words, also where a card that stands elsewhere shows what was done."""
-        if self.text or self.generation is None:
-            return self.text
-        return f"#{self.generation.id} is {self.generation.state}."
 
 
 @dataclass(frozen=True)
@@ -112,8 +73,6 @@ class Command:
     shows: bool = False
     # Whether its answer is a card for everybody in the chat, as is that of what draws.
     card: bool = False
-    # As few pictures as it begins with; none: one, where it takes any.
-    least: int | None = None
 
     @property
     def draws(self) -> bool:
@@ -139,276 +98,6 @@ class Command:
         return f"/{self.name} {self.example}".strip()
 
 
-NO_PICTURE = (
-    "Which picture? Send one along, answer one with this command, or give the number of one that "
-    "I drew: --from 12"
-)
-# What a picture that is drawn on brings along, where nothing else is said.
-INHERITED = (
-    "prompt", "negative_prompt", "steps", "guidance", "sampler", "model", "vae", "clip_skip",
-)  # fmt: skip
-
-
-def _draw(house: House, ask: Ask, mode: Mode) -> Reply:
-    given, named = _named(ask.given)
-    if mode == Mode.TEXT and (named or ask.pictures):
-        mode = Mode.REMIX
-    brought = dict(enumerate(ask.pictures, 1))
-    # In their order: what was sent along comes last where nothing says otherwise.
-    placed = [brought.pop(int(found[1]), word) if (found := SENT.fullmatch(word)) else word
-              for word in named]  # fmt: skip
-    placed += brought.values()
-    drawn = {
-        word: _drawn_here(house, ask, word)
-        for word in placed
-        if isinstance(word, str) and not ADDRESS.match(word)
-    }
-    # The picture whose style is taken brings nothing else along.
-    over = placed[:-1] if mode == Mode.STYLE else placed
-    parents = [drawn[word][0].request for word in over if word in drawn]
-    if parents:
-        said = {name: value for name, value in given.items() if value not in (None, "")}
-        given = _inherited(parents, said) | said
-    if mode == Mode.BLEND and not given.get("prompt"):
-        given["prompt"] = BLENDED
-    faults = [*ask.faults, *_counted(mode, len(placed))]
-    wanted = catalog.requested(given, faults, mode)
-    # What is fetched comes last: nobody waits for it to hear of a mistake.
-    sources = [
-        word if isinstance(word, Source)
-        else drawn[word][1] if word in drawn else house.uploads.fetch(word)
-        for word in placed
-    ]  # fmt: skip
-    requests = house.proposals.requests(wanted, mode, sources)
-    if len(requests) > policy().line.ask_above and not ask.agreed:
-        return _propose(house, ask, mode, given, sources, requests)
-    made = house.generations.accept(
-        requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
-        sources[0].generation if sources else None, ask.message, posted=ask.agreed,
-    )  # fmt: skip
-    others = tuple(one.id for one in made[1:])
-    if ask.agreed:
-        words = f"{counted([one.request for one in made])} are in line"
-        return Reply(f"{words}, #{made[0].id} to #{made[-1].id}.", made[0], others=others)
-    return Reply(generation=made[0], fresh=True, others=others)
-
-
-def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What was given without the pictures it names, and those: numbers and web addresses.
-
-    Addresses in front of a prompt are pictures too, as other bots' users write them.
-    """
-    left = {name: value for name, value in given.items() if name != "source"}
-    named = [word for word in re.split(r"[\s,]+", str(given.get("source") or "")) if word]
-    words = str(left.get("prompt") or "").split()
-    while words and ADDRESS.fullmatch(words[0]):
-        named.append(words.pop(0))
-        left["prompt"] = str(left["prompt"]).split(maxsplit=1)[1] if words else ""
-    return left, named
-
-
-def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
-    """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
-    number, place = picture_number(word)
-    one = house.generations.visible(number, ask.asker)
-    result = one.picture(_index(one, place))
-    return one, Source(
-        str(result["key"]), int(result["width"]), int(result["height"]), generation=one.id
-    )
-
-
-def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
-    """What pictures bring along; to another model only their words, which any understands."""
-    first = parents[0]
-    words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
-    model = str(said.get("model") or "").strip().lower()
-    if model and model != first.model.lower():
-        return {"prompt": words}
-    given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
-    if first.loras:
-        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in first.loras)
-    return given | {"prompt": words[: options.PROMPT_LIMIT]}
-
-
-def _counted(mode: Mode, number: int) -> list[str]:
-    """What is wrong with how many pictures there are, in words."""
-    least, most = TAKES[mode]
-    if number > most:
-        return [f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}."]
-    if number >= least:
-        return []
-    if least == 1:
-        return [NO_PICTURE]
-    return [
-        f"/{COMMAND_OF[mode]} takes {least} to {most} pictures; got {number}. Send them along, or "
-        "give the numbers of some that I drew: --from 12 13"
-    ]
-
-
-def precheck(command: Command, given: Mapping[str, Any], pictures: int) -> dict[str, Any]:
-    """The given options with the flags in their prompt, every fault found from memory alone.
-
-    `pictures` is how many were sent along. Raises UserError.
-    """
-    assert command.mode is not None
-    found, faults = options.unfolded(given)
-    plain, named = _named(found)
-    mode = command.mode
-    if mode == Mode.TEXT and (named or pictures):
-        mode = Mode.REMIX
-    number = pictures + sum(not SENT.fullmatch(word) for word in named)
-    # What is drawn over may bring its words along.
-    over = number - 1 if mode == Mode.STYLE else len(named)
-    if (over > 0 or mode == Mode.BLEND) and not plain.get("prompt"):
-        plain["prompt"] = BLENDED
-    faults = [*faults, *_counted(mode, number)]
-    wanted = catalog.requested(plain, faults, mode)
-    if mode == Mode.TEXT:
-        catalog.settle(wanted, 0)
-    if faults:
-        raise InvalidOptions(faults)
-    return found
-
-
-def _propose(
-    house: House, ask: Ask, mode: Mode, given: Mapping[str, Any], sources: Sequence[Source],
-    requests: Sequence[Request],
-) -> Reply:  # fmt: skip
-    # Nobody is asked about what would be refused.
-    house.generations.check(requests, ask.asker)
-    number = house.proposals.keep(
-        ask.asker, ask.event, COMMAND_OF[mode], given, sources, ask.address
-    )
-    return Reply(
-        house.proposals.words(requests),
-        buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
-    )
-
-
-def _vary(house: House, ask: Ask) -> Reply:
-    number, place = _one_picture(house, ask, "vary")
-    old = house.generations.visible(number, ask.asker)
-    return _varied(
-        house, ask, old, _index(old, place), str(ask.given.get("how") or STRENGTHS[0][0])
-    )
-
-
-def _varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Reply:
-    """Others like one picture, near to it or less so."""
-    result, request = old.picture(index), old.request
-    small = request.factor if request.mode == Mode.UPSCALE else 1
-    size = int(result["width"]) // small, int(result["height"]) // small
-    varied = replace(
-        request, mode=Mode.REMIX, sources=(str(result["key"]),), mask="", zoom=1.0, pan="",
-        hires=1.0, factor=1, upscaler="", style_strength=0.0, strength=dict(STRENGTHS)[how],
-        seed=secrets.randbelow(options.SEED_LIMIT + 1), width=size[0], height=size[1],
-    )  # fmt: skip
-    model = catalog.models().get(varied.model)
-    if model and (faults := catalog.unable(model, varied.mode)):
-        raise InvalidOptions(faults)
-    if not varied.prompt:
-        raise UserError("I do not know what that picture shows: /remix it with a prompt.")
-    return _accepted(house, ask, varied, old)
-
-
-def _upscale(house: House, ask: Ask) -> Reply:
-    factor = int(ask.given.get("factor") or FACTORS[0])
-    if ask.pictures:
-        plain = catalog.settle(options.Options.model_construct(prompt=""), 0)
-        request = catalog.upscaled(plain, ask.pictures[0], factor)
-        return _accepted(house, ask, request, None)
-    number, place = _one_picture(house, ask, "upscale")
-    old = house.generations.visible(number, ask.asker)
-    return _upscaled(house, ask, old, _index(old, place), factor)
-
-
-def _upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -> Reply:
-    result = old.picture(index)
-    source = Source(str(result["key"]), int(result["width"]), int(result["height"]))
-    seeded = replace(old.request, seed=int(result["seed"]))
-    return _accepted(house, ask, catalog.upscaled(seeded, source, factor), old)
-
-
-def _paint(house: House, ask: Ask) -> Reply:
-    number, place = _one_picture(house, ask, "paint on")
-    one = house.generations.touchable(number, ask.asker)
-    index = _index(one, place)
-    one.picture(index)
-    name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
-    if ask.asker.platform == "web":
-        return Reply(f"Paint on {name} here: /paint/{number}.{index + 1}")
-    if one.platform != ask.asker.platform:
-        # Its card could not come back to this chat.
-        raise NotAllowed(f"{name} was drawn on {one.platform}: ask for /paint there.")
-    if not (public := read(Web).public_url.rstrip("/")):
-        raise UserError(
-            "There is no page to paint on here: the host has set no DRAWQUEUE_PUBLIC_URL. "
-            "/inpaint takes a mask as a second picture."
-        )
-    link = house.brush.link(Ticket.of(ask.asker, one, index))
-    return Reply(
-        f"Paint on {name} here: {public}{link}\nThe link is yours alone and works for a day."
-    )
-
-
-def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
-    made = house.generations.submit(
-        request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message
-    )
-    return Reply(generation=made, fresh=True)
-
-
-def _picked(house: House, ask: Ask, old: Generation, index: int) -> Reply:
-    made, fresh = house.generations.pick(old, index, ask.asker, ask.address, ask.message)
-    if fresh:
-        return Reply(generation=made, fresh=True)
-    return Reply(f"#{made.id} shows that picture already; /show {made.id} shows it again.", made)
-
-
-def _one_picture(house: House, ask: Ask, what: str) -> tuple[int, int | None]:
-    if ask.given.get("id"):
-        return picture_number(ask.given["id"])
-    return _which(house, ask, frozenset({State.DONE}), what), None
-
-
-def _index(one: Generation, place: int | None) -> int:
-    """The index of a picture that was named by its place, or is the only one. Raises UserError."""
-    if place is None and len(one.results) > 1:
-        last = f"{one.id}.{len(one.results)}"
-        raise UserError(f"#{one.id} holds several pictures: name one, {one.id}.1 to {last}.")
-    return (place or 1) - 1
-
-
-def picture_number(value: Any) -> tuple[int, int | None]:
-    """The generation of a picture that a person typed as `12`, `#12` or `12.2`, and its place.
-
-    Raises UserError.
-    """
-    match = re.fullmatch(r"#?\s*(\d{1,12})(?:\.([1-9]))?", str(value or "").strip(), re.ASCII)
-    if not match:
-        raise UserError(
-            "Say which picture by its number, for example 12, or 12.2 for the second of several."
-        )
-    return int(match[1]), int(match[2]) if match[2] else None
-
-
-def generation_id(value: Any) -> int:
-    """The id a person typed, as `12` or `#12`. Raises UserError."""
-    match = re.fullmatch(r"#?\s*(\d{1,12})", str(value or "").strip(), re.ASCII)
-    if not match:
-        raise UserError("Say which picture by its number, for example: 12")
-    return int(match[1])
-
-
-def _which(house: House, ask: Ask, states: frozenset[State], what: str) -> int:
-    if ask.given.get("id"):
-        return generation_id(ask.given["id"])
-    newest = house.generations.of(ask.asker, states, 1)
-    if not newest:
-        raise UserError(f"You have nothing to {what}.")
-    return newest[0].id
-
-
 def _status(house: House, one: Generation) -> str:
     status = status_line(one, house.generations.standing(one), house.generations.progress(one))
     return f"#{one.id} {status}: {one.request.prompt[:60]}"
@@ -426,7 +115,7 @@ def _queue(house: House, ask: Ask) -> Reply:
 
 
 def _show(house: House, ask: Ask) -> Reply:
-    found = house.generations.visible(_which(house, ask, frozenset(State), "show"), ask.asker)
+    found = house.generations.visible(which_one(house, ask, frozenset(State), "show"), ask.asker)
     if found.state in PENDING:
         # Its card stands elsewhere and moves there; a second one would stand still.
         return Reply(_status(house, found))
@@ -474,12 +163,12 @@ def _cancel(house: House, ask: Ask) -> Reply:
             raise UserError("You have nothing to cancel.")
         return Reply(f"{ended} pictures are cancelled." if ended > 1 else "1 picture is cancelled.")
     return Reply(
-        generation=house.generations.cancel(_which(house, ask, PENDING, "cancel"), ask.asker)
+        generation=house.generations.cancel(which_one(house, ask, PENDING, "cancel"), ask.asker)
     )
 
 
 def _retry(house: House, ask: Ask) -> Reply:
-    which = _which(house, ask, frozenset(State) - PENDING, "retry")
+    which = which_one(house, ask, frozenset(State) - PENDING, "retry")
     return _again(house, ask, house.generations.visible(which, ask.asker), new_seed=False)
 
 
@@ -539,7 +228,7 @@ def _quota(house: House, ask: Ask) -> Reply:
 
 
 def _priority(house: House, ask: Ask) -> Reply:
-    which = _which(house, ask, frozenset({State.QUEUED}), "move")
+    which = which_one(house, ask, frozenset({State.QUEUED}), "move")
     level = options.PRIORITIES.index(ask.given["level"])
     moved = house.generations.move(which, ask.asker, level)
     return Reply(_status(house, moved))
@@ -590,7 +279,7 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
     """Let one's own finished picture show what a model or a LoRA draws."""
     generation, place = picture_number(number)
     one = house.generations.own(generation, ask.asker)
-    result = one.picture(_index(one, place))
+    result = one.picture(index_of(one, place))
     drawn = [one.request.model] if kind == "model" else [name for name, _ in one.request.loras]
     if kind not in ("model", "lora"):
         raise UserError("Only models and LoRAs have a picture of what they draw.")
@@ -693,13 +382,6 @@ def _option(name: str, help_: str, *, required: bool = False,
 
 ID = _option("id", "The picture's number.")
 PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
-IMAGE = Option("image", "A picture of yours.", bytes, (), None, None, (), None, False)
-MASK = replace(IMAGE, name="mask", help="As large as the picture: white is painted, black stays.")
-LOOK = replace(IMAGE, name="style", help="The picture whose style is taken.")
-BLENDS = tuple(replace(IMAGE, name=f"image{place}") for place in range(1, 6))
-# How far a variation may leave its picture.
-STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
-FACTORS = ("2", "4")
 # What moderators do with what draws, and how that is typed.
 EXAMPLES = {
     "add": "add model owner/name",
@@ -722,42 +404,43 @@ LEVEL = _option("level", "low, normal or high.", required=True, choices=options.
 COMMANDS: tuple[Command, ...] = (
     Command(
         COMMAND_OF[Mode.TEXT], "Draw a picture from a prompt.", options.of(Mode.TEXT),
-        partial(_draw, mode=Mode.TEXT), ("generate", "draw"),
+        partial(draw, mode=Mode.TEXT), ("generate", "draw"),
         example="a red crown on a blue background --seed 7", mode=Mode.TEXT,
     ),
     Command(
         COMMAND_OF[Mode.REMIX], "Draw a picture anew, from a prompt and the picture.",
-        options.of(Mode.REMIX), partial(_draw, mode=Mode.REMIX),
+        options.of(Mode.REMIX), partial(draw, mode=Mode.REMIX),
         example="a green crown --from 12 --strength 0.6", mode=Mode.REMIX,
-        pictures=(IMAGE,), menu="Remix this",
+        pictures=BEGUN[Mode.REMIX], menu="Remix this",
     ),
     Command(
         COMMAND_OF[Mode.INPAINT], "Paint over what a mask shows, or around a picture.",
-        options.of(Mode.INPAINT), partial(_draw, mode=Mode.INPAINT),
-        example="a blue sea --from 12 --zoom 1.5", mode=Mode.INPAINT, pictures=(IMAGE, MASK),
+        options.of(Mode.INPAINT), partial(draw, mode=Mode.INPAINT),
+        example="a blue sea --from 12 --zoom 1.5", mode=Mode.INPAINT, pictures=BEGUN[Mode.INPAINT],
     ),
     Command(
         COMMAND_OF[Mode.STYLE], "Draw in the style of a picture: of the last, where there are two.",
-        options.of(Mode.STYLE), partial(_draw, mode=Mode.STYLE),
-        example="a castle --from 12 --style-strength 0.8", mode=Mode.STYLE, pictures=(IMAGE, LOOK),
+        options.of(Mode.STYLE), partial(draw, mode=Mode.STYLE),
+        example="a castle --from 12 --style-strength 0.8", mode=Mode.STYLE,
+        pictures=BEGUN[Mode.STYLE],
     ),
     Command(
         COMMAND_OF[Mode.BLEND], "Draw one picture from two to five.", options.of(Mode.BLEND),
-        partial(_draw, mode=Mode.BLEND), example="a castle in the sea --from 12 13.2",
-        mode=Mode.BLEND, pictures=BLENDS, least=2,
+        partial(draw, mode=Mode.BLEND), example="a castle in the sea --from 12 13.2",
+        mode=Mode.BLEND, pictures=BEGUN[Mode.BLEND],
     ),
     Command(
         "vary", "Draw others like a picture.",
-        (PICTURE, _option("how", "subtle or strong.", choices=tuple(dict(STRENGTHS)))), _vary,
+        (PICTURE, _option("how", "subtle or strong.", choices=tuple(dict(STRENGTHS)))), vary,
         example="12.2 strong", card=True,
     ),
     Command(
         COMMAND_OF[Mode.UPSCALE], "Make a picture two or four times larger.",
-        (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), _upscale, example="12.2 4",
+        (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), upscale, example="12.2 4",
         pictures=(IMAGE,), menu="Upscale this", card=True,
     ),
     Command(
-        "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), _paint,
+        "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), paint,
         example="12", private=True,
     ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
@@ -811,15 +494,6 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("help", "What I can do.", (), _help, ("start",)),
 )  # fmt: skip
-# The pictures that each way to draw begins with, at least and at most.
-TAKES = {
-    command.mode: (
-        min(1, len(command.pictures)) if command.least is None else command.least,
-        len(command.pictures),
-    )
-    for command in COMMANDS
-    if command.mode
-}
 BY_NAME: Mapping[str, Command] = {
     name: command for command in COMMANDS for name in (command.name, *command.aliases)
 }
@@ -901,16 +575,16 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
     if action in dict(STRENGTHS):
-        return _varied(house, ask, old, 0, action)
+        return varied(house, ask, old, 0, action)
     if made := re.fullmatch(r"([uv]|up)(\d)", action):
         number = int(made[2])
         match made[1]:
             case "u":
-                return _picked(house, ask, old, number - 1)
+                return picked(house, ask, old, number - 1)
             case "v":
-                return _varied(house, ask, old, number - 1, "strong")
+                return varied(house, ask, old, number - 1, "strong")
             case _:
-                return _upscaled(house, ask, old, 0, number)
+                return upscaled(house, ask, old, 0, number)
     return _again(house, ask, old, new_seed=action == "reseed")
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from bots.pictures import GAP
 from core import catalog, settings
-from core.commands import STRENGTHS
+from core.drawing import STRENGTHS
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Request, split_flags, validate
 from tests.tables import ROOT

@@ -18,9 +18,11 @@ from bots.discord_cards import view
 from bots.discord_chat import Bot
 from bots.discord_pictures import Pictures, Pointed
 from core import commands
+from core.asking import Ask, Reply
 from core.cards import ACTIONS, BUTTONS, FURTHER, PLACES, Button
-from core.commands import COMMANDS, IMAGE, Ask, Command, Reply
+from core.commands import COMMANDS, Command
 from core.database import Database
+from core.drawing import IMAGE
 from core.errors import TryAgain
 from core.house import House
 from core.lifecycle import State

@@ -13,7 +13,7 @@ from bots import web_pictures
 from bots.web_api import KINDS
 from core import settings
 from core.cards import ACTIONS
-from core.commands import NO_PICTURE
+from core.drawing import NO_PICTURE
 from core.house import House
 from core.options import Mode
 from core.people import Asker

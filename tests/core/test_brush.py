@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from core import brush, settings
+from core.asking import Ask
 from core.brush import PAINT, Brush, Expired
-from core.commands import Ask, run
+from core.commands import run
 from core.database import Database
 from core.errors import NotAllowed, NotFound, UserError
 from core.house import House

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from core import policy, settings
+from core.asking import Ask
 from core.cards import status_line, waiting_line
-from core.commands import BY_NAME, COMMANDS, Ask, from_text, run, table
+from core.commands import BY_NAME, COMMANDS, from_text, run, table
 from core.errors import UserError
 from core.house import House
 from core.options import validate

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from core import commands
-from core.commands import Ask
+from core.asking import Ask
 from core.database import Database
 from core.errors import TryAgain
 from core.house import House

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from core import commands, settings
 from core import generations as module
-from core.commands import Ask, press, run
+from core.asking import Ask
+from core.commands import press, run
 from core.database import generations, now
 from core.errors import NotAllowed, NotFound, UserError
 from core.generations import FIRST_EDITOR, HELD, Generation

@@ -6,9 +6,9 @@ import pytest
 from rq import Worker
 
 from core import commands
+from core.asking import Ask
 from core.cards import status_line
 from core.catalog import settle
-from core.commands import Ask
 from core.house import House
 from core.options import Request, validate
 from core.pace import FIRST_GUESS_SECONDS

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from core.commands import Ask, run
+from core.asking import Ask
+from core.commands import run
 from core.database import links, now
 from core.errors import NotAllowed, NotFound, TooMuch, UserError
 from core.house import House

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from core import catalog, commands
+from core import catalog, drawing
+from core.asking import Ask, Reply, picture_number
 from core.cards import buttons_of
-from core.commands import Ask, Reply, from_text, picture_number, press, run
+from core.commands import from_text, press, run
 from core.database import files
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
 from core.generations import Generation
@@ -218,7 +219,7 @@ def test_a_blend_takes_the_words_of_all_its_pictures(house: House) -> None:
     assert f"blend from #{fox.id}, strength 0.5" in house.card(told).details
     brought = [house.uploads.keep(png(60 + number, 60)) for number in range(5)]
     mute = made(say(house, "/blend", *brought)).request
-    assert mute.sources == tuple(one.key for one in brought) and mute.prompt == commands.BLENDED
+    assert mute.sources == tuple(one.key for one in brought) and mute.prompt == drawing.BLENDED
     worded = made(say(house, f"/blend a hen --from {fox.id}", brought[0])).request
     assert worded.prompt == "a hen" and worded.style_strength == 0
 
@@ -348,16 +349,15 @@ def test_keys_are_never_told(house: House) -> None:
 
 
 def test_the_options_in_a_prompt_are_checked_from_memory(house: House) -> None:
-    remix = commands.BY_NAME["remix"]
-    assert commands.precheck(remix, {"prompt": "a fox --strength 0.4"}, 1)["strength"] == "0.4"
+    assert drawing.precheck(Mode.REMIX, {"prompt": "a fox --strength 0.4"}, 1)["strength"] == "0.4"
     for given, pictures, words in (
         ({"prompt": "a fox --strength 4"}, 1, "from 0 to 1"),
         ({"prompt": "a fox"}, 0, "Which picture?"),
         ({"prompt": "a fox", "model": "nope"}, 1, "On offer"),
     ):
         with pytest.raises(UserError, match=words):
-            commands.precheck(remix, given, pictures)
-    assert commands.precheck(remix, {"source": "12"}, 0)
+            drawing.precheck(Mode.REMIX, given, pictures)
+    assert drawing.precheck(Mode.REMIX, {"source": "12"}, 0)
 
 
 def test_every_request_is_read_back_as_it_was_written(house: House) -> None:

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from core import policy as module
 from core import settings
+from core.asking import Ask
 from core.cli import app
-from core.commands import Ask, run
+from core.commands import run
 from core.database import generations, now, usage
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, UserError
 from core.generations import HELD, Generation

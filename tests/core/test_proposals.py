@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from core.asking import Ask, Reply
 from core.cards import pressed
-from core.commands import Ask, Reply, from_text, press, run
+from core.commands import from_text, press, run
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
 from core.house import House
 from core.lifecycle import State

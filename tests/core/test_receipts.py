@@ -10,7 +10,7 @@ from PIL import Image
 
 from bots.pictures import fitted, grid
 from core import receipts
-from core.commands import Reply
+from core.asking import Reply
 from core.errors import UserError
 from core.generations import Generation
 from core.house import House

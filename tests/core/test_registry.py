@@ -20,8 +20,9 @@ from sqlalchemy.exc import OperationalError
 
 from bots import pictures
 from core import catalog, offers, parts, registry, settings
+from core.asking import Ask
 from core.catalog import settle
-from core.commands import Ask, run, suggestions
+from core.commands import run, suggestions
 from core.database import Database, generations, offered
 from core.engine import MARK
 from core.errors import InvalidOptions, NotAllowed, UserError

@@ -1,0 +1,100 @@
+"""What was asked for, and the answer, whichever chat it came from; and which picture is meant."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.cards import Button
+from core.errors import UserError
+from core.generations import Generation
+from core.house import House
+from core.lifecycle import State
+from core.media import Source
+from core.people import Asker
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One command as it came in: who, where, the event's unique id, and what was given."""
+
+    asker: Asker
+    event: str
+    address: Mapping[str, Any]
+    given: Mapping[str, Any]
+    faults: tuple[str, ...] = ()
+    # The message that stands in the chat already and will be the card.
+    message: str | None = None
+    # Whether the number and cost of many pictures were agreed to.
+    agreed: bool = False
+    # What was sent along or answered, checked and stored.
+    pictures: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer: words for the asker alone, or a generation whose card is shown.
+
+    `fresh` says that the card is a new one here; otherwise it stands in the chat already.
+    `others` came of the same message, and a poster draws their cards. `buttons` are what the
+    words ask about.
+    """
+
+    text: str = ""
+    generation: Generation | None = None
+    fresh: bool = False
+    others: tuple[int, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    # Pictures of what the words tell of: names and keys.
+    samples: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The words, also where a card that stands elsewhere shows what was done."""
+        if self.text or self.generation is None:
+            return self.text
+        return f"#{self.generation.id} is {self.generation.state}."
+
+
+def picture_number(value: Any) -> tuple[int, int | None]:
+    """The generation of a picture that a person typed as `12`, `#12` or `12.2`, and its place.
+
+    Raises UserError.
+    """
+    match = re.fullmatch(r"#?\s*(\d{1,12})(?:\.([1-9]))?", str(value or "").strip(), re.ASCII)
+    if not match:
+        raise UserError(
+            "Say which picture by its number, for example 12, or 12.2 for the second of several."
+        )
+    return int(match[1]), int(match[2]) if match[2] else None
+
+
+def generation_id(value: Any) -> int:
+    """The id a person typed, as `12` or `#12`. Raises UserError."""
+    match = re.fullmatch(r"#?\s*(\d{1,12})", str(value or "").strip(), re.ASCII)
+    if not match:
+        raise UserError("Say which picture by its number, for example: 12")
+    return int(match[1])
+
+
+def which_one(house: House, ask: Ask, states: frozenset[State], what: str) -> int:
+    if ask.given.get("id"):
+        return generation_id(ask.given["id"])
+    newest = house.generations.of(ask.asker, states, 1)
+    if not newest:
+        raise UserError(f"You have nothing to {what}.")
+    return newest[0].id
+
+
+def one_picture(house: House, ask: Ask, what: str) -> tuple[int, int | None]:
+    if ask.given.get("id"):
+        return picture_number(ask.given["id"])
+    return which_one(house, ask, frozenset({State.DONE}), what), None
+
+
+def index_of(one: Generation, place: int | None) -> int:
+    """The index of a picture that was named by its place, or is the only one. Raises UserError."""
+    if place is None and len(one.results) > 1:
+        last = f"{one.id}.{len(one.results)}"
+        raise UserError(f"#{one.id} holds several pictures: name one, {one.id}.1 to {last}.")
+    return (place or 1) - 1

@@ -1,0 +1,265 @@
+"""The commands that draw: from a prompt, from pictures, from what was drawn before."""
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from core import catalog, options
+from core.asking import Ask, Reply, index_of, one_picture, picture_number
+from core.brush import Ticket
+from core.cards import ACTIONS, QUESTIONS, Button
+from core.errors import InvalidOptions, NotAllowed, UserError, many
+from core.generations import Generation
+from core.house import House
+from core.media import Source
+from core.options import COMMAND_OF, Mode, Option, Request
+from core.policy import policy
+from core.proposals import counted
+from core.settings import Web, read
+
+# One of the pictures sent along, by its place among them, where an order matters.
+SENT = re.compile(r"sent:([1-9])")
+# What a blend shows where nobody says.
+BLENDED = "a picture"
+ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+NO_PICTURE = (
+    "Which picture? Send one along, answer one with this command, or give the number of one that "
+    "I drew: --from 12"
+)
+# What a picture that is drawn on brings along, where nothing else is said.
+INHERITED = (
+    "prompt", "negative_prompt", "steps", "guidance", "sampler", "model", "vae", "clip_skip",
+)  # fmt: skip
+# How far a variation may leave its picture.
+STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
+FACTORS = ("2", "4")
+IMAGE = Option("image", "A picture of yours.", bytes, (), None, None, (), None, False)
+MASK = replace(IMAGE, name="mask", help="As large as the picture: white is painted, black stays.")
+LOOK = replace(IMAGE, name="style", help="The picture whose style is taken.")
+BLENDS = tuple(replace(IMAGE, name=f"image{place}") for place in range(1, 6))
+# What each way to draw begins with, and the fewest of it.
+BEGUN: Mapping[Mode, tuple[Option, ...]] = {
+    Mode.TEXT: (),
+    Mode.REMIX: (IMAGE,),
+    Mode.INPAINT: (IMAGE, MASK),
+    Mode.STYLE: (IMAGE, LOOK),
+    Mode.BLEND: BLENDS,
+}
+FEWEST = {Mode.TEXT: 0, Mode.BLEND: 2}
+TAKES = {mode: (FEWEST.get(mode, 1), len(pictures)) for mode, pictures in BEGUN.items()}
+
+
+def draw(house: House, ask: Ask, mode: Mode) -> Reply:
+    given, named = _named(ask.given)
+    if mode == Mode.TEXT and (named or ask.pictures):
+        mode = Mode.REMIX
+    brought = dict(enumerate(ask.pictures, 1))
+    # In their order: what was sent along comes last where nothing says otherwise.
+    placed = [brought.pop(int(found[1]), word) if (found := SENT.fullmatch(word)) else word
+              for word in named]  # fmt: skip
+    placed += brought.values()
+    drawn = {
+        word: _drawn_here(house, ask, word)
+        for word in placed
+        if isinstance(word, str) and not ADDRESS.match(word)
+    }
+    # The picture whose style is taken brings nothing else along.
+    over = placed[:-1] if mode == Mode.STYLE else placed
+    parents = [drawn[word][0].request for word in over if word in drawn]
+    if parents:
+        said = {name: value for name, value in given.items() if value not in (None, "")}
+        given = _inherited(parents, said) | said
+    if mode == Mode.BLEND and not given.get("prompt"):
+        given["prompt"] = BLENDED
+    faults = [*ask.faults, *_counted(mode, len(placed))]
+    wanted = catalog.requested(given, faults, mode)
+    # What is fetched comes last: nobody waits for it to hear of a mistake.
+    sources = [
+        word if isinstance(word, Source)
+        else drawn[word][1] if word in drawn else house.uploads.fetch(word)
+        for word in placed
+    ]  # fmt: skip
+    requests = house.proposals.requests(wanted, mode, sources)
+    if len(requests) > policy().line.ask_above and not ask.agreed:
+        return _propose(house, ask, mode, given, sources, requests)
+    made = house.generations.accept(
+        requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
+        sources[0].generation if sources else None, ask.message, posted=ask.agreed,
+    )  # fmt: skip
+    others = tuple(one.id for one in made[1:])
+    if ask.agreed:
+        words = f"{counted([one.request for one in made])} are in line"
+        return Reply(f"{words}, #{made[0].id} to #{made[-1].id}.", made[0], others=others)
+    return Reply(generation=made[0], fresh=True, others=others)
+
+
+def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What was given without the pictures it names, and those: numbers and web addresses.
+
+    Addresses in front of a prompt are pictures too, as other bots' users write them.
+    """
+    left = {name: value for name, value in given.items() if name != "source"}
+    named = [word for word in re.split(r"[\s,]+", str(given.get("source") or "")) if word]
+    words = str(left.get("prompt") or "").split()
+    while words and ADDRESS.fullmatch(words[0]):
+        named.append(words.pop(0))
+        left["prompt"] = str(left["prompt"]).split(maxsplit=1)[1] if words else ""
+    return left, named
+
+
+def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
+    """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
+    number, place = picture_number(word)
+    one = house.generations.visible(number, ask.asker)
+    result = one.picture(index_of(one, place))
+    return one, Source(
+        str(result["key"]), int(result["width"]), int(result["height"]), generation=one.id
+    )
+
+
+def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What pictures bring along; to another model only their words, which any understands."""
+    first = parents[0]
+    words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
+    model = str(said.get("model") or "").strip().lower()
+    if model and model != first.model.lower():
+        return {"prompt": words}
+    given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
+    if first.loras:
+        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in first.loras)
+    return given | {"prompt": words[: options.PROMPT_LIMIT]}
+
+
+def _counted(mode: Mode, number: int) -> list[str]:
+    """What is wrong with how many pictures there are, in words."""
+    least, most = TAKES[mode]
+    if number > most:
+        return [f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}."]
+    if number >= least:
+        return []
+    if least == 1:
+        return [NO_PICTURE]
+    return [
+        f"/{COMMAND_OF[mode]} takes {least} to {most} pictures; got {number}. Send them along, or "
+        "give the numbers of some that I drew: --from 12 13"
+    ]
+
+
+def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, Any]:
+    """The given options with the flags in their prompt, every fault found from memory alone.
+
+    `pictures` is how many were sent along. Raises UserError.
+    """
+    found, faults = options.unfolded(given)
+    plain, named = _named(found)
+    if mode == Mode.TEXT and (named or pictures):
+        mode = Mode.REMIX
+    number = pictures + sum(not SENT.fullmatch(word) for word in named)
+    # What is drawn over may bring its words along.
+    over = number - 1 if mode == Mode.STYLE else len(named)
+    if (over > 0 or mode == Mode.BLEND) and not plain.get("prompt"):
+        plain["prompt"] = BLENDED
+    faults = [*faults, *_counted(mode, number)]
+    wanted = catalog.requested(plain, faults, mode)
+    if mode == Mode.TEXT:
+        catalog.settle(wanted, 0)
+    if faults:
+        raise InvalidOptions(faults)
+    return found
+
+
+def _propose(
+    house: House, ask: Ask, mode: Mode, given: Mapping[str, Any], sources: Sequence[Source],
+    requests: Sequence[Request],
+) -> Reply:  # fmt: skip
+    # Nobody is asked about what would be refused.
+    house.generations.check(requests, ask.asker)
+    number = house.proposals.keep(
+        ask.asker, ask.event, COMMAND_OF[mode], given, sources, ask.address
+    )
+    return Reply(
+        house.proposals.words(requests),
+        buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
+    )
+
+
+def vary(house: House, ask: Ask) -> Reply:
+    number, place = one_picture(house, ask, "vary")
+    old = house.generations.visible(number, ask.asker)
+    return varied(
+        house, ask, old, index_of(old, place), str(ask.given.get("how") or STRENGTHS[0][0])
+    )
+
+
+def varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Reply:
+    """Others like one picture, near to it or less so."""
+    result, request = old.picture(index), old.request
+    small = request.factor if request.mode == Mode.UPSCALE else 1
+    size = int(result["width"]) // small, int(result["height"]) // small
+    other = replace(
+        request, mode=Mode.REMIX, sources=(str(result["key"]),), mask="", zoom=1.0, pan="",
+        hires=1.0, factor=1, upscaler="", style_strength=0.0, strength=dict(STRENGTHS)[how],
+        seed=secrets.randbelow(options.SEED_LIMIT + 1), width=size[0], height=size[1],
+    )  # fmt: skip
+    model = catalog.models().get(other.model)
+    if model and (faults := catalog.unable(model, other.mode)):
+        raise InvalidOptions(faults)
+    if not other.prompt:
+        raise UserError("I do not know what that picture shows: /remix it with a prompt.")
+    return _accepted(house, ask, other, old)
+
+
+def upscale(house: House, ask: Ask) -> Reply:
+    factor = int(ask.given.get("factor") or FACTORS[0])
+    if ask.pictures:
+        plain = catalog.settle(options.Options.model_construct(prompt=""), 0)
+        request = catalog.upscaled(plain, ask.pictures[0], factor)
+        return _accepted(house, ask, request, None)
+    number, place = one_picture(house, ask, "upscale")
+    old = house.generations.visible(number, ask.asker)
+    return upscaled(house, ask, old, index_of(old, place), factor)
+
+
+def upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -> Reply:
+    result = old.picture(index)
+    source = Source(str(result["key"]), int(result["width"]), int(result["height"]))
+    seeded = replace(old.request, seed=int(result["seed"]))
+    return _accepted(house, ask, catalog.upscaled(seeded, source, factor), old)
+
+
+def paint(house: House, ask: Ask) -> Reply:
+    number, place = one_picture(house, ask, "paint on")
+    one = house.generations.touchable(number, ask.asker)
+    index = index_of(one, place)
+    one.picture(index)
+    name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
+    if ask.asker.platform == "web":
+        return Reply(f"Paint on {name} here: /paint/{number}.{index + 1}")
+    if one.platform != ask.asker.platform:
+        # Its card could not come back to this chat.
+        raise NotAllowed(f"{name} was drawn on {one.platform}: ask for /paint there.")
+    if not (public := read(Web).public_url.rstrip("/")):
+        raise UserError(
+            "There is no page to paint on here: the host has set no DRAWQUEUE_PUBLIC_URL. "
+            "/inpaint takes a mask as a second picture."
+        )
+    link = house.brush.link(Ticket.of(ask.asker, one, index))
+    return Reply(
+        f"Paint on {name} here: {public}{link}\nThe link is yours alone and works for a day."
+    )
+
+
+def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
+    made = house.generations.submit(
+        request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message
+    )
+    return Reply(generation=made, fresh=True)
+
+
+def picked(house: House, ask: Ask, old: Generation, index: int) -> Reply:
+    made, fresh = house.generations.pick(old, index, ask.asker, ask.address, ask.message)
+    if fresh:
+        return Reply(generation=made, fresh=True)
+    return Reply(f"#{made.id} shows that picture already; /show {made.id} shows it again.", made)
