@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 # What a model at a hub is called; a path begins otherwise.
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+# A longer header is none: the bound of safetensors' own readers.
+HEADER = 100_000_000
 
 
 # The layers whose input tells how wide a part is.
@@ -197,15 +199,19 @@ def told(config: Path) -> dict[str, Any]:
 
 
 def _width(path: Path, layer: str) -> int | None:
-    """How wide what a layer takes is (the header's shapes, huggingface/safetensors: README)."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            # A longer one is no header: the format's own bound.
-            header = json.loads(file.read(min(length, 100_000_000)))
-    except (OSError, ValueError, MemoryError):
-        return None
-    for name, tensor in header.items() if isinstance(header, dict) else ():
+    """How wide what a layer takes is, by the shapes in a file's header."""
+    for name, tensor in (header(path) or {}).items():
         if re.search(layer, name):
             return int(tensor["shape"][1])
     return None
+
+
+def header(path: Path) -> dict[str, Any] | None:
+    """The header of a safetensors file (huggingface/safetensors: README); None where it is none."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            found = json.loads(file.read(length)) if 2 <= length <= HEADER else None
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -32,12 +32,9 @@ LOOK_SECONDS = 5.0
 # The rows that one may have: all of them are read every time.
 MOST = 300
 NAME = re.compile(r"\w[\w.+-]{0,63}", re.ASCII)
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 SOURCE, NOTE = 500, 200
 # What holds the weights of a LoRA or of an upscaler.
 FILES = {"lora": (".safetensors",), "upscaler": (".safetensors", ".pth", ".pt")}
-# A longer header is none: the format's own bound.
-HEADER = 100_000_000
 A = {"model": "a model", "lora": "a LoRA", "vae": "a VAE", "upscaler": "an upscaler"}
 
 
@@ -383,7 +380,7 @@ def examine(kind: str, source: str) -> dict[str, Any]:
     except OSError:
         raise UserError("That path is longer than any may be.") from None
     if not there:
-        if path.is_absolute() or not HUB_ID.fullmatch(source) or source.startswith("."):
+        if path.is_absolute() or not parts.HUB_ID.fullmatch(source) or source.startswith("."):
             raise NotHere
         if kind in FILES:
             raise UserError(
@@ -446,14 +443,9 @@ def _json(folder: Path, name: str, what: str) -> dict[str, Any]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file (huggingface/safetensors: README). Raises UserError."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            told = json.loads(file.read(length)) if 2 <= length <= HEADER else None
-    except (OSError, ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+    """The header of a safetensors file. Raises UserError."""
+    told = parts.header(path)
+    if told is None:
         raise UserError(f"{path} is no safetensors file, or is damaged.")
     return told
 
