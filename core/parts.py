@@ -1,5 +1,6 @@
 """What can be added to a model: LoRAs, other VAEs, the adapter that takes a style; from files."""
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -202,7 +203,8 @@ def _width(path: Path, layer: str) -> int | None:
     """How wide what a layer takes is, by the shapes in a file's header."""
     for name, tensor in (header(path) or {}).items():
         if re.search(layer, name):
-            return int(tensor["shape"][1])
+            with contextlib.suppress(KeyError, IndexError, TypeError, ValueError):
+                return int(tensor["shape"][1])
     return None
 
 

@@ -40,10 +40,17 @@ def test_loras_of_every_trainer_tell_their_width(folders: Path) -> None:
     tensors(folders / "loras" / "wide.safetensors",
             unet__attn2__to_k__lora__down__weight=[8, 2048])  # fmt: skip
     (folders / "loras" / "torn.safetensors").write_bytes(b"\xff" * 20)
-    assert set(parts.loras(MODEL)) == {"peft-one", "kohya", "torn"}
+    tensors(folders / "loras" / "odd.safetensors", unet__attn2__to_k__lora_A__weight=[8])
+    assert set(parts.loras(MODEL)) == {"peft-one", "kohya", "torn", "odd"}
     assert parts.loras(MODEL)["peft-one"].name == "Peft-one", "as one types it"
-    assert set(parts.loras(replace(MODEL, context=2048))) == {"wide", "torn"}
-    assert set(parts.loras(replace(MODEL, context=None))) == {"peft-one", "kohya", "torn", "wide"}
+    assert set(parts.loras(replace(MODEL, context=2048))) == {"wide", "torn", "odd"}
+    assert set(parts.loras(replace(MODEL, context=None))) == {
+        "peft-one",
+        "kohya",
+        "torn",
+        "odd",
+        "wide",
+    }
 
 
 def test_vaes_are_folders_and_files(folders: Path) -> None:
