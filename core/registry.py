@@ -8,10 +8,12 @@ rows every couple of seconds, so whatever answers a person answers from memory.
 import contextlib
 import json
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,8 @@ class Registry:
             facts: Mapping[str, Any] = {}
             fault = ""
             try:
+                if at_hub(one.kind, one.source):
+                    fetch(one.kind, one.source)
                 facts = examine(one.kind, one.source)
             except NotHere:
                 fault = "The worker's machine has no such folder or file."
@@ -127,7 +131,7 @@ class Registry:
             facts = examine(kind, source)
             source = str(Path(source).absolute()) if Path(source).exists() else source
         except NotHere:
-            if not Path(source).is_absolute():
+            if not Path(source).is_absolute() and not at_hub(kind, source):
                 raise UserError(
                     f"There is no folder {source[:200]} here. Give the whole path, as the "
                     f"worker's machine has it{_or_hub(kind)}."
@@ -359,7 +363,7 @@ def written(source: str) -> str:
 
 
 def _or_hub(kind: str) -> str:
-    return " or a hub id such as owner/name" if kind in ("model", "vae") else ""
+    return " or a hub id such as owner/name"
 
 
 def _called(kind: str, source: str) -> str:
@@ -369,12 +373,39 @@ def _called(kind: str, source: str) -> str:
     return re.sub(r"[\s,:]+", "-", last)
 
 
+def at_hub(kind: str, source: str) -> bool:
+    """Whether a LoRA or an upscaler is named by its hub id: those are fetched before they draw."""
+    if kind not in FILES or Path(source).suffix in FILES[kind] or Path(source).exists():
+        return False
+    return bool(parts.HUB_ID.fullmatch(source))
+
+
+def fetch(kind: str, source: str) -> None:
+    """Fetch a LoRA's or an upscaler's weights from the hub. Raises UserError."""
+    if not find_spec("huggingface_hub"):
+        raise UserError("The worker has no huggingface_hub to fetch that with.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(
+            source, allow_patterns=[f"*{ending}" for ending in FILES[kind]],
+            endpoint=os.environ.get("HF_ENDPOINT"),
+        )  # fmt: skip
+    except Exception as error:  # Whatever a hub answers, or does not.
+        fault = report(f"cannot fetch {source}", error)
+        raise UserError(
+            f"{source} could not be fetched: is it the right hub id, and public? (fault {fault})"
+        ) from error
+
+
 def examine(kind: str, source: str) -> dict[str, Any]:
     """What this machine sees of a source.
 
     Raises NotHere where it sees nothing, and UserError for what is not of that kind.
     """
     path = Path(source)
+    if at_hub(kind, source):
+        path = parts.folder_of(source)
     try:
         there = path.exists()
     except OSError:
@@ -383,10 +414,7 @@ def examine(kind: str, source: str) -> dict[str, Any]:
         if path.is_absolute() or not parts.HUB_ID.fullmatch(source) or source.startswith("."):
             raise NotHere
         if kind in FILES:
-            raise UserError(
-                f"{A[kind].capitalize()} is a file ({' or '.join(FILES[kind])}) or a folder with "
-                "one, as the worker's machine has it: fetch it there first."
-            )
+            raise NotHere
         return catalog.facts_of(catalog._model(source)) if kind == "model" else {}
     match kind:
         case "model":

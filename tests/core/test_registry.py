@@ -164,7 +164,6 @@ def bad(tmp_path: Path) -> dict[str, str]:
         f"model {tmp_path}/good fü": "cannot be typed as a name",
         f"model {tmp_path}/good {'x' * 65}": "cannot be typed as a name",
         f"model {tmp_path}/good Pattern": "a model called Pattern already",
-        "lora owner/name": "A lora is a file",
         f"lora {tmp_path}/two": "several files or none",
         f"lora {tmp_path}/empty": "several files or none",
         f"lora {tmp_path}/good/model_index.json": "ends in .safetensors",
