@@ -162,9 +162,10 @@ def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
 @pytest.mark.parametrize("route", ["/webhooks/", "/channels/"])
 def test_a_hush_is_obeyed_and_the_picture_arrives(discord: Discord, route: str) -> None:
     prompts = "the first patient one", "the second patient one"
-    for prompt in prompts:
-        # So long that a busy machine shows it being drawn.
-        discord.command("imagine", prompt=f"{route} {prompt} sleep:0.3", steps=50)
+    # The first so long that a busy machine shows it being drawn, and none so long that who asked
+    # is told in a message that it is there.
+    for prompt, steps in zip(prompts, (25, 8), strict=True):
+        discord.command("imagine", prompt=f"{route} {prompt} sleep:0.3", steps=steps)
     first = discord.card(f"{route} {prompts[0]}", "generating")
     if route == "/channels/":
         discord.door.post("/control/clock", json={"advance": 16 * 60})
