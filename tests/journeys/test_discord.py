@@ -164,7 +164,7 @@ def test_a_hush_is_obeyed_and_the_picture_arrives(discord: Discord, route: str) 
     prompts = "the first patient one", "the second patient one"
     # The first so long that a busy machine shows it being drawn, and none so long that who asked
     # is told in a message that it is there.
-    for prompt, steps in zip(prompts, (25, 8), strict=True):
+    for prompt, steps in zip(prompts, (22, 4), strict=True):
         discord.command("imagine", prompt=f"{route} {prompt} sleep:0.3", steps=steps)
     first = discord.card(f"{route} {prompts[0]}", "generating")
     if route == "/channels/":
