@@ -165,12 +165,13 @@ class Styles:
                 image_encoder_folder=None if self._seeing else "image_encoder",
             )  # fmt: skip
             pipeline.set_ip_adapter_scale(strength)
-        except torch.OutOfMemoryError as error:
-            raise TransientError("There was no memory for what takes a style.") from error
         except Exception as error:  # Files of others: libraries meet them with whatever.
-            fault = report_fault(f"cannot load {adapter.source}", error)
+            # Half of it may be on the layers, where the next drawing would meet it.
             with contextlib.suppress(Exception):
                 pipeline.unload_ip_adapter()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise TransientError("There was no memory for what takes a style.") from error
+            fault = report_fault(f"cannot load {adapter.source}", error)
             raise GiveUp(
                 f"What takes a style could not be loaded; the host has to look. (fault {fault})"
             ) from error

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from core import catalog, parts, settings
 from core.catalog import Model
-from core.engine import AskDifferently, Stopped
+from core.engine import AskDifferently, GiveUp, Stopped, TransientError
 from core.errors import InvalidOptions
 from core.media import Source
 from core.options import Mode, Options, Request, validate
@@ -261,6 +261,27 @@ def test_a_style_is_drawn_where_memory_is_short(
     assert told == ["Short of memory: making room.", "Short of memory: drawing in tiles."]
     assert apart(drawn, plain) < 3
     engine.thrift.clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(torch.OutOfMemoryError("CUDA out of memory."), TransientError), (KeyError("a"), GiveUp)],
+)
+def test_a_style_that_cannot_be_loaded_leaves_nothing_behind(
+    engine: LocalDiffusers, stylish: Model, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, told: type[Exception],
+) -> None:  # fmt: skip
+    plain = engine.draw(stylish, of(stylish), on)[0]
+
+    def failing(_strength: float) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.warm[stylish.source], "set_ip_adapter_scale", failing)
+        wanted = of(stylish, mode=Mode.STYLE, sources=("red",), style_strength=1.0)
+        with pytest.raises(told):
+            engine.draw(stylish, wanted, on, PICTURES)
+    assert engine.draw(stylish, of(stylish), on)[0].tobytes() == plain.tobytes()
 
 
 def test_every_part_of_a_blend_is_seen_where_styles_are_taken(
