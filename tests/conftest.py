@@ -33,6 +33,13 @@ ROOT = Path(__file__).parent.parent
 PSYCOPG = "postgresql+psycopg"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell in full what failed and then passed: a second try hides nothing."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"failed, and was tried again: {report.nodeid}", "-", yellow=True)
+        terminalreporter.line(report.longreprtext)
+
+
 @pytest.fixture(autouse=True)
 def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tests read no .env and no settings of the person who runs them."""

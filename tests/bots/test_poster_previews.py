@@ -165,7 +165,7 @@ def test_alone_it_is_a_reason_only_with_rate_to_spare(people: People, screen: Sc
         async with posting(people.house, screen):
             await until(lambda: len(screen.seen) == 1)
             draws(people, moving, 0.0, ONE)
-            await until(lambda: screen.pictures() == [ONE])
+            await until(lambda: people.row(moving).shown_media == 1)
             queue.redis.delete(module._preview_pace(moving))
             # Half is spent, and the rest is for what comes anyway.
             draws(people, moving, 0.0, TWO)
