@@ -538,10 +538,11 @@ def _annotation(option: Option) -> Any:
 
 def _typed(command: Command) -> list[Option]:
     """What a slash command asks for, pictures beside the words: 25 are shown at most."""
+    shown = [option for option in command.takes if not option.rare]
     if not command.pictures:
-        return list(command.takes)
+        return shown
     # A picture that was drawn here brings its words along.
-    taken = [replace(option, required=False) for option in command.takes]
+    taken = [replace(option, required=False) for option in shown]
     words = 1 if command.draws else 0
     return [*taken[:words], *command.pictures, *taken[words:]]
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import offers, parts
+from core import offers, parts, samplers
 from core.errors import InvalidOptions, nearest
 from core.offers import Offer
 from core.options import (
@@ -17,7 +17,7 @@ from core.options import (
     HIRES_STRENGTH,
     MULTIPLE,
     OPTIONS,
-    SAMPLERS,
+    STEPS,
     Mode,
     Options,
     Request,
@@ -63,7 +63,7 @@ class Family:
     word: str = ""
     modes: frozenset[Mode] = frozenset(Mode) - {Mode.STYLE}
     lacks: frozenset[str] = frozenset()
-    samplers: tuple[str, ...] = tuple(SAMPLERS)
+    samplers: tuple[str, ...] = samplers.EVERY
     multiple: int = MULTIPLE
     # torch's name of the numbers that a GPU draws in.
     numbers: str = "float16"
@@ -81,18 +81,18 @@ FAMILIES: Mapping[str, Family] = {
         multiple=16,
     ),
     "FluxPipeline": Family(
-        "flux", lacks=frozenset({"clip_skip", "tile", "negative_prompt"}), samplers=("Euler",),
-        multiple=16, numbers="bfloat16",
+        "flux", lacks=frozenset({"clip_skip", "tile", "negative_prompt", "chaos"}),
+        samplers=("Euler",), multiple=16, numbers="bfloat16",
     ),
     "StableDiffusionPipeline": STABLE_DIFFUSION,
 }  # fmt: skip
 # Whatever else diffusers knows draws pictures from prompts, with what is its own.
 ANOTHER = Family(
     modes=frozenset({Mode.TEXT, Mode.UPSCALE}), samplers=("Euler",), multiple=16,
-    lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires"}),
+    lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires", "chaos"}),
     numbers="bfloat16",
 )  # fmt: skip
-PATTERNS = Family(modes=frozenset(Mode))
+PATTERNS = Family(modes=frozenset(Mode), lacks=frozenset({"chaos"}))
 
 
 @dataclass(frozen=True)
@@ -422,6 +422,8 @@ def settle(
         "width": size[0],
         "height": size[1],
         "seed": random_seed if options.seed == -1 else options.seed,
+        "sampler": _sampler(options, model),
+        "steps": options.steps or _steps(options.quality or 1, model),
         "mode": mode,
         "strength": strength,
         "style_strength": style,
@@ -458,9 +460,16 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
             option.default, None, "",
         ):  # fmt: skip
             faults.append(f"{model.name} knows no --{option.flags[0]}.")
+    sampler = _sampler(options, model)
     if options.sampler and options.sampler not in family.samplers:
         faults.append(
             f"{model.name} has no sampler {options.sampler}. It has {', '.join(family.samplers)}."
+        )
+    elif options.schedule and sampler not in family.samplers:
+        name, schedule = samplers.parts(sampler)
+        known = [one for one in samplers.SCHEDULES if f"{name} {one}" in family.samplers]
+        faults.append(
+            f"{name} has no {schedule} schedule here. It has {', '.join(known) or 'its own alone'}."
         )
     for name in ("width", "height"):
         side = getattr(options, name)
@@ -471,6 +480,18 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
                 f"{least or family.multiple} or {least + family.multiple}; got {side}."
             )
     return faults
+
+
+def _steps(quality: float, model: Model) -> int:
+    return min(STEPS, max(1, round(model.steps * quality)))
+
+
+def _sampler(options: Options, model: Model) -> str:
+    """The sampler that draws, and its schedule: the one that was asked for, or the model's."""
+    sampler = options.sampler or model.sampler
+    if options.schedule is None:
+        return sampler
+    return samplers.scheduled(sampler, samplers.schedule(options.schedule) or "")
 
 
 def _sized(options: Options, model: Model, source: "Source | None") -> tuple[int, int]:

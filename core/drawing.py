@@ -47,19 +47,19 @@ BEGUN: Mapping[Mode, tuple[Option, ...]] = {
     Mode.STYLE: (IMAGE, LOOK),
     Mode.BLEND: BLENDS,
 }
+LOOKING = next(option.modes for option in options.OPTIONS if option.name == "look")
 FEWEST = {Mode.TEXT: 0, Mode.BLEND: 2}
 TAKES = {mode: (FEWEST.get(mode, 1), len(pictures)) for mode, pictures in BEGUN.items()}
 
 
 def draw(house: House, ask: Ask, mode: Mode) -> Reply:
-    given, named = _named(ask.given)
-    if mode == Mode.TEXT and (named or ask.pictures):
-        mode = Mode.REMIX
+    given, named, looks = _named(ask.given, mode)
+    mode = _meant(mode, len(named) + len(ask.pictures), looks)
     brought = dict(enumerate(ask.pictures, 1))
     # In their order: what was sent along comes last where nothing says otherwise.
     placed = [brought.pop(int(found[1]), word) if (found := SENT.fullmatch(word)) else word
               for word in named]  # fmt: skip
-    placed += brought.values()
+    placed += [*brought.values(), *looks]
     drawn = {
         word: _drawn_here(house, ask, word)
         for word in placed
@@ -95,18 +95,33 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     return Reply(generation=made[0], fresh=True, others=others)
 
 
-def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What was given without the pictures it names, and those: numbers and web addresses.
+def _meant(mode: Mode, pictures: int, looks: Sequence[str]) -> Mode:
+    """How to draw, by the pictures that a prompt comes with."""
+    if looks:
+        return Mode.STYLE
+    return Mode.REMIX if mode == Mode.TEXT and pictures else mode
 
-    Addresses in front of a prompt are pictures too, as other bots' users write them.
+
+def _named(given: Mapping[str, Any], mode: Mode) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What was given without the pictures it names; those, and those whose style is taken.
+
+    Pictures are numbers and web addresses. Addresses in front of a prompt are pictures too, as
+    other bots' users write them.
     """
     left = {name: value for name, value in given.items() if name != "source"}
-    named = [word for word in re.split(r"[\s,]+", str(given.get("source") or "")) if word]
+    named, looks = (
+        [word for word in re.split(r"[\s,]+", str(given.get(name) or "")) if word]
+        for name in ("source", "look")
+    )
+    if looks and mode in LOOKING:
+        del left["look"]
+    else:
+        looks = []
     words = str(left.get("prompt") or "").split()
     while words and ADDRESS.fullmatch(words[0]):
         named.append(words.pop(0))
         left["prompt"] = str(left["prompt"]).split(maxsplit=1)[1] if words else ""
-    return left, named
+    return left, named, looks
 
 
 def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
@@ -153,10 +168,9 @@ def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, A
     `pictures` is how many were sent along. Raises UserError.
     """
     found, faults = options.unfolded(given)
-    plain, named = _named(found)
-    if mode == Mode.TEXT and (named or pictures):
-        mode = Mode.REMIX
-    number = pictures + sum(not SENT.fullmatch(word) for word in named)
+    plain, named, looks = _named(found, mode)
+    mode = _meant(mode, len(named) + pictures, looks)
+    number = pictures + sum(not SENT.fullmatch(word) for word in (*named, *looks))
     # What is drawn over may bring its words along.
     over = number - 1 if mode == Mode.STYLE else len(named)
     if (over > 0 or mode == Mode.BLEND) and not plain.get("prompt"):
@@ -201,7 +215,8 @@ def varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Rep
     other = replace(
         request, mode=Mode.REMIX, sources=(str(result["key"]),), mask="", zoom=1.0, pan="",
         hires=1.0, factor=1, upscaler="", style_strength=0.0, strength=dict(STRENGTHS)[how],
-        seed=secrets.randbelow(options.SEED_LIMIT + 1), width=size[0], height=size[1],
+        seed=secrets.randbelow(options.SEED_LIMIT + 1), chaos=100.0, subseed=-1,
+        width=size[0], height=size[1],
     )  # fmt: skip
     model = catalog.models().get(other.model)
     if model and (faults := catalog.unable(model, other.mode)):
@@ -225,7 +240,7 @@ def upscale(house: House, ask: Ask) -> Reply:
 def upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -> Reply:
     result = old.picture(index)
     source = Source(str(result["key"]), int(result["width"]), int(result["height"]))
-    seeded = replace(old.request, seed=int(result["seed"]))
+    seeded = old.request.alone(int(result["seed"]))
     return _accepted(house, ask, catalog.upscaled(seeded, source, factor), old)
 
 

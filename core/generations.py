@@ -422,7 +422,7 @@ class Generations:
         row = {
             "platform": asker.platform, "event": event, "asker": asker.id,
             "asker_name": asker.name[:128], "address": dict(address), "parent": old.id,
-            "request": asdict(replace(old.request, seed=int(result["seed"]), count=1)),
+            "request": asdict(old.request.alone(int(result["seed"]))),
             "state": State.DONE, "created": moment, "ended": moment, "seconds": old.seconds,
             "results": [dict(result)], "person": person.id, "chat": asker.chat,
             "class_name": person.classes(policy(), asker)[0], "message": message,

@@ -10,18 +10,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from core import samplers
 from core.errors import InvalidOptions
 
 PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
+STEPS = 150
 REPEAT_LIMIT = 40
 # How many of what nobody knows a fault names.
 SHOWN = 5
@@ -29,6 +30,8 @@ SHOWN = 5
 MULTIPLE = 8
 PRIORITIES = ("low", "normal", "high")
 SIDES = ("left", "right", "up", "down")
+# Of noise: the model's own first.
+SCHEDULES = ("normal", *samplers.SCHEDULES)
 
 
 class Mode(StrEnum):
@@ -51,43 +54,24 @@ COMMAND_OF = {
     Mode.BLEND: "blend",
     Mode.UPSCALE: "upscale",
 }
-# A1111's names, each with the other spellings people type (compared without case and signs).
-SAMPLERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "DPM++ 2M": ("dpmpp_2m", "k_dpmpp_2m", "dpm++"),
-        "DPM++ 2M Karras": ("dpmpp_2m_k", "dpmpp_2m_karras", "k_dpmpp_2m_karras"),
-        "DPM++ 2M SDE": ("dpmpp_2m_sde", "k_dpmpp_2m_sde"),
-        "DPM++ 2M SDE Karras": ("dpmpp_2m_sde_k", "dpmpp_2m_sde_karras"),
-        "Euler": ("k_euler",),
-        "Euler a": ("euler_ancestral", "euler_a", "k_euler_a"),
-        "Heun": ("k_heun",),
-        "DPM2": ("kdpm_2", "k_dpm_2", "dpm_2"),
-        "DPM2 a": ("kdpm_2_a", "k_dpm_2_a", "dpm_2_ancestral"),
-        "UniPC": ("uni_pc", "unipc"),
-        "DDIM": ("ddim",),
-        "DEIS": ("deis",),
-        "PNDM": ("pndm", "plms"),
-        "LCM": ("lcm",),
-    }
-)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9+]", "", name.lower())
-
-
-_SAMPLER_NAMES = {
-    _plain(spelling): name for name, others in SAMPLERS.items() for spelling in (name, *others)
-}
 
 
 def _sampler(value: Any) -> Any:
     if value in (None, ""):
         return None
-    name = _SAMPLER_NAMES.get(_plain(str(value)))
+    name = samplers.sampler(str(value))
     if name is None:
-        raise ValueError(f"must be one of {', '.join(SAMPLERS)}")
+        raise ValueError(f"must be one of {', '.join(samplers.OFFERED)}")
     return name
+
+
+def _schedule(value: Any) -> Any:
+    if value is None:
+        return None
+    name = samplers.schedule(str(value))
+    if name is None:
+        raise ValueError(f"must be one of {', '.join(SCHEDULES)}")
+    return name or SCHEDULES[0]
 
 
 def _aspect(value: Any) -> Any:
@@ -157,8 +141,8 @@ Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
 DRAWN_OVER = (Mode.REMIX, Mode.INPAINT, Mode.STYLE, Mode.BLEND)
 
 
-def _flags(*names: str, modes: Iterable[Mode] = ()) -> dict[str, Any]:
-    return {"flags": list(names), "modes": list(modes)}
+def _flags(*names: str, modes: Iterable[Mode] = (), rare: bool = False) -> dict[str, Any]:
+    return {"flags": list(names), "modes": list(modes), "rare": rare}
 
 
 class Options(BaseModel):
@@ -172,13 +156,19 @@ class Options(BaseModel):
     source: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         "",
         description="The picture to begin with: its number, such as 12 or 12.2, or a web address.",
-        json_schema_extra=_flags("from", "image", modes=Mode),
+        json_schema_extra=_flags("from", "image", "init-image", "init-url", modes=Mode),
+        examples=["12"],
+    )
+    look: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
+        "",
+        description="The picture whose style is taken: its number or a web address.",
+        json_schema_extra=_flags("sref", modes=[Mode.TEXT, Mode.REMIX, Mode.STYLE], rare=True),
         examples=["12"],
     )
     strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
         description="How far to leave the picture it begins with: 0 keeps it, 1 ignores it.",
-        json_schema_extra=_flags("strength", "str", modes=DRAWN_OVER),
+        json_schema_extra=_flags("strength", "str", "denoising", modes=DRAWN_OVER),
         examples=[0.6],
     )
     style_strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
@@ -223,29 +213,49 @@ class Options(BaseModel):
         json_schema_extra=_flags("height", "h"),
         examples=[512],
     )
-    steps: Annotated[int | None, Ge(1), Le(150)] = Field(
+    steps: Annotated[int | None, Ge(1), Le(STEPS)] = Field(
         None,
         description="Denoising steps: more take longer and draw finer.",
         json_schema_extra=_flags("steps", "t"),
         examples=[30],
     )
+    quality: Annotated[float | None, BeforeValidator(_number), Ge(0.25), Le(4)] = Field(
+        None,
+        description="So many times the model's own steps: 0.5 is a draft.",
+        json_schema_extra=_flags("quality", "q", rare=True),
+        examples=[0.5],
+    )
     guidance: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(30)] = Field(
         None,
         description="Guidance scale: how closely to follow the prompt.",
-        json_schema_extra=_flags("guidance", "cfg", "cfgscale", "scale", "c"),
+        json_schema_extra=_flags(
+            "guidance", "guidance-scale", "cfg", "cfgscale", "cfg-scale", "scale", "c"
+        ),
         examples=[7],
     )
     seed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
         -1,
         description="The same seed draws the same picture; -1 is random.",
-        json_schema_extra=_flags("seed", "s"),
+        json_schema_extra=_flags("seed", "s", "x"),
         examples=[7],
     )
     sampler: Annotated[str | None, BeforeValidator(_sampler)] = Field(
         None,
         description="Sampler, such as Euler a or DPM++ 2M Karras.",
-        json_schema_extra={**_flags("sampler"), "choices": list(SAMPLERS)},
+        json_schema_extra={
+            **_flags("sampler", "sampler-name"),
+            "choices": list(samplers.OFFERED),
+        },
         examples=["Euler a"],
+    )
+    schedule: Annotated[str | None, BeforeValidator(_schedule)] = Field(
+        None,
+        description="How the sampler's noise goes down, such as Karras.",
+        json_schema_extra={
+            **_flags("schedule", "scheduler", rare=True),
+            "choices": list(SCHEDULES),
+        },
+        examples=["Karras"],
     )
     model: str | None = Field(
         None,
@@ -255,13 +265,27 @@ class Options(BaseModel):
     count: Annotated[int, Ge(1), Le(4)] = Field(
         1,
         description="How many pictures; picture i uses seed + i.",
-        json_schema_extra=_flags("count", "n", "i", "b"),
+        json_schema_extra=_flags(
+            "count", "n", "i", "b", "o", "batch", "number", "amount", "outcnt"
+        ),
         examples=[4],
+    )
+    chaos: Annotated[float, BeforeValidator(_number), Ge(0), Le(100)] = Field(
+        100.0,
+        description="How far several pictures differ: 100 as they would anyway, 0 not at all.",
+        json_schema_extra=_flags("chaos", "variety", modes=[Mode.TEXT], rare=True),
+        examples=[20],
+    )
+    subseed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
+        -1,
+        description="The seed that --chaos goes towards; -1 is the seed itself.",
+        json_schema_extra=_flags("subseed", "variation-seed", modes=[Mode.TEXT], rare=True),
+        examples=[8],
     )
     lora: Annotated[str | None, BeforeValidator(_loras)] = Field(
         None,
         description="Styles and subjects learned apart, with their weights.",
-        json_schema_extra=_flags("lora", "loras"),
+        json_schema_extra=_flags("lora", "loras", "extra-net"),
         examples=["blueprint:0.8"],
     )
     vae: Annotated[str | None, BeforeValidator(_word)] = Field(
@@ -273,7 +297,7 @@ class Options(BaseModel):
     clip_skip: Annotated[int, Ge(0), Le(12)] = Field(
         0,
         description="Leave out so many of the text encoder's last layers.",
-        json_schema_extra=_flags("clip-skip", "clipskip"),
+        json_schema_extra=_flags("clip-skip", "clipskip", rare=True),
         examples=[1],
     )
     tile: Annotated[bool, BeforeValidator(_yes)] = Field(
@@ -284,7 +308,7 @@ class Options(BaseModel):
     hires: Annotated[float, BeforeValidator(_number), Ge(1), Le(4)] = Field(
         1.0,
         description="Draw small first, then so many times larger with more detail (hires fix).",
-        json_schema_extra=_flags("hires", "hr", modes=[Mode.TEXT]),
+        json_schema_extra=_flags("hires", "hr", "hires-fix", "highres-fix", modes=[Mode.TEXT]),
         examples=[2],
     )
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
@@ -342,6 +366,9 @@ class Request:
     tile: bool = False
     hires: float = 1.0
     hires_strength: float = HIRES_STRENGTH
+    # In per cent: how far each picture's noise goes from that of the seed to its own.
+    chaos: float = 100.0
+    subseed: int = -1
 
     @property
     def passes(self) -> int:
@@ -385,7 +412,14 @@ class Request:
     @property
     def seeds(self) -> tuple[int, ...]:
         """One seed a picture: seed, seed + 1, … wrapping at 2^32."""
-        return tuple((self.seed + index) % (SEED_LIMIT + 1) for index in range(self.count))
+        first = self.seed if self.subseed == -1 else self.subseed
+        return tuple((first + index) % (SEED_LIMIT + 1) for index in range(self.count))
+
+    def alone(self, seed: int) -> "Request":
+        """The request that draws by itself the picture that has this one of the seeds."""
+        if self.chaos == 100 and self.subseed == -1:
+            return replace(self, seed=seed, count=1)
+        return replace(self, subseed=seed, count=1)
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> "Request":
@@ -413,6 +447,8 @@ class Option:
     example: str = ""
     # What it makes sense for; none: for whatever is drawn.
     modes: tuple[Mode, ...] = ()
+    # Where a chat has room for so many options, this is but a flag in the prompt.
+    rare: bool = False
 
 
 def _declared() -> tuple[Option, ...]:
@@ -442,6 +478,7 @@ def _declared() -> tuple[Option, ...]:
                 field.is_required(),
                 str(next(iter(field.examples or ()), "")),
                 tuple(modes),
+                bool(extra.get("rare")),
             )
         )
     return tuple(found)
@@ -455,7 +492,11 @@ def of(mode: Mode) -> tuple[Option, ...]:
     return tuple(option for option in OPTIONS if not option.modes or mode in option.modes)
 
 
-_BY_FLAG = {flag: option for option in OPTIONS for flag in (option.name, *option.flags)}
+def _spelled(flag: str) -> str:
+    return flag.lower().replace("_", "-")
+
+
+_BY_FLAG = {_spelled(flag): option for option in OPTIONS for flag in (option.name, *option.flags)}
 
 
 def _fault(name: str, error: Any) -> str:
@@ -499,6 +540,8 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
         for line in error.errors():
             faults.append(_fault(str(line["loc"][0]) if line["loc"] else "options", line))
         raise InvalidOptions(faults) from None
+    if options.steps and options.quality:
+        faults.append("Give either steps or a quality, not both.")
     if options.aspect and (options.width or options.height):
         faults.append("Give either an aspect or a width and height, not both.")
     if faults:
@@ -540,7 +583,7 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
         if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
             value = value[1:-1].strip()
         flag = mark[1].lower()
-        option = _BY_FLAG.get(flag)
+        option = _BY_FLAG.get(_spelled(flag))
         if option is None or option.required:
             unknown[f"--{flag[:40]}"] = None
         elif option.kind is bool:

@@ -5,6 +5,7 @@ in EXIF. Who got a copy without it is helped by its looks.
 """
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -15,7 +16,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from core.options import OPTIONS, SAMPLERS, Mode, Request
+from core import samplers
+from core.options import OPTIONS, Mode, Request
 
 OURS, THEIRS = "drawqueue", "parameters"
 # EXIF 2.32: where a comment stands, and what may be said of a picture.
@@ -76,11 +78,11 @@ class Notes:
 
 def notes(generation: int, request: Request, seed: int) -> Notes:
     """The notes of one picture of a generation."""
-    told = {**request.told, "seed": seed, "count": 1, "id": generation}
-    return Notes(parameters(request, seed), json.dumps(told))
+    alone = request.alone(seed)
+    return Notes(parameters(alone), json.dumps({**alone.told, "id": generation}))
 
 
-def parameters(request: Request, seed: int) -> str:
+def parameters(request: Request) -> str:
     """The recipe as AUTOMATIC1111 writes it (modules/processing.py: create_infotext)."""
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.loras)
     lines = [request.prompt + loras]
@@ -90,12 +92,15 @@ def parameters(request: Request, seed: int) -> str:
         "Steps": request.steps,
         "Sampler": request.sampler,
         "CFG scale": f"{request.guidance:g}",
-        "Seed": seed,
+        "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model": request.model,
     }
     if request.begun and request.mode != Mode.UPSCALE:
         facts["Denoising strength"] = f"{request.strength:g}"
+    if request.chaos != 100:
+        facts["Variation seed"] = request.seeds[0]
+        facts["Variation seed strength"] = f"{request.chaos / 100:g}"
     if request.vae:
         facts["VAE"] = request.vae
     if request.clip_skip:
@@ -157,8 +162,9 @@ def read(text: str) -> Receipt | None:
 
 # AUTOMATIC1111's words for our options.
 _NAMES = {
-    "steps": "steps", "sampler": "sampler", "cfg scale": "guidance", "seed": "seed",
+    "steps": "steps", "cfg scale": "guidance", "seed": "seed",
     "vae": "vae", "clip skip": "clip_skip", "tiling": "tile", "hires upscale": "hires",
+    "variation seed": "subseed",
 }  # fmt: skip
 
 
@@ -177,10 +183,14 @@ def _theirs(text: str) -> Receipt | None:
     pairs = re.findall(r"([\w ]+): (\"[^\"]*\"|[^,]*)", match[1])
     facts = {name.strip().lower(): value.strip() for name, value in pairs}
     given |= {ours: facts[theirs] for theirs, ours in _NAMES.items() if theirs in facts}
-    if given.get("sampler") not in SAMPLERS:
-        given.pop("sampler", None)
+    # Newer ones write the schedule apart.
+    named = f"{facts.get('sampler', '')} {facts.get('schedule type', '')}"
+    if sampler := samplers.sampler(named) or samplers.sampler(facts.get("sampler", "")):
+        given["sampler"] = sampler
     if str(given.get("clip_skip", "")).isdigit():
         given["clip_skip"] = max(0, int(given["clip_skip"]) - 1)
+    with contextlib.suppress(KeyError, ValueError):
+        given["chaos"] = float(facts["variation seed strength"]) * 100
     if size := re.fullmatch(r"(\d+)x(\d+)", facts.get("size", "")):
         given |= {"width": int(size[1]), "height": int(size[2])}
     return Receipt(given, begun="denoising strength" in facts and "hires upscale" not in facts)

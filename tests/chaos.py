@@ -234,7 +234,10 @@ def rows(on: Scene) -> list[Any]:
 
 
 def settled(on: Scene) -> bool:
-    """Whether nothing moves any more: every row final, every card drawn, every update handled."""
+    """Whether nothing moves any more: every row final, every card drawn, every update handled.
+
+    And RQ has noticed whose worker was killed, which takes as long as it is thought to be alive.
+    """
     with on.drawqueue.database() as database, database.read() as connection:
         waiting = connection.execute(select(updates.c.event).where(updates.c.handled.is_(None)))
         if waiting.first():
@@ -244,7 +247,7 @@ def settled(on: Scene) -> bool:
         if row.state not in FINAL
         or (row.platform != "web" and row.shown_version < row.version and not row.undeliverable)
     ]  # fmt: skip
-    return not behind
+    return not behind and not WorkQueue(on.redis_url).begun()
 
 
 @dataclass(frozen=True)

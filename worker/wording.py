@@ -1,4 +1,4 @@
-"""What a prompt says, and how much: `(word)`, `[word]`, `(word:1.3)`, and prompts of any length."""
+"""What a prompt says, and how much: `(word)`, `[word]`, `(word:1.3)`, `a::2 b`, of any length."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,38 @@ _PARTS = re.compile(
     r"\\[()\[\]]|[()\[\]]|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[^\\()\[\]:]+|[\\:]"
 )
 
+# As Midjourney has it: what stands before is a thing of its own, so many times as important.
+_APART = re.compile(r"::([+-]?(?:\d+\.?\d*|\.\d+))?(?=[\s,]|$)")
+
 Fragments = list[tuple[str, float]]
+
+
+def read(prompt: str, negative: str) -> tuple[list[Fragments], list[Fragments]]:
+    """The parts of a prompt that stand apart, and those of what to keep out.
+
+    Parts weigh as they are to one another: so many times the mean. What weighs less than nothing
+    is kept out.
+    """
+    found: list[tuple[str, float]] = []
+    begin = 0
+    for match in _APART.finditer(prompt):
+        found.append((prompt[begin : match.start()], float(match[1] or 1)))
+        begin = match.end()
+    found.append((prompt[begin:], 1.0))
+    found = [(text.strip(" ,") if begin else text, weight) for text, weight in found]
+    found = [one for one in found if one[0].strip() or not begin]
+    for_it, against = ([(text, abs(weight)) for text, weight in found if (weight < 0) == less]
+                       for less in (False, True))  # fmt: skip
+    mean = sum(weight for _, weight in for_it) / len(for_it) if for_it else 0.0
+    wanted = [_heavier(parsed(text), weight / mean if mean else 1) for text, weight in for_it]
+    # As it is without any: a part may be all that there is to keep out.
+    unwanted = [parsed(negative)] if negative.strip() or not against else []
+    unwanted += [_heavier(parsed(text), weight) for text, weight in against]
+    return wanted or [[]], unwanted
+
+
+def _heavier(fragments: Fragments, factor: float) -> Fragments:
+    return [(text, min(MOST, weight * factor)) for text, weight in fragments]
 
 
 def parsed(prompt: str) -> Fragments:
@@ -50,19 +81,15 @@ def parsed(prompt: str) -> Fragments:
     return merged
 
 
-def plain(prompt: str) -> str:
-    """The text of a prompt without its weights."""
-    return "".join(text for text, _ in parsed(prompt))
-
-
 def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) -> dict[str, Any]:
     """The arguments by which a pipeline is told the prompts of so many pictures.
 
     What is within a text encoder's length, and weighs the same throughout, is told as text.
     """
+    weighed = read(prompt, negative)
     texts = {
-        "prompt": [plain(prompt)] * count,
-        "negative_prompt": [plain(negative)] * count,
+        name: [", ".join(map(_text, parts))] * count
+        for name, parts in zip(("prompt", "negative_prompt"), weighed, strict=True)
     }
     if not _takes_embeddings(pipeline):
         if clip_skip:
@@ -70,10 +97,9 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
                 "This model's text encoder has no layers to leave out. Ask without --clip-skip."
             )
         return texts
-    weighed = [parsed(prompt), parsed(negative)]
     if not clip_skip and not any(
-        _is_long(pipeline.tokenizer, _text(one)) or any(weight != 1 for _, weight in one)
-        for one in weighed
+        len(parts) > 1 or _is_long(pipeline.tokenizer, _text(parts[0])) or _weigh(parts)
+        for parts in weighed
     ):
         return texts
     layers = min(int(one.config.num_hidden_layers) for _, one in _encoders(pipeline))
@@ -90,14 +116,14 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
     return {name: one.expand(count, *one.shape[1:]) for name, one in embedded.items()}
 
 
-def weighs(prompt: str) -> bool:
-    """Whether a prompt gives some of its words another weight."""
-    return any(weight != 1 for _, weight in parsed(prompt))
+def unheard(pipeline: Any, prompt: str, negative: str) -> bool:
+    """Whether there are weights in the prompts to a pipeline that knows of none."""
+    return not _takes_embeddings(pipeline) and any(map(_weigh, read(prompt, negative)))
 
 
-def unheard(pipeline: Any, *prompts: str) -> bool:
-    """Whether there are weights in prompts to a pipeline that knows of none."""
-    return not _takes_embeddings(pipeline) and any(map(weighs, prompts))
+def _weigh(parts: Sequence[Fragments]) -> bool:
+    """Whether some words have another weight than others."""
+    return any(weight != 1 for fragments in parts for _, weight in fragments)
 
 
 def _encoders(pipeline: Any) -> list[tuple[Any, Any]]:
@@ -124,8 +150,13 @@ def _text(fragments: Fragments) -> str:
     return "".join(text for text, _ in fragments)
 
 
-def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> dict[str, Any]:
-    """What a prompt and its negative say, both as long as the longer one."""
+def _embedded(
+    pipeline: Any, weighed: Sequence[Sequence[Fragments]], clip_skip: int
+) -> dict[str, Any]:
+    """What a prompt and its negative say, both as long as the longer one.
+
+    Each is in parts that the text encoder reads one by one.
+    """
     import torch
     from compel.embeddings_provider import EmbeddingsProvider
 
@@ -166,7 +197,7 @@ def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> di
             for one in providers
         ], dim=-1)  # fmt: skip
 
-    embedded = [embedding(one) for one in weighed]
+    embedded = [torch.cat([embedding(one) for one in parts], dim=1) for parts in weighed]
     longest = max(one.shape[1] for one in embedded)
     empty = embedding([])
     names = "prompt_embeds", "negative_prompt_embeds"
@@ -175,7 +206,7 @@ def _embedded(pipeline: Any, weighed: Sequence[Fragments], clip_skip: int) -> di
         for name, one in zip(names, embedded, strict=True)
     }
     if several:
-        for name, one in zip(names, weighed, strict=True):
-            pooled = name.replace("prompt", "pooled_prompt")
-            found[pooled] = providers[-1].get_pooled_embeddings([_text(one)], device=device)
+        for name, parts in zip(names, weighed, strict=True):
+            pooled, whole = name.replace("prompt", "pooled_prompt"), ", ".join(map(_text, parts))
+            found[pooled] = providers[-1].get_pooled_embeddings([whole], device=device)
     return found

@@ -131,6 +131,11 @@ def test_a_mask_is_the_second_picture(house: House) -> None:
         ("/style a fox", 3, "/style takes 2 pictures; got 3."),
         ("/style a fox --style-strength 2", 1, "“style_strength” must be a number from 0 to 1"),
         ("/remix a fox --sw 0.5", 1, "--style-strength is for /style."),
+        ("/imagine a fox --sref twelve", 0, "for example 12"),
+        ("/imagine a fox --sref 98", 0, "There is no #98"),
+        ("/inpaint a fox --sref 12 --zoom 2", 1, "--sref is for /imagine, /remix and /style."),
+        ("/imagine a fox --steps 9 --quality 2", 0, "either steps or a quality"),
+        ("/imagine a fox --chaos 20", 0, "pattern knows no --chaos."),
         ("/blend a fox", 1, "/blend takes 2 to 5 pictures; got 1. Send them along"),
         ("/blend a fox", 6, "/blend takes 5 pictures; got 6."),
         ("/imagine a fox --vae nix", 0, "There is no VAE “nix”. For pattern: none."),
@@ -207,6 +212,36 @@ def test_a_style_is_that_of_the_last_picture_and_brings_nothing_else_along(house
     assert (turned.width, turned.height, turned.steps) == (360, 184, usual.steps)
     card = house.card(house.generations.of(ANN, limit=1)[0])
     assert "style, strength 0.6, style strength 0.6" in card.details
+
+
+def test_a_prompt_can_name_the_picture_whose_style_is_taken(house: House) -> None:
+    liked, crown = drawn(house, "an owl", steps=3), drawn(house, "a crown")
+    style, over = liked.results[0]["key"], crown.results[0]["key"]
+    brought = house.uploads.keep(png(128, 64))
+    for line, along, sources, prompt in (
+        (f"/imagine a fox --sref {liked.id}", (), (style,), "a fox"),
+        (f"/imagine a fox --sref {liked.id} --from {crown.id}", (), (over, style), "a fox"),
+        (f"/imagine a cat --sref {liked.id}", (brought,), (brought.key, style), "a cat"),
+        (f"/remix --sref {liked.id} --from {crown.id} --sw 1", (), (over, style), "a crown"),
+    ):
+        told = made(say(house, line, *along)).request
+        assert (told.mode, told.sources, told.prompt) == (Mode.STYLE, sources, prompt), line
+    with pytest.raises(NotFound, match="of yours"):
+        say(house, f"/imagine a dog --sref {liked.id}", who=BOB)
+    checked = drawing.precheck(Mode.TEXT, {"prompt": f"a fox --sref {liked.id}"}, 0)
+    assert checked["look"] == str(liked.id)
+    # What somebody agreed to is asked once more as it was said.
+    asked = say(house, f"/imagine a {{red, green, blue, pink, grey, tan}} fox --sref {liked.id}")
+    number = asked.buttons[0].generation
+    press(house, "agree", number, Ask(ANN, "yes", {"chat": "web"}, {}))
+    six = [one.request for one in house.generations.of(ANN, limit=6)]
+    assert {(one.mode, one.sources) for one in six} == {(Mode.STYLE, (style,))}
+
+
+def test_a_quality_is_so_many_times_the_models_steps(house: House) -> None:
+    usual = catalog.models()["pattern"].steps
+    for flags, steps in (("", usual), ("--q 0.5", usual // 2), ("--quality 4", usual * 4)):
+        assert made(say(house, f"/imagine a fox {flags}")).request.steps == steps
 
 
 def test_a_blend_takes_the_words_of_all_its_pictures(house: House) -> None:

@@ -150,7 +150,7 @@ def test_sdxl_hears_weights_long_prompts_and_fewer_layers(
     model = tiny["sdxl"]
     plain = engine.draw(model, of(model), on)[0]
     pipeline = engine.warm[model.source]
-    weighed = [wording.parsed(CROWN), wording.parsed("")]
+    weighed = wording.read(CROWN, "")
     with torch.inference_mode():
         embedded = wording._embedded(pipeline, weighed, 0)
         own = pipeline.encode_prompt(CROWN, negative_prompt="", do_classifier_free_guidance=True)

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from core import catalog
 from core.catalog import Model
 from core.engine import Stopped
-from core.options import SAMPLERS, Mode, Request
+from core.options import Mode, Request
+from core.samplers import SAMPLERS
 from worker import frames
 from worker.engines.local import LocalDiffusers
 

@@ -1,23 +1,29 @@
 """What shapes a drawing beside its prompt, on the starter model: LoRA, tile, hires, weights."""
 
+import inspect
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from core import catalog, parts
+from core import catalog, parts, receipts, samplers
 from core.catalog import STARTER, Model
 from core.engine import AskDifferently, Stopped
 from tests.worker.test_modes import CROWN, apart, on, pixels, request
 from worker import adapters, wording
+from worker.engines import local
 from worker.engines.local import LocalDiffusers
 
+Weighed = list[tuple[str, float]]
 BLUEPRINT = "a strawberry on a white background, blueprint"
 
 
@@ -218,6 +224,49 @@ def test_weights_are_read_as_others_write_them(
     assert np.allclose([weight for _, weight in read], [weight for _, weight in fragments])
 
 
+@pytest.mark.parametrize(
+    ("prompt", "negative", "wanted", "unwanted"),
+    [
+        ("a fox", "", [("a fox", 1)], []),
+        ("hot:: dog", "", [("hot", 1), ("dog", 1)], []),
+        ("hot::2 dog", "", [("hot", 4 / 3), ("dog", 2 / 3)], []),
+        ("hot::2, dog::1", "", [("hot", 4 / 3), ("dog", 2 / 3)], []),
+        ("hot::200 dog::100 ", "", [("hot", 4 / 3), ("dog", 2 / 3)], []),
+        ("a fox::5", "", [("a fox", 1)], []),
+        ("(red:1.5) fox::3 owl::1", "", [("red", 2.25), (" fox", 1.5), ("owl", 0.5)], []),
+        ("tulips:: red::-.5", "", [("tulips", 1)], [("red", 0.5)]),
+        ("tulips:: red::-.5", "bugs", [("tulips", 1)], [("bugs", 1), ("red", 0.5)]),
+        ("red::-1", "", [], [("red", 1)]),
+        ("a fox::0", "", [("a fox", 1)], []),
+        # What is no weight is text.
+        ("std::vector, a::b", "", [("std::vector, a::b", 1)], []),
+        ("a fox::2x", "", [("a fox::2x", 1)], []),
+        ("::", "", [], []),
+    ],
+)
+def test_what_stands_apart_weighs_as_it_is_to_the_others(
+    prompt: str, negative: str, wanted: Weighed, unwanted: Weighed
+) -> None:
+    for read, meant in zip(wording.read(prompt, negative), (wanted, unwanted), strict=True):
+        seen = [one for fragments in read for one in fragments]
+        assert [text for text, _ in seen] == [text for text, _ in meant]
+        assert np.allclose([weight for _, weight in seen], [weight for _, weight in meant])
+
+
+def test_parts_of_a_prompt_contend_by_their_weights(engine: LocalDiffusers, starter: Model) -> None:
+    def blueness(blue: float, yellow: float) -> float:
+        prompt = f"a crown on a blue background::{blue} a crown on a yellow background::{yellow}"
+        red, _green, seen = border(engine.draw(starter, request(prompt=prompt), on)[0])
+        return float(seen - red)
+
+    drawn = [blueness(1, 3), blueness(3, 1)]
+    assert drawn[1] > drawn[0] + 60, drawn
+    assert blueness(3, 1) == blueness(300, 100)
+    kept = request(prompt="a crown on a background:: blue::-1")
+    against = request(prompt="a crown on a background", negative_prompt="blue")
+    assert same(engine.draw(starter, kept, on)[0], engine.draw(starter, against, on)[0])
+
+
 def test_without_weights_and_within_the_length_nothing_is_new(
     engine: LocalDiffusers, starter: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +283,7 @@ def test_embeddings_without_weights_are_the_pipelines_own(
 ) -> None:
     pipeline = engine._pipeline(starter, lambda _name, _share: None)
     with torch.inference_mode():
-        ours = wording._embedded(pipeline, [[(CROWN, 1.0)], []], 0)
+        ours = wording._embedded(pipeline, [[[(CROWN, 1.0)]], [[]]], 0)
         theirs = pipeline.encode_prompt(CROWN, "cpu", 1, True, "")
     for name, one in zip(("prompt_embeds", "negative_prompt_embeds"), theirs, strict=True):
         assert torch.equal(ours[name], one)
@@ -271,3 +320,63 @@ def test_the_end_of_a_long_prompt_counts(
         for colour in ("blue", "yellow")
     )
     assert border(blue)[2] > border(yellow)[2] + 60
+
+
+# Samplers and schedules
+
+
+def test_a_sampler_offers_the_schedules_that_diffusers_class_takes() -> None:
+    for name, one in samplers.SAMPLERS.items():
+        made = getattr(diffusers, local.SAMPLERS[name][0])
+        takes = set(inspect.signature(made.__init__).parameters)
+        able = {one for one in samplers.SCHEDULES if {*local.SCHEDULES[one]} <= takes}
+        # LCM has a parameter for the spacing, and steps of its own.
+        assert set(one.schedules) == (able if name != "LCM" else set()), name
+
+
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
+def test_each_schedule_has_noise_of_its_own(starter_model: str, sampler: str) -> None:
+    config = json.loads((Path(starter_model) / "scheduler" / "scheduler_config.json").read_text())
+    # As Stable Diffusion 1.5 has it; the starter model is spaced evenly already.
+    config["timestep_spacing"] = "leading"
+    seen = {}
+    for schedule in ("", *samplers.SAMPLERS[sampler].schedules):
+        made = local._scheduler(None, config, f"{sampler} {schedule}".strip())
+        made.set_timesteps(10)
+        levels = made.sigmas if hasattr(made, "sigmas") else made.timesteps
+        seen[schedule] = tuple(np.asarray(levels, float).round(4))
+    alike = [one for one in seen if list(seen.values()).count(seen[one]) > 1]
+    assert not alike, "a schedule that changes nothing is none"
+
+
+# Chaos
+
+
+def test_chaos_says_how_far_several_pictures_differ(engine: LocalDiffusers, starter: Model) -> None:
+    def spread(**changes: Any) -> tuple[list[Image.Image], float]:
+        drawn = engine.draw(starter, request(count=3, **changes), on)
+        return drawn, sum(apart(one, drawn[0]) for one in drawn[1:])
+
+    usual, _ = spread()
+    wide, much = spread(chaos=60.0)
+    near, little = spread(chaos=15.0)
+    none, nothing = spread(chaos=0.0)
+    assert same(near[0], usual[0]) and same(none[2], usual[0]), "that of the seed"
+    assert nothing == 0 < 2 * little < much, (little, much)
+    # Each is drawn again from its own receipt, alone.
+    wanted = request(count=3, chaos=60.0)
+    receipt = receipts.read(receipts.notes(1, wanted, wanted.seeds[2]).theirs)
+    assert receipt and receipt.given["chaos"] == 60
+    assert receipt.given["subseed"] == str(wanted.seed + 2) and receipt.given["seed"] == "7"
+    assert apart(engine.draw(starter, wanted.alone(wanted.seeds[2]), on)[0], wide[2]) < 0.1
+
+
+def test_chaos_is_the_same_with_a_sampler_that_draws_noise_at_each_step(
+    engine: LocalDiffusers, starter: Model
+) -> None:
+    wanted = request(sampler="Euler a", count=2, hires=1.25)
+    assert apart(*engine.draw(starter, replace(wanted, chaos=0.0), on)) == 0
+    usual = engine.draw(starter, wanted, on)
+    drawn = engine.draw(starter, replace(wanted, chaos=30.0), on)
+    assert same(drawn[0], usual[0]) and not same(drawn[1], usual[1])
+    assert apart(drawn[1], drawn[0]) < apart(usual[1], usual[0])

@@ -16,6 +16,7 @@ from core import catalog
 from core.catalog import Model
 from core.engine import AskDifferently, GiveUp, Stopped, TransientError
 from core.options import Mode, Request
+from core.samplers import EVERY
 from worker.warm import WarmEngine
 
 PATTERN = Model("pattern", "pattern", engine="pattern", size=64, steps=4)
@@ -168,7 +169,7 @@ def test_a_blue_background_is_blue(engine: WarmEngine, starter: Model) -> None:
     assert np.array_equal(picture, again), "the same seed repeats exactly"
 
 
-@pytest.mark.parametrize("sampler", sorted(__import__("core.options").options.SAMPLERS))
+@pytest.mark.parametrize("sampler", EVERY)
 def test_every_sampler_draws(engine: WarmEngine, starter: Model, sampler: str) -> None:
     wanted = request("a red crown on a blue background", width=128, height=128, steps=8,
                      sampler=sampler)  # fmt: skip

@@ -24,6 +24,7 @@ from diffusers import (
 from PIL.Image import Image
 from tqdm import tqdm
 
+from core import samplers
 from core.catalog import LANCZOS, Model, every_upscaler
 from core.engine import (
     NOTHING,
@@ -52,15 +53,14 @@ tqdm.set_lock(threading.RLock())
 SAMPLERS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
     {
         "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
-        "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
         "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-        "DPM++ 2M SDE Karras": (
-            "DPMSolverMultistepScheduler",
-            {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
-        ),
+        "DPM++ SDE": ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+        # Not the ancestral one, which diffusers lacks: the nearest that it has.
+        "DPM++ 2S a": ("DPMSolverSinglestepScheduler", {}),
         "Euler": ("EulerDiscreteScheduler", {}),
         "Euler a": ("EulerAncestralDiscreteScheduler", {}),
         "Heun": ("HeunDiscreteScheduler", {}),
+        "LMS": ("LMSDiscreteScheduler", {}),
         "DPM2": ("KDPM2DiscreteScheduler", {}),
         "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
         "UniPC": ("UniPCMultistepScheduler", {}),
@@ -68,6 +68,15 @@ SAMPLERS: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
         "DEIS": ("DEISMultistepScheduler", {}),
         "PNDM": ("PNDMScheduler", {}),
         "LCM": ("LCMScheduler", {}),
+    }
+)
+SCHEDULES: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "": {},
+        "Karras": {"use_karras_sigmas": True},
+        "Exponential": {"use_exponential_sigmas": True},
+        "Beta": {"use_beta_sigmas": True},
+        "Uniform": {"timestep_spacing": "trailing"},
     }
 )
 
@@ -365,12 +374,16 @@ def _denoised(
     if "image" in begun and "width" in known:
         # Some have a size of their own, whatever they begin with.
         begun = dict(zip(("width", "height"), begun["image"][0].size, strict=True)) | begun
+    # One CPU generator a picture: picture i is the same alone and in a batch.
+    chances = seeds if request.chaos == 100 else [request.seed] * len(seeds)
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in chances]
+    if request.chaos < 100 and "image" not in begun:
+        begun = {**begun, "latents": _spread(pipeline, request, seeds, generators)}
     with torch.inference_mode():
         images: list[Image] = pipeline(
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
-            # One CPU generator a picture: picture i is the same alone and in a batch.
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+            generator=generators,
             callback_on_step_end=step,
             **told,
             **begun,
@@ -378,6 +391,33 @@ def _denoised(
     if not going:
         raise Stopped
     return images
+
+
+def _spread(
+    pipeline: Any, request: Request, seeds: Sequence[int], generators: Sequence[torch.Generator]
+) -> torch.Tensor:
+    """The noise that pictures begin with: that of the seed, turned so far towards each one's own.
+
+    As A1111's variation seeds have it (modules/processing.py: create_random_tensors, slerp).
+    """
+    network = getattr(pipeline, "unet", None) or pipeline.transformer
+    cell = pipeline.vae_scale_factor
+    shape = (1, network.config.in_channels, request.height // cell, request.width // cell)
+    found, share = [], request.chaos / 100
+    for seed, generator in zip(seeds, generators, strict=True):
+        # In the numbers that the pipeline would draw it in.
+        first = torch.randn(shape, generator=generator, dtype=network.dtype)
+        own = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed),
+                          dtype=network.dtype)  # fmt: skip
+        one, other = first.double(), own.double()
+        between = (one * other).sum() / (one.norm() * other.norm())
+        angle = between.clamp(-1, 1).acos()
+        if angle < 1e-6:
+            found.append(first)
+            continue
+        turned = ((1 - share) * angle).sin() * one + (share * angle).sin() * other
+        found.append((turned / angle.sin()).to(first.dtype))
+    return torch.cat(found).to(pipeline._execution_device)
 
 
 @contextlib.contextmanager
@@ -410,12 +450,12 @@ def _short_of_memory(error: BaseException) -> bool:
 
 
 def _scheduler(kind: Any, config: Any, sampler: str) -> Any:
-    name, changes = SAMPLERS[sampler]
-    return (
-        kind.from_config(config)
-        if kind
-        else (getattr(schedulers, name).from_config(config, **changes))
-    )
+    if kind:
+        return kind.from_config(config)
+    name, schedule = samplers.parts(sampler)
+    called, changes = SAMPLERS[name]
+    made: Any = getattr(schedulers, called)
+    return made.from_config(config, **changes, **SCHEDULES[schedule])
 
 
 def _size(pipeline: Any) -> int:
