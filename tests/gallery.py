@@ -34,7 +34,11 @@ class Shown:
 THINGS = (
     Shown("imagine", CROWN, "A prompt becomes a picture."),
     Shown("count", f"{CROWN} --count 4", "Four of them, with U1–U4 and V1–V4 below."),
+    Shown("chaos", f"{CROWN} --count 4 --chaos 20", "Four that stay near to the first."),
     Shown("weights", "a (red:1.5) crown on a [blue] background --seed 7", "Words weighed."),
+    Shown("apart",
+          "a star on a blue background::3 a star on a yellow background::1 --seed 7",
+          "Two things in one prompt, the first three times as important."),
     Shown("negative", "a crown --no blue --seed 9", "What to keep out."),
     Shown("aspect", "a rocket on a purple background --ar 2:3 --seed 3", "Another shape."),
     Shown("tile", "a star on a blue background --tile --seed 5", "Laid side by side, twice."),

@@ -112,7 +112,8 @@ def test_a_family_is_known_by_its_folder_and_told_what_it_lacks(
 
 @pytest.mark.parametrize(("source", "size", "sampler", "lacks"), [
     ("stabilityai/stable-diffusion-xl-base-1.0", 1024, "DPM++ 2M", set()),
-    ("black-forest-labs/FLUX.1-schnell", 1024, "Euler", {"tile", "clip_skip", "negative_prompt"}),
+    ("black-forest-labs/FLUX.1-schnell", 1024, "Euler",
+     {"tile", "clip_skip", "negative_prompt", "chaos"}),
     ("stabilityai/stable-diffusion-3.5-large", 1024, "Euler", {"tile", "clip_skip"}),
     ("stable-diffusion-v1-5/stable-diffusion-v1-5", 512, "DPM++ 2M", set()),
 ])  # fmt: skip
@@ -142,6 +143,19 @@ def test_what_nobody_knows_draws_from_prompts_alone(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "SomethingNewPipeline"}')
     model = catalog._model(str(tmp_path))
     assert model.modes == {Mode.TEXT, Mode.UPSCALE} and "negative_prompt" in model.family.lacks
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_pictures_of_several_stay_as_near_as_chaos_says(
+    engine: LocalDiffusers, tiny: dict[str, Model], family: str
+) -> None:
+    model = tiny[family]
+    drawn = {
+        chaos: engine.draw(model, of(model, count=2, chaos=chaos), on)
+        for chaos in (0.0, 10.0, 100.0)
+    }
+    assert apart(*drawn[0.0]) == 0 < apart(*drawn[10.0]) < apart(*drawn[100.0])
+    assert apart(drawn[10.0][0], drawn[100.0][0]) == 0, "the first is that of the seed"
 
 
 def test_sdxl_hears_weights_long_prompts_and_fewer_layers(
