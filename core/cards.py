@@ -213,6 +213,10 @@ def details_of(generation: Generation) -> str:
         parts.append(f"zoom {request.zoom:g}")
     if request.pan:
         parts.append(f"pan {request.pan}")
+    if request.chaos < 100:
+        parts.append(f"chaos {request.chaos:g}")
+    if request.subseed != -1:
+        parts.append(f"subseed {request.subseed}")
     parts += [f"{name} {weight:g}" for name, weight in request.loras]
     if request.vae:
         parts.append(f"VAE {request.vae}")

@@ -403,7 +403,7 @@ class Generations:
             raise NotAllowed(f"#{old.id} is still {old.state}; it can be retried when it is over.")
         request = old.request
         if new_seed:
-            request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1))
+            request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1), subseed=-1)
         return self.submit(
             request, asker, event, address or old.address, parent=old.id, message=message
         )

@@ -302,6 +302,26 @@ def test_varying_is_near_or_far_and_has_a_seed_of_its_own(house: House) -> None:
     assert near.request.count == 2 and len({one.request.seed for one in (old, near, far)}) == 3
 
 
+def test_a_picture_of_several_that_stay_near_is_drawn_again_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    able = replace(catalog.models()["pattern"], family=catalog.STABLE_DIFFUSION)
+    monkeypatch.setitem(catalog.models(), "pattern", able)
+    old = drawn(house, count=3, chaos=30)
+    assert "chaos 30" in house.card(old).details
+    second = press(house, "u2", old.id, Ask(ANN, "u2", {"chat": "web"}, {})).generation
+    assert second
+    told = second.request
+    assert (told.seed, told.subseed, told.chaos, told.count) == (5, 6, 30, 1)
+    assert told.seeds == (old.results[1]["seed"],)
+    again = press(house, "retry", second.id, Ask(ANN, "again", {"chat": "web"}, {})).generation
+    assert again and again.request == told
+    other = press(house, "reseed", second.id, Ask(ANN, "other", {"chat": "web"}, {})).generation
+    assert other and other.request.subseed == -1 and other.request.seed != 5
+    varied = made(say(house, f"/vary {old.id}.2")).request
+    assert (varied.chaos, varied.subseed) == (100, -1)
+
+
 def test_upscaling_says_how_large_and_by_what(house: House) -> None:
     old = drawn(house, count=2)
     large = made(say(house, f"/upscale {old.id}.2 4"))

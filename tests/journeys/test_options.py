@@ -76,7 +76,7 @@ def test_one_line_draws_one_picture_on_all_three(chats: Everywhere) -> None:
     chats.discord.command("imagine", prompt=line(rare), **slash)
     chats.discord.card("crown", "done", seconds=120)
     chats.telegram.say("/imagine " + line(OPTIONS))
-    chats.telegram.card("crown", "done in", seconds=120)
+    chats.telegram.card("crown", "chaos 40 · subseed 5", "done in", seconds=120)
     answer = chats.drawqueue.client.post(
         "/api/jobs", json={"prompt": PROMPT, "parameters": OPTIONS}
     )
