@@ -330,7 +330,10 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
                 asked = replace(bare, given=told, pictures=sources)
             return answer(commands.run(house, name, asked))
 
-        return dict(await in_thread(lambda: once(bare.event, work) if line.event else work()))
+        # What is for one pair of eyes is kept nowhere.
+        secret = name in commands.BY_NAME and commands.BY_NAME[name].private
+        kept = line.event and not secret
+        return dict(await in_thread(lambda: once(bare.event, work) if kept else work()))
 
     @api.get("/api/events", response_class=EventSourceResponse, responses={200: EVENTS})
     async def all_events(request: Request) -> EventSourceResponse:

@@ -1,5 +1,6 @@
 """The web chat's door: who comes in, how much they may send, and how one is refused."""
 
+import asyncio
 import hmac
 import logging
 import math
@@ -22,6 +23,7 @@ from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.house import House
+from core.keys import PREFIX
 from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Web, read
@@ -49,6 +51,14 @@ class Sorry(BaseModel):
 
 class TooLarge(UserError):
     """More bytes than may be sent."""
+
+
+class Unknown(UserError):
+    """A key that nobody has."""
+
+
+class Forbidden(UserError):
+    """More than a key is for."""
 
 
 class Bounded:
@@ -110,18 +120,36 @@ def guard(app: FastAPI) -> None:
         if key:
             if user and hmac.compare_digest(proof.encode(), _proof(key, user).encode()):
                 request.state.user = user
+            elif given.startswith(PREFIX):
+                pass
             elif hmac.compare_digest(given.encode(), key.encode()):
                 request.state.user = "api"
             elif "key" in request.query_params:
                 return guarded(entered(request.query_params["key"], request), request)
             elif not open_to_all(request.url.path):
                 return guarded(no_key(request), request)
+        if given.startswith(PREFIX):
+            try:
+                request.state.user = await asyncio.to_thread(by_key, given, request)
+            except UserError as error:
+                return guarded(await user_error(request, error), request)
         length = request.headers.get("content-length", "")
         long = length.isdecimal() and (len(length) > 12 or int(length) > BODY)
         if long and request.url.path != UPLOADS:
             # Here, because the library says it in a shape of its own.
             return guarded(sorry(413, _UNSERVED[413]), request)
         return guarded(await call_next(request), request)
+
+    def by_key(given: str, request: Request) -> str:
+        """The account of a program that brought a key. Raises UserError."""
+        kept = app.state.house.keys
+        found = kept.enter(given)
+        if found is None:
+            raise Unknown("That key is not known, or was taken back. /key makes another.")
+        kept.count(found)
+        if found.scope == "read" and request.method not in ("GET", "HEAD"):
+            raise Forbidden("This key may look at pictures, no more. /key new draw makes one.")
+        return str(found.user)
 
     def guarded(answer: Response, request: Request) -> Response:
         answer.headers["X-Content-Type-Options"] = "nosniff"
@@ -201,6 +229,8 @@ def open_to_all(path: str) -> bool:
 _STATUS: dict[type[Exception], int] = {
     InvalidOptions: 422,
     TooLarge: 413,
+    Unknown: 401,
+    Forbidden: 403,
     Expired: 410,
     BadLink: 403,
     NotFound: 404,

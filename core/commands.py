@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, options, parts, registry
+from core import catalog, keys, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -475,6 +475,14 @@ COMMANDS: tuple[Command, ...] = (
         _link, private=True,
     ),
     Command("unlink", "Let this account be by itself again.", (), _unlink),
+    Command(
+        "key", "Make, list or take back keys for programs of yours.",
+        (
+            _option("do", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
+            _option("which", "A new one's name, read or draw before it; an old one's number."),
+        ),
+        keys.command, example="new draw my script", private=True,
+    ),
     Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
     Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),

@@ -208,6 +208,21 @@ secrets = Table(
     Column("value", String(64), nullable=False),
 )
 
+# Keys by which programs ask for a person, as their hashes; `owner` is the account that made one.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("owner", String(80), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("used", Moment),
+    Column("revoked", Moment),
+    Index(None, "owner"),
+)
+
 # Models, LoRAs, VAEs and upscalers that moderators added, and what they said of those that the
 # settings name (which have no source here).
 offered = Table(

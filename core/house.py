@@ -17,6 +17,7 @@ from core.registry import Registry
 from core.settings import Chat, Drawing, Storage, read
 
 if TYPE_CHECKING:
+    from core.keys import Keys
     from core.uploads import Uploads
 
 
@@ -50,6 +51,12 @@ class House:
     @cached_property
     def registry(self) -> Registry:
         return Registry(self.database)
+
+    @cached_property
+    def keys(self) -> "Keys":
+        from core.keys import Keys
+
+        return Keys(self.database, self.queue.redis, self.people)
 
     @cached_property
     def brush(self) -> Brush:

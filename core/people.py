@@ -129,6 +129,17 @@ class People:
         with self.database.write() as connection:
             _keep(connection, platform, id_, granted=name, chosen=name)
 
+    def lend(self, key: str, owner: str) -> None:
+        """Let a key of the web's ask for whoever its owner is by now."""
+        platform, _, id_ = owner.partition(":")
+        with self.database.read() as connection:
+            person = _get(connection, platform, id_).id
+            if _get(connection, "web", key).id == person:
+                return
+        with self.database.write() as connection:
+            _keep(connection, "web", key, person=person)
+            _rename(connection, "web", key, person)
+
     # One person on several chats
 
     def code(self, asker: Asker) -> str:
@@ -236,7 +247,10 @@ def _get(connection: Connection, platform: str, id_: str) -> Person:
     # The class is the person's, wherever they ask.
     owner = row if person == account else _row(connection, *person.split(":", 1))
     accounts = connection.execute(
-        select(people.c.platform, people.c.id).where(people.c.person == person)
+        select(people.c.platform, people.c.id)
+        .where(people.c.person == person)
+        # A key follows its owner, and is nobody to be linked with.
+        .where((people.c.platform != "web") | people.c.id.not_like("key-%"))
     ).all()
     return Person(
         person, bool(row and row.quiet), (owner and owner.chosen) or "",

@@ -409,6 +409,12 @@ class Web(Settings):
         alias="DRAWQUEUE_WEB_KEY",
         description="Key the web chat asks for; required when it listens beyond this machine.",
     )
+    key_rate: int = Field(
+        120,
+        alias="DRAWQUEUE_KEY_RATE",
+        ge=0,
+        description="Requests a minute that a program may make with a key of /key; 0: any number.",
+    )
     public_url: PublicUrl = Field(
         "",
         alias="DRAWQUEUE_PUBLIC_URL",
