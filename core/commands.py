@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from core import catalog, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import QUESTIONS, status_line, waiting_line
+from core.cards import PAGES, QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
     BEGUN,
@@ -33,6 +33,7 @@ from core.drawing import (
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
+from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
@@ -73,6 +74,8 @@ class Command:
     shows: bool = False
     # Whether its answer is a card for everybody in the chat, as is that of what draws.
     card: bool = False
+    # Whether all that is typed after its name is its first option, which holds the others.
+    line: bool = False
 
     @property
     def draws(self) -> bool:
@@ -90,6 +93,8 @@ class Command:
         words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
         if self.draws:
             words = ["prompt", "[--flags]"]
+        if self.line:
+            words = [words[0], "[filters]"]
         return " ".join([f"/{self.name}", *words])
 
     @property
@@ -366,12 +371,18 @@ def _unlink(house: House, ask: Ask) -> Reply:
 
 def _help(house: House, ask: Ask) -> Reply:
     lines = []
+    # One message holds what everybody can do; who moderates is told the names of the rest.
+    moderators = [one.name for one in COMMANDS if one.summary.startswith("Moderators: ")]
     for command in COMMANDS:
+        if command.name in moderators:
+            continue
         also = "".join(f", /{name}" for name in command.aliases)
         lines.append(f"{command.usage}{also}: {command.summary}")
     lines += ["", f"Flags: {options.flag_names()}", "For example:"]
     # The others' words say enough.
-    lines += [command.typed for command in COMMANDS if command.example and command.public]
+    lines += [command.typed for command in COMMANDS if command.example and command.draws]
+    if ask.asker.trusted:
+        lines += [f"Moderators: {', '.join(f'/{name}' for name in moderators)}"]
     return Reply("\n".join(lines))
 
 
@@ -452,6 +463,27 @@ COMMANDS: tuple[Command, ...] = (
         "identify", "Tell what made a picture that you send, by its file or its looks.",
         (replace(ID, help="Its number, where you know it."),), _identify, ("info",),
         pictures=(IMAGE,), menu="What made this?", shows=True,
+    ),
+    Command(
+        "history", "Find your pictures again.",
+        (
+            _option("words", "Words in the prompt, such as lighthouse storm, or light*."),
+            _option("mode", "How it was made.", choices=tuple(MODES)),
+            _option("state", "What became of it.", choices=tuple(map(str, State))),
+            _option("model", "What drew it."),
+            _option("since", "A date such as 2026-11-01, or how long ago, such as 7d."),
+            _option("until", "A date such as 2026-11-01, or how long ago, such as 7d."),
+            _option("before", "Go on from this picture's number, such as 120."),
+            _option("chat", "yes: everybody's of this chat, where the host allows it.",
+                    choices=ANSWERS),
+        ),
+        history, example="lighthouse storm state:done since:7d", line=True,
+    ),
+    Command("stats", "Count your pictures and their time.", (), stats),
+    Command("tree", "Show a picture's family.", (PICTURE,), tree, example="12", private=True),
+    Command(
+        "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
+        example="12",
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
@@ -567,6 +599,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
+    if action in PAGES:
+        return turn(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)
     if action == "why":
         if old.state != State.QUEUED:
@@ -590,6 +624,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
     asked = house.proposals.get(number, ask.asker)
+    if asked.command == HISTORY:
+        raise NotFound("That question is not known any more.")
     if asked.answer not in (None, action):
         said = "agreed to" if asked.answer == "agree" else "declined"
         raise NotAllowed(f"That was {said} already.")
@@ -626,6 +662,8 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if command.draws:
         given, faults = options.split_flags(rest)
         return name, given, tuple(faults)
+    if command.line:
+        return name, {command.takes[0].name: rest.strip()} if rest.strip() else {}, ()
     words = rest.split(maxsplit=len(command.takes) - 1)
     names = (option.name for option in command.takes)
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()

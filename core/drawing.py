@@ -86,7 +86,9 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
         return _propose(house, ask, mode, given, sources, requests)
     made = house.generations.accept(
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
-        sources[0].generation if sources else None, ask.message, posted=ask.agreed,
+        # Of several the first that was drawn here, whatever was brought beside it.
+        next((one.generation for one in sources if one.generation), None), ask.message,
+        posted=ask.agreed,
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
