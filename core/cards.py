@@ -37,6 +37,8 @@ ACTIONS = {
 QUESTIONS = ("agree", "refuse")
 # What turns a list's pages, each in the place of the one before.
 PAGES = ("newer", "older")
+# What stands under no card, and whose number is no generation's.
+ASIDE = (*QUESTIONS, *PAGES)
 # Which buttons a card carries in which state, row by row.
 BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
     State.QUEUED: (("cancel", "why"),),

@@ -93,17 +93,22 @@ class Filters:
         return ", ".join(told)
 
 
-def filtered(given: Mapping[str, Any], ask: Ask) -> tuple[Filters, int | None]:
+def filtered(
+    given: Mapping[str, Any], ask: Ask, *, plain: bool = False
+) -> tuple[Filters, int | None]:
     """The filters that were given by name, or typed among the words, and where to go on from.
 
-    Raises InvalidOptions naming every fault at once.
+    `plain` words hold no filters. Raises InvalidOptions naming every fault at once.
     """
     # What no database takes as text.
     told = {
         name: str(value or "").replace("\0", " ").encode(errors="replace").decode().strip()
         for name, value in given.items()
     }
-    found, words, faults = _typed(told.get("words", ""))
+    line = told.get("words", "")
+    found: dict[str, str]
+    faults: list[str]
+    found, words, faults = ({}, line, []) if plain else _typed(line)
     found |= {name: told[name] for name in EXAMPLES if told.get(name)}
     made: dict[str, str] = {}
     for name, value in found.items():
