@@ -151,6 +151,10 @@ class Presence:
             await asyncio.wait_for(self.changed.wait(), seconds)
 
 
+def _looked(description: str) -> Any:
+    return Query(max_length=LOOKED, description=description)
+
+
 def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
     """Every route below /api, and what the page is told."""
     api = APIRouter()
@@ -242,27 +246,12 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
         ] = None,
         words: Annotated[
-            str,
-            Query(
-                max_length=LOOKED,
-                description="Words in the prompt, such as lighthouse storm, or light*.",
-            ),
+            str, _looked("Words of the prompt, such as lighthouse storm, or light*.")
         ] = "",
-        type: Annotated[
-            str,
-            Query(max_length=LOOKED, description=f"How it was made: {', '.join(history.MODES)}."),
-        ] = "",
-        model: Annotated[str, Query(max_length=LOOKED, description="What drew it.")] = "",
-        since: Annotated[
-            str,
-            Query(
-                max_length=LOOKED,
-                description="A date such as 2026-11-01, or how long ago, such as 7d.",
-            ),
-        ] = "",
-        until: Annotated[
-            str, Query(max_length=LOOKED, description="A date, its day included, or how long ago.")
-        ] = "",
+        type: Annotated[str, _looked(f"How it was made: {', '.join(history.MODES)}.")] = "",
+        model: Annotated[str, _looked("What drew it.")] = "",
+        since: Annotated[str, _looked("A date such as 2026-11-01, or how long ago: 7d.")] = "",
+        until: Annotated[str, _looked("A date, its day included, or how long ago.")] = "",
     ) -> list[dict[str, Any]]:
         """One's own jobs, newest first, of those that fit everything that is asked for."""
         given = {
