@@ -81,8 +81,13 @@ def tree(house: House, family: Family) -> bytes:
     columns, rows = _columns(family), max(levels.values()) + 1
     wide, high = NODE + 2 * GAP, NODE + LABEL + BRANCH
     width = int((max(columns.values()) + 1) * wide)
-    made = Image.new("RGB", (width, rows * high - BRANCH + 2 * GAP), "white")
+    below = LABEL if family.more else 0
+    made = Image.new("RGB", (width, rows * high - BRANCH + 2 * GAP + below), "white")
     pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL * 0.6)
+    if below:
+        pen.text(
+            (width / 2, made.height - LABEL / 2), f"and {family.more} more", "black", font, "mm"
+        )
     spots = {
         one.id: (int(columns[one.id] * wide) + GAP, levels[one.id] * high + GAP)
         for one in family.members

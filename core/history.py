@@ -88,8 +88,12 @@ class Filters:
         told = [f"“{self.words}”"] if self.words else []
         told += [f"{name} {getattr(self, name)}" for name in ("mode", "state", "model")
                  if getattr(self, name)]  # fmt: skip
-        told += [f"{name} {getattr(self, name)[:10]}" for name in ("since", "until")
-                 if getattr(self, name)]  # fmt: skip
+        if self.since:
+            told.append(f"since {self.since[:10]}")
+        if self.until:
+            # The last day of it, not the midnight that ends that.
+            last = datetime.fromisoformat(self.until) - timedelta(microseconds=1)
+            told.append(f"until {last.date()}")
         return ", ".join(told)
 
 

@@ -153,6 +153,8 @@ def test_all_faults_are_told_at_once_and_slash_options_are_filters(house: House)
     assert str(told.value).count("•") == 2
     drawn(house, "a red fox")
     drawn(house, "an owl")
+    told = ask(house, ANN, "/history zebra mode:blend since:2026-01-02 until:2026-01-03").text
+    assert "fits “zebra”, mode blend, since 2026-01-02, until 2026-01-03. Try fewer" in told
     given = {"words": "fox", "state": "Done", "since": "7d"}
     assert listed(run(house, "history", Ask(ANN, "e", {}, given))) == [1]
     with pytest.raises(UserError, match="“state” must be one of"):
@@ -341,13 +343,14 @@ def test_stats_count_ones_own_today_and_in_all(house: House) -> None:
     house.generations.fail(claimed, "It broke.")
     other = house.generations.submit(validate({"prompt": "stops"}), ANN, "c", {})
     house.generations.cancel(other.id, ANN)
+    change(house, 1, seconds=6.0, charged=6.0)
     # Picking one of several draws nothing.
     house.generations.pick(house.generations.get(1), 0, ANN, {})
     today, in_all = ask(house, ANN, "/stats").text.splitlines()
-    assert today.startswith("Today: 4 asked for: 2 done, 1 failed, 1 cancelled. 2 s a drawing")
-    assert in_all.startswith("In all: 5 asked for: 3 done, 1 failed, 1 cancelled. 2 s a drawing")
-    assert today.endswith("2 s of drawing (GPU time).")
-    assert in_all.endswith("4 s of drawing (GPU time).")
+    assert today.startswith("Today: 4 asked for: 2 done, 1 failed, 1 cancelled. 6 s a drawing")
+    assert in_all.startswith("In all: 5 asked for: 3 done, 1 failed, 1 cancelled. 4 s a drawing")
+    assert today.endswith("6 s of drawing (GPU time).")
+    assert in_all.endswith("8 s of drawing (GPU time).")
     assert "1 asked for: 1 done" in ask(house, BOB, "/stats").text
     house.generations.delete(2, ANN)
     assert ask(house, ANN, "/stats").text.splitlines()[1] == in_all, "deleted, it was still drawn"
@@ -378,9 +381,32 @@ def test_deleted_it_is_gone_from_every_path(house: House) -> None:
             press(house, action, 1, Ask(ANN, "p", {}, {}))
     assert listed(ask(house, ANN, "/history")) == [] == listed(ask(house, ANN, "/history fox"))
     assert house.generations.of(ANN) == [] == house.generations.finished(ANN)
-    # The same request is drawn anew, and an operator's Requeue draws nothing.
-    assert not house.generations._requeued(row) and house.generations.claim(1) is None
     assert house.generations.sweep() == 0
+
+
+def test_an_operator_who_requeues_a_deleted_one_draws_nothing(house: House) -> None:
+    one = house.generations.submit(validate({"prompt": "a fox"}), ANN, "e", {})
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    house.generations.fail(claimed, "It broke.")
+    assert ask(house, ANN, "/delete 1").text == "#1 is deleted: its prompt is gone."
+    # As RQ's own Requeue leaves it: the failed job stands in the line again.
+    assert house.generations.claim(1, one.job) is None
+    assert house.generations.get(1).state == State.FAILED
+
+
+def test_what_was_deleted_answers_no_other_request(house: House) -> None:
+    one = house.generations.submit(validate({"prompt": "a fox", "seed": 5}), ANN, "1", {})
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    key = house.media.save(one.id, "1.png", b"png")
+    house.generations.finish(claimed, [{"key": key, **PICTURE}], 1.0, revision="r1")
+    same = house.generations.submit(one.request, ANN, "2", {})
+    assert same.state == State.DONE, "answered from the storage"
+    for number in (one.id, same.id):
+        ask(house, ANN, f"/delete {number}")
+    assert not house.media.has(key)
+    assert house.generations.submit(one.request, ANN, "3", {}).state == State.QUEUED
 
 
 def test_nobody_deletes_anothers_or_what_is_not_over(house: House) -> None:
