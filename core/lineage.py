@@ -99,7 +99,7 @@ def family(house: House, asked: Generation, asker: Asker, audience: Audience) ->
         id_ for id_, row in rows.items()
         if row.user == person or house.generations.may_see(row, asker)
     }  # fmt: skip
-    # Of others' those alone are told of that stand beside the asker's own, or between them.
+    # Of others' those alone are told of that stand above the asker's own, or came of those.
     kept = mine | {id_ for id_, row in rows.items() if row.parent in mine}
     for id_ in mine:
         while (parent := rows[id_].parent) in rows and parent not in kept:
