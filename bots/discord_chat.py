@@ -33,11 +33,11 @@ from bots.discord_cards import (
     view,
 )
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
-from bots.pictures import picture_of, sheet
+from bots.pictures import beside, picture_of
 from bots.poster import Poster
 from core import catalog, commands, drawing
 from core.asking import Ask, Reply
-from core.cards import QUESTIONS, Button, Card, pressed, show_of
+from core.cards import PAGES, QUESTIONS, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
@@ -220,6 +220,8 @@ class CardButton(
             return
         if action in QUESTIONS:
             await interaction.edit_original_response(content=plain(reply.text), view=None)
+        elif action in PAGES:
+            await interaction.edit_original_response(**await _in_words(bot, reply, "history"))
         elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
@@ -361,16 +363,10 @@ async def _run(
         await _alone(interaction, _sorry(report(f"/{command.name} failed", error)), public)
         return
     made = reply.generation
-    if reply.buttons:
+    if reply.buttons and public:
         await _alone(interaction, reply.text, public, reply.buttons)
     elif made is None:
-        drawn = await asyncio.to_thread(sheet, bot.house, reply.samples)
-        names = ", ".join(name for name, _key in reply.samples)
-        answer: dict[str, Any] = {"content": plain(reply.text)}
-        if drawn:
-            file = discord.File(io.BytesIO(drawn), "models.png", description=cut(names, ALT))
-            answer["attachments"] = [file]
-        await interaction.edit_original_response(**answer)
+        await interaction.edit_original_response(**await _in_words(bot, reply, command.name))
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:
@@ -406,6 +402,22 @@ async def _run(
             await asyncio.to_thread(shown, version=card.version)
         if card.live and not _reachable(interaction):
             await interaction.followup.send(UNREACHABLE, ephemeral=True)
+
+
+async def _in_words(bot: Bot, reply: Reply, name: str) -> dict[str, Any]:
+    """The arguments of one edit that shows an answer in words, with its picture and buttons."""
+    drawn = await asyncio.to_thread(beside, bot.house, reply)
+    files = []
+    if drawn:
+        told = ", ".join(name for name, _key in reply.small) or reply.text
+        file = await sized(drawn)
+        assert file
+        ending = file[0].rpartition(".")[2]
+        files = [discord.File(io.BytesIO(file[1]), f"{name}.{ending}", description=cut(told, ALT))]
+    return {
+        "content": plain(reply.text), "attachments": files,
+        "view": view(reply.buttons) if reply.buttons else None,
+    }  # fmt: skip
 
 
 async def _alone(

@@ -7,13 +7,19 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from core.asking import Reply
 from core.cards import Card
 from core.house import House
+from core.lineage import Family
 from core.policy import Show
 from core.receipts import GAP, copied
 
 # Of a sheet of samples: how many, and pixels of each and of its name.
 SAMPLES, TILE, LABEL = 16, 256, 28
+# Of a family: pixels of a picture, and between it and its children; the colours of lines, of
+# empty boxes, and around the one that is meant.
+NODE, BRANCH = 144, 36
+LINE, BOX, ASKED = "#8a8f99", "#e5e7eb", "#d97706"
 # Pixels of a longer side that are left of what is blurred.
 BLURRED = 6
 # How such a file begins.
@@ -67,6 +73,79 @@ def sheet(house: House, samples: Sequence[tuple[str, str]]) -> bytes | None:
     out = io.BytesIO()
     made.save(out, "PNG")
     return out.getvalue()
+
+
+def tree(house: House, family: Family) -> bytes:
+    """A family as a picture: children below their parents, each above its number."""
+    levels = family.levels
+    columns, rows = _columns(family), max(levels.values()) + 1
+    wide, high = NODE + 2 * GAP, NODE + LABEL + BRANCH
+    width = int((max(columns.values()) + 1) * wide)
+    below = LABEL if family.more else 0
+    made = Image.new("RGB", (width, rows * high - BRANCH + 2 * GAP + below), "white")
+    pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL * 0.6)
+    if below:
+        pen.text(
+            (width / 2, made.height - LABEL / 2), f"and {family.more} more", "black", font, "mm"
+        )
+    spots = {
+        one.id: (int(columns[one.id] * wide) + GAP, levels[one.id] * high + GAP)
+        for one in family.members
+    }
+    for one in family.members:
+        left, top = spots[one.id]
+        middle = left + NODE // 2
+        if one.parent in spots:
+            begin = spots[one.parent][0] + NODE // 2, spots[one.parent][1] + NODE + LABEL
+            bend = top - BRANCH // 2
+            pen.line([begin, (begin[0], bend), (middle, bend), (middle, top)], LINE, 2)
+        box = (left, top, left + NODE, top + NODE)
+        pen.rectangle(box, BOX, LINE)
+        with contextlib.suppress(Exception):  # A storage that is away: then an empty box.
+            if one.key:
+                image = Image.open(io.BytesIO(house.media.load(one.key))).convert("RGB")
+                image.thumbnail((NODE, NODE))
+                at = left + (NODE - image.width) // 2, top + (NODE - image.height) // 2
+                made.paste(image, at)
+        if one.id == family.asked:
+            pen.rectangle(box, outline=ASKED, width=GAP)
+        pen.text((middle, top + NODE + LABEL / 2), one.label, "black", font, "mm")
+    out = io.BytesIO()
+    made.save(out, "PNG")
+    return out.getvalue()
+
+
+def _columns(family: Family) -> dict[int, float]:
+    """How far to the right each stands: those without children side by side, a parent above the
+    middle of its own."""
+    ids = {one.id for one in family.members}
+    children: dict[int | None, list[int]] = {}
+    for one in family.members:
+        children.setdefault(one.parent if one.parent in ids else None, []).append(one.id)
+    columns: dict[int, float] = {}
+    free = 0
+
+    def place(id_: int) -> None:
+        nonlocal free
+        own = children.get(id_, [])
+        for child in own:
+            place(child)
+        if own:
+            columns[id_] = (columns[own[0]] + columns[own[-1]]) / 2
+        else:
+            columns[id_] = free
+            free += 1
+
+    for first in children[None]:
+        place(first)
+    return columns
+
+
+def beside(house: House, reply: Reply) -> bytes | None:
+    """The picture that goes with an answer's words, where there is one."""
+    if reply.family:
+        return tree(house, reply.family)
+    return sheet(house, reply.small)
 
 
 def grid(pictures: list[bytes]) -> bytes:

@@ -292,6 +292,7 @@ class Poster:
             and generation.state == "done"
             and generation.ended
             and not generation.mentioned
+            and not generation.deleted
             and (generation.ended - generation.created).total_seconds() > after
             and not self.house.people.get(generation.platform, generation.asker).quiet
         )

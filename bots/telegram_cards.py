@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from telegram import (
     Bot,
+    CallbackQuery,
     InlineKeyboardButton,
     InlineKeyboardMarkup,
     InputMediaDocument,
@@ -59,7 +60,7 @@ def body(card: Card, limit: int) -> str:
     # Counted as if nothing were markup, which only ever leaves room to spare.
     room = max(0, limit - len(card.notice) - len(card.details) - len(status(card)) - 40)
     words = unmentioned(card.prompt)
-    prompt = words if _units(words) <= room else _cut(words, room)
+    prompt = _fitting(words, room)
     return f"{head}\n{html.escape(prompt)}\n<i>{tail}</i>"
 
 
@@ -68,7 +69,7 @@ def unmentioned(text: str) -> str:
     return text.replace("@", "@\u2060")
 
 
-def _units(text: str) -> int:
+def units(text: str) -> int:
     """Length as Telegram counts it, in UTF-16 units."""
     return len(text.encode("utf-16-le")) // 2
 
@@ -148,6 +149,34 @@ def nothing() -> tuple[str, bytes]:
     out = io.BytesIO()
     Image.new("RGB", BLANK, "#8a8f99").save(out, "PNG")
     return "nothing.png", out.getvalue()
+
+
+async def small_photo(picture: bytes) -> bytes:
+    """A picture that goes with words, as a photo that Telegram takes."""
+    return (await asyncio.to_thread(fitted, picture, FileSizeLimit.PHOTOSIZE_UPLOAD))[1]
+
+
+async def turn(
+    query: CallbackQuery, words: str, picture: bytes | None, buttons: Sequence[Button]
+) -> None:
+    """Show another page in the message whose button was pressed.
+
+    A text can become a photo with a caption, and a photo stays one.
+    """
+    told = unmentioned(words)
+    keys = keyboard(buttons) if buttons else None
+    message = query.message
+    photo = isinstance(message, Message) and bool(message.photo)
+    if picture or photo:
+        data = await small_photo(picture) if picture else nothing()[1]
+        shown = InputMediaPhoto(data, caption=_fitting(told, MessageLimit.CAPTION_LENGTH))
+        await query.edit_message_media(shown, reply_markup=keys)
+        return
+    await query.edit_message_text(_fitting(told, MessageLimit.MAX_TEXT_LENGTH), reply_markup=keys)
+
+
+def _fitting(words: str, room: int) -> str:
+    return words if units(words) <= room else _cut(words, room)
 
 
 def connect() -> Bot:

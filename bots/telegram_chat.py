@@ -44,13 +44,13 @@ from telegram.error import (
 )
 
 from bots import telegram_cards, telegram_pictures
-from bots.pictures import picture_of, sheet
+from bots.pictures import beside, picture_of
 from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, commands
 from core.asking import Ask, Reply
-from core.cards import QUESTIONS, Button, pressed
+from core.cards import PAGES, QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import FIRST_EDITOR, Generation
@@ -88,7 +88,8 @@ class Answer:
     """What one update is answered with: words, and perhaps a generation's card.
 
     `own` says that the card which is sent is the generation's from then on; `answers`, that the
-    words take the place of the question whose button was pressed.
+    words take the place of the question whose button was pressed; `turns`, that the whole answer
+    does.
     """
 
     words: str = ""
@@ -97,6 +98,7 @@ class Answer:
     own: bool = True
     buttons: tuple[Button, ...] = ()
     answers: bool = False
+    turns: bool = False
     # Who sees the card, wherever it was asked for.
     audience: Audience | None = None
 
@@ -301,7 +303,12 @@ class TelegramChat:
             return
         answer = await act() if waiting.words is None else Answer(waiting.words)
         if query:
-            await self._confirm(event, query, answer.words)
+            await self._confirm(event, query, "" if answer.turns else answer.words)
+        if query and answer.turns:
+            turned = functools.partial(telegram_cards.turn, query, answer.words, answer.picture)
+            with contextlib.suppress(BadRequest):
+                await self._insist(event, turned, answer.buttons, chat=message.chat.id)
+            return
         if query and answer.answers:
             # The question makes way for what was answered to it.
             with contextlib.suppress(BadRequest):
@@ -434,6 +441,8 @@ class TelegramChat:
             reply = commands.press(self.house, action, number, ask)
             if action in QUESTIONS:
                 return Answer(reply.text, answers=True)
+            if action in PAGES:
+                return replace(self._shown(reply, ask.address), turns=True)
             return self._shown(reply, ask.address) if reply.fresh else Answer(reply.text)
 
         return functools.partial(self._act, "button", act, event, message, query.from_user)
@@ -483,7 +492,7 @@ class TelegramChat:
         made = reply.generation
         if made is None or (own and made.message):
             return Answer(
-                reply.text, buttons=reply.buttons, picture=sheet(self.house, reply.samples)
+                reply.text, buttons=reply.buttons, picture=beside(self.house, reply)
             )  # With a card: an update that came twice, and it stands.
         audience = Audience.of("telegram", address)
         picture = picture_of(self.house, self.house.card(made, audience))
@@ -536,10 +545,13 @@ class TelegramChat:
         }
         words = telegram_cards.unmentioned(answer.words)
         if answer.picture:
-            short = len(words) <= MessageLimit.CAPTION_LENGTH
+            short = telegram_cards.units(words) <= MessageLimit.CAPTION_LENGTH
+            buttons = telegram_cards.keyboard(answer.buttons) if short and answer.buttons else None
+            file = await telegram_cards.small_photo(answer.picture)
             sent = await self.bot.send_photo(
-                address["chat"], answer.picture, caption=words if short else None, **where
-            )
+                address["chat"], file, caption=words if short else None, reply_markup=buttons,
+                **where,
+            )  # fmt: skip
             if short:
                 return sent
         return await self.bot.send_message(

@@ -17,10 +17,10 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from bots.web_cards import Answer, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
-from bots.web_pictures import Brought, JobId, sample_url
-from core import catalog, commands, events, options, parts, registry
+from bots.web_pictures import Brought, JobId, sample_url, tree_of
+from core import catalog, commands, events, history, options, parts, registry
 from core.asking import Reply
-from core.cards import ACTIONS, QUESTIONS, as_json
+from core.cards import ACTIONS, ASIDE, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
@@ -42,8 +42,10 @@ Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
 )]  # fmt: skip
+# Characters of what is looked for.
+LOOKED = 200
 # Cancelling is DELETE, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*QUESTIONS, "cancel", "why"))
+PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, "cancel", "why"))
 
 
 class Health(BaseModel):
@@ -149,6 +151,10 @@ class Presence:
             await asyncio.wait_for(self.changed.wait(), seconds)
 
 
+def _looked(description: str) -> Any:
+    return Query(max_length=LOOKED, description=description)
+
+
 def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
     """Every route below /api, and what the page is told."""
     api = APIRouter()
@@ -167,7 +173,11 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             "job": reply.generation and shown(reply.generation),
             "fresh": reply.fresh,
             "also": list(reply.others),
-            "samples": [{"name": name, "url": sample_url(name)} for name, _ in reply.samples],
+            "samples": [
+                *({"name": name, "url": sample_url(name)} for name, _ in reply.samples),
+                *({"name": f"#{one.id}", "url": f"/media/{one.id}/0"} for one in reply.thumbnails),
+                *([tree_of(reply.family.asked)] if reply.family else []),
+            ],
         }
 
     def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -235,12 +245,24 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         before: Annotated[
             int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
         ] = None,
+        words: Annotated[
+            str, _looked("Words of the prompt, such as lighthouse storm, or light*.")
+        ] = "",
+        type: Annotated[str, _looked(f"How it was made: {', '.join(history.MODES)}.")] = "",
+        model: Annotated[str, _looked("What drew it.")] = "",
+        since: Annotated[str, _looked("A date such as 2026-11-01, or how long ago: 7d.")] = "",
+        until: Annotated[str, _looked("A date, its day included, or how long ago.")] = "",
     ) -> list[dict[str, Any]]:
-        """One's own jobs, newest first."""
-        states = [status] if status else list(State)
+        """One's own jobs, newest first, of those that fit everything that is asked for."""
+        given = {
+            "words": words, "mode": type, "model": model, "since": since, "until": until,
+            "state": status,
+        }  # fmt: skip
 
         def work() -> list[dict[str, Any]]:
-            found = house.generations.of(asker(request), states, limit, before)
+            asked = ask(asker(request))
+            filters, _ = history.filtered(given, asked, plain=True)
+            found = history.find(house, asked, filters, limit, before=before)
             return [shown(generation) for generation in found]
 
         return list(await in_thread(work))
@@ -315,6 +337,15 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         """Say whether the many pictures that were asked about shall be queued."""
         said = await in_thread(lambda: commands.press(house, answer, id, ask(asker(request))))
         return {"text": said.text}
+
+    @api.post("/api/pages/{id}/{way}", response_model=Answer)
+    async def page(request: Request, id: JobId, way: Literal["newer", "older"]) -> dict[str, Any]:
+        """Turn a list that a line was answered with to the page beside it."""
+
+        def work() -> dict[str, Any]:
+            return answer(commands.press(house, way, id, ask(asker(request))))
+
+        return dict(await in_thread(work))
 
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:

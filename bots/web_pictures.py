@@ -16,6 +16,7 @@ from fastapi import Path as InPath
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 
+from bots.pictures import tree
 from bots.web_cards import Upload
 from bots.web_door import UPLOADS, TooLarge, asker, refused
 from core import drawing, registry
@@ -26,6 +27,7 @@ from core.generations import Generation
 from core.house import House
 from core.keeping import UPLOAD_AFTER
 from core.lifecycle import State
+from core.lineage import family
 from core.media import Source
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
@@ -200,6 +202,11 @@ def sample_url(name: str) -> str:
     return f"/samples/{quote(name, safe='')}"
 
 
+def tree_of(number: int) -> dict[str, str]:
+    """The picture of a family: what it is called, and where it is."""
+    return {"name": f"The family of #{number}", "url": f"/media/{number}/tree"}
+
+
 def withheld(generation: Generation) -> None:
     """Raises NotAllowed where the web chat shows none of its pictures."""
     if show_of(generation, ALONE) == Show.WITHHOLD:
@@ -245,6 +252,19 @@ def pictures(house: House, brought: Brought) -> APIRouter:
                 raise NotFound(f"There is no preview of #{id} now.")
             return Response(
                 shown[1], media_type="image/jpeg", headers={"Cache-Control": "no-store"}
+            )
+
+        return await asyncio.to_thread(work)
+
+    @routes.get("/media/{id}/tree", response_class=Response, responses={200: PICTURE})
+    async def family_tree(request: Request, id: JobId) -> Response:
+        """The family of a job as a picture; what is not one's own is an empty box."""
+
+        def work() -> Response:
+            who = asker(request)
+            found = family(house, house.generations.visible(id, who), who, ALONE)
+            return Response(
+                tree(house, found), media_type="image/png", headers={"Cache-Control": "no-store"}
             )
 
         return await asyncio.to_thread(work)

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
+from core.lineage import Family
 from core.media import Source
 from core.people import Asker
 
@@ -37,7 +38,8 @@ class Reply:
 
     `fresh` says that the card is a new one here; otherwise it stands in the chat already.
     `others` came of the same message, and a poster draws their cards. `buttons` are what the
-    words ask about.
+    words ask about, or turn their pages. `thumbnails` are finished ones that the words tell of,
+    `family` a tree of them to be drawn beside the words.
     """
 
     text: str = ""
@@ -47,6 +49,14 @@ class Reply:
     buttons: tuple[Button, ...] = ()
     # Pictures of what the words tell of: names and keys.
     samples: tuple[tuple[str, str], ...] = ()
+    thumbnails: tuple[Generation, ...] = ()
+    family: Family | None = None
+
+    @property
+    def small(self) -> tuple[tuple[str, str], ...]:
+        """Every picture to show in small: names and keys."""
+        drawn = ((f"#{one.id}", str(one.results[0]["key"])) for one in self.thumbnails)
+        return (*self.samples, *drawn)
 
     @property
     def said(self) -> str:

@@ -30,9 +30,15 @@ ACTIONS = {
     **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": "Queue them all",
     "refuse": "No, none",
+    "newer": "◀ Newer",
+    "older": "Older ▶",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
+# What turns a list's pages, each in the place of the one before.
+PAGES = ("newer", "older")
+# What stands under no card, and whose number is no generation's.
+ASIDE = (*QUESTIONS, *PAGES)
 # Which buttons a card carries in which state, row by row.
 BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
     State.QUEUED: (("cancel", "why"),),
@@ -260,6 +266,11 @@ def card_for(
     None are those who read where it was asked for.
     """
     request = generation.request
+    if generation.deleted:
+        return Card(
+            generation.id, generation.version, generation.state, "🗑️ deleted by its asker", "",
+            "its picture and its prompt are gone", 0.0, (), (), "",
+        )  # fmt: skip
     audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []
     show, notice = Show.PLAIN, generation.error or ""

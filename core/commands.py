@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from core import catalog, keys, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import QUESTIONS, status_line, waiting_line
+from core.cards import PAGES, QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
     BEGUN,
@@ -33,6 +33,7 @@ from core.drawing import (
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
+from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
 from core.house import House
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
@@ -47,6 +48,10 @@ ANSWER_SECONDS = 6.0
 FEW_PARTS = 8
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# What begins the summary of what only moderators may do, who alone see it in /help.
+MODERATORS = "Moderators:"
+# What /help tells of beside commands.
+FLAGS = "flags"
 # The platforms on which who waited long is mentioned.
 MENTIONING = ("discord", "telegram")
 
@@ -73,6 +78,8 @@ class Command:
     shows: bool = False
     # Whether its answer is a card for everybody in the chat, as is that of what draws.
     card: bool = False
+    # Whether all that is typed after its name is its first option, which holds the others.
+    line: bool = False
 
     @property
     def draws(self) -> bool:
@@ -90,6 +97,8 @@ class Command:
         words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
         if self.draws:
             words = ["prompt", "[--flags]"]
+        if self.line:
+            words = [words[0], "[filters]"]
         return " ".join([f"/{self.name}", *words])
 
     @property
@@ -365,14 +374,37 @@ def _unlink(house: House, ask: Ask) -> Reply:
 
 
 def _help(house: House, ask: Ask) -> Reply:
-    lines = []
-    for command in COMMANDS:
-        also = "".join(f", /{name}" for name in command.aliases)
-        lines.append(f"{command.usage}{also}: {command.summary}")
-    lines += ["", f"Flags: {options.flag_names()}", "For example:"]
-    # The others' words say enough.
-    lines += [command.typed for command in COMMANDS if command.example and command.public]
-    return Reply("\n".join(lines))
+    about = str(ask.given.get("about") or "").strip().lstrip("/-").lower()
+    if about == FLAGS:
+        return Reply("\n".join(f"--{one.flags[0]}: {one.help}" for one in OPTIONS if one.flags))
+    if about:
+        return Reply(_told(about))
+    # One message holds what everybody can do, and moderators see the rest.
+    shown = [one for one in COMMANDS
+             if ask.asker.trusted or not one.summary.startswith(MODERATORS)]  # fmt: skip
+    return Reply("\n".join([
+        *(f"/{one.name}: {one.summary}" for one in shown), "", f"For example: {COMMANDS[0].typed}",
+        f"/help {COMMANDS[0].name} tells more of a command, /help {FLAGS} all the flags.",
+    ]))  # fmt: skip
+
+
+def _told(about: str) -> str:
+    """All there is to say of one command. Raises UserError."""
+    command = BY_NAME.get(about)
+    if command is None:
+        near = nearest(about, [*BY_NAME, FLAGS], 0.5) or COMMANDS[0].name
+        raise UserError(f"There is no /{about[:30]}. Did you mean /help {near}?")
+    lines = [command.usage, command.summary]
+    if command.aliases:
+        lines.append("Also: " + ", ".join(f"/{name}" for name in command.aliases))
+    if command.draws:
+        flags = " ".join(f"--{one.flags[0]}" for one in command.takes if one.flags)
+        lines.append(f"Flags: {flags}\n/help {FLAGS} tells what they do.")
+    else:
+        lines += [f"{one.name}: {one.help}" for one in command.takes]
+    if command.example:
+        lines.append(f"For example: {command.typed}")
+    return "\n".join(lines)
 
 
 def _option(name: str, help_: str, *, required: bool = False,
@@ -453,6 +485,27 @@ COMMANDS: tuple[Command, ...] = (
         (replace(ID, help="Its number, where you know it."),), _identify, ("info",),
         pictures=(IMAGE,), menu="What made this?", shows=True,
     ),
+    Command(
+        "history", "Find your pictures again.",
+        (
+            _option("words", "Words in the prompt, such as lighthouse storm, or light*."),
+            _option("mode", "How it was made.", choices=tuple(MODES)),
+            _option("state", "What became of it.", choices=tuple(map(str, State))),
+            _option("model", "What drew it."),
+            _option("since", "A date such as 2026-11-01, or how long ago, such as 7d."),
+            _option("until", "A date such as 2026-11-01, or how long ago, such as 7d."),
+            _option("before", "Go on from this picture's number, such as 120."),
+            _option("chat", "yes: everybody's of this chat, where the host allows it.",
+                    choices=ANSWERS),
+        ),
+        history, example="lighthouse storm state:done since:7d", line=True,
+    ),
+    Command("stats", "Count your pictures and their time.", (), stats),
+    Command("tree", "Show a picture's family.", (PICTURE,), tree, example="12", private=True),
+    Command(
+        "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
+        example="12",
+    ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
     Command("models", "List what can draw.", (), _models),
@@ -500,7 +553,11 @@ COMMANDS: tuple[Command, ...] = (
         "model", "Moderators: change what draws.", (DO, OF, WHAT, DETAIL), _model,
         example=EXAMPLES["add"], private=True,
     ),
-    Command("help", "What I can do.", (), _help, ("start",)),
+    Command(
+        "help", "What I can do.",
+        (_option("about", f"A command, or {FLAGS}; empty: all commands."),), _help, ("start",),
+        example="imagine",
+    ),
 )  # fmt: skip
 BY_NAME: Mapping[str, Command] = {
     name: command for command in COMMANDS for name in (command.name, *command.aliases)
@@ -556,6 +613,8 @@ CHANGING = ("model", "lora", "what")
 
 def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
+    if option == "about":
+        return [FLAGS, *BY_NAME]
     if option == "model":
         return list(catalog.models())
     if option == "lora":
@@ -575,6 +634,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
+    if action in PAGES:
+        return turn(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)
     if action == "why":
         if old.state != State.QUEUED:
@@ -598,6 +659,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
     asked = house.proposals.get(number, ask.asker)
+    if asked.command == HISTORY:
+        raise NotFound("That question is not known any more.")
     if asked.answer not in (None, action):
         said = "agreed to" if asked.answer == "agree" else "declined"
         raise NotAllowed(f"That was {said} already.")
@@ -634,6 +697,8 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if command.draws:
         given, faults = options.split_flags(rest)
         return name, given, tuple(faults)
+    if command.line:
+        return name, {command.takes[0].name: rest.strip()} if rest.strip() else {}, ()
     words = rest.split(maxsplit=len(command.takes) - 1)
     names = (option.name for option in command.takes)
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()

@@ -33,6 +33,7 @@ from sqlalchemy import (
     event,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
@@ -71,6 +72,31 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=value.tzinfo or UTC) if value else None
 
 
+# Signs that part the words of a prompt, on every database.
+SIGNS = "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~«»·–—‘’“”…、。，"
+# The words of a row's prompt as PostgreSQL finds them, in any language.
+WORDS = (
+    "(to_tsvector('simple', translate(request ->> 'prompt', "
+    f"'{SIGNS.replace(chr(39), chr(39) * 2)}', '{' ' * len(SIGNS)}')) "
+    "|| array_to_tsvector(ARRAY['by:' || person, 'in:' || chat]))"
+)
+# The same on SQLite: words without their rows, kept by triggers.
+SEARCH = {
+    "prompts": "CREATE VIRTUAL TABLE prompts USING fts5("
+    "prompt, content='', tokenize='unicode61 remove_diacritics 0')",
+    "prompts_new": "CREATE TRIGGER prompts_new AFTER INSERT ON generations BEGIN "
+    "INSERT INTO prompts (rowid, prompt) VALUES (new.id, json_extract(new.request, '$.prompt')); "
+    "END",
+    "prompts_gone": "CREATE TRIGGER prompts_gone AFTER DELETE ON generations BEGIN "
+    "INSERT INTO prompts (prompts, rowid, prompt) "
+    "VALUES ('delete', old.id, json_extract(old.request, '$.prompt')); END",
+    "prompts_changed": "CREATE TRIGGER prompts_changed AFTER UPDATE OF request ON generations "
+    "BEGIN INSERT INTO prompts (prompts, rowid, prompt) "
+    "VALUES ('delete', old.id, json_extract(old.request, '$.prompt')); "
+    "INSERT INTO prompts (rowid, prompt) VALUES (new.id, json_extract(new.request, '$.prompt')); "
+    "END",
+}
+
 generations = Table(
     "generations",
     metadata,
@@ -103,6 +129,8 @@ generations = Table(
     Column("seconds", Float),
     # The same for all whose pictures are the same.
     Column("fingerprint", String(64)),
+    # When its asker had it deleted: only what its card and the counts need is left.
+    Column("deleted", Moment),
     Column("created", Moment, nullable=False),
     Column("started", Moment),
     Column("ended", Moment),
@@ -120,7 +148,14 @@ generations = Table(
     Index(None, "person", "state"),
     Index(None, "chat", "state"),
     Index(None, "fingerprint"),
-)
+    Index(None, "parent"),
+    # With the person and the chat among the words, one index finds a word of one person's.
+    Index(
+        "ix_generations_words", text(WORDS), postgresql_using="gin",
+        # A list of what is not yet filed would be read through at every search.
+        postgresql_with={"fastupdate": "off"},
+    ).ddl_if(dialect="postgresql"),
+)  # fmt: skip
 
 # The stored pictures that each generation needs, its own and those it begins with: a file goes when
 # the last that holds it goes.

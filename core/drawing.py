@@ -86,13 +86,20 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
         return _propose(house, ask, mode, given, sources, requests)
     made = house.generations.accept(
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
-        sources[0].generation if sources else None, ask.message, posted=ask.agreed,
+        _parent(mode, sources), ask.message, posted=ask.agreed,
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
         words = f"{counted([one.request for one in made])} are in line"
         return Reply(f"{words}, #{made[0].id} to #{made[-1].id}.", made[0], others=others)
     return Reply(generation=made[0], fresh=True, others=others)
+
+
+def _parent(mode: Mode, sources: Sequence[Source]) -> int | None:
+    """Of several the first that was drawn here, whatever was brought beside it; not the one whose
+    style is taken, where there is another."""
+    over = sources[:-1] if mode == Mode.STYLE and len(sources) > 1 else sources
+    return next((one.generation for one in over if one.generation), None)
 
 
 def _meant(mode: Mode, pictures: int, looks: Sequence[str]) -> Mode:

@@ -14,7 +14,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
@@ -82,6 +95,7 @@ class Generation:
     class_name: str
     priority: int
     charged: float
+    deleted: datetime | None
 
     def picture(self, index: int) -> Mapping[str, Any]:
         """One of its finished pictures, counted from 0. Raises NotFound."""
@@ -475,6 +489,33 @@ class Generations:
                     self.queue.forget(old.id, old.attempt)
         return ended
 
+    def delete(self, generation_id: int, asker: Asker) -> Generation:
+        """Take everything out of one of the asker's own that is over, and let its card say so.
+
+        The row stays, for its card and the counts, in the state it has: deleting is no outcome.
+        Its files are who calls's to remove. Raises NotFound and NotAllowed.
+        """
+        old = self.own(generation_id, asker)
+        if old.state in PENDING:
+            raise NotAllowed(f"#{old.id} is still {old.state}: /cancel {old.id} first.")
+        told = replace(
+            old.request, prompt="", negative_prompt="", sources=(), mask="", loras=(), seed=0
+        )
+        with self.database.write() as connection:
+            gone = self._set(
+                connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
+                results=[], error=None, fingerprint=None, charged=old.charged, asker_name="",
+            )  # fmt: skip
+            if gone is None:
+                raise NotAllowed(f"#{old.id} has just changed. Look at it, and ask again.")
+            connection.execute(delete(files).where(files.c.generation == old.id))
+        with contextlib.suppress(RedisError):
+            # Its description begins with the prompt. A worker that still ends it forgets it, too.
+            if not self.queue.alive(old.id, old.attempt):
+                self.queue.forget(old.id, old.attempt)
+        self._publish(gone.id)
+        return gone
+
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
         """Give a queued one another place: among its person's own, or FIRST of all.
 
@@ -662,22 +703,31 @@ class Generations:
     def visible(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
         found = self.get(generation_id)
-        if not self._own(found, asker) and not _moderates(found, asker):
+        if not self.may_see(found, asker):
             raise NotFound(f"There is no #{generation_id} of yours.")
-        return found
+        return _there(found)
+
+    def may_see(self, found: Generation, asker: Asker) -> bool:
+        """Whether one is the asker's own, or of a chat that they moderate."""
+        return self._own(found, asker) or _moderates(found, asker)
+
+    def found(self, query: Select[Any]) -> list[Generation]:
+        """The generations that a query for their rows finds, in its order."""
+        with self.database.read() as connection:
+            return [_generation(row) for row in connection.execute(query).all()]
 
     def own(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own, whoever they are. Raises NotFound."""
         found = self.get(generation_id)
         if not self._own(found, asker):
             raise NotFound(f"There is no #{generation_id} of yours.")
-        return found
+        return _there(found)
 
     def touchable(self, generation_id: int, asker: Asker) -> Generation:
         """One generation that the asker may cancel or retry. Raises NotFound and NotAllowed."""
         found = self.get(generation_id)
         self._may_touch(found, asker)
-        return found
+        return _there(found)
 
     def _own(self, generation: Generation, asker: Asker) -> bool:
         if (generation.platform, generation.asker) == (asker.platform, asker.id):
@@ -702,6 +752,7 @@ class Generations:
                 .where(
                     generations.c.person == person,
                     generations.c.state.in_(list(states)),
+                    generations.c.deleted.is_(None),
                     generations.c.id < before if before else true(),
                 )
                 .order_by(generations.c.id.desc())
@@ -716,7 +767,9 @@ class Generations:
         with self.database.read() as connection:
             rows = connection.execute(
                 select(columns.id, columns.results)
-                .where(columns.person == person, columns.state == State.DONE)
+                .where(
+                    columns.person == person, columns.state == State.DONE, columns.deleted.is_(None)
+                )
                 .order_by(columns.id)
             ).all()
         return [(row.id, row.results) for row in rows]
@@ -1126,6 +1179,8 @@ class Generations:
                 generations.c.id == old.id,
                 generations.c.attempt == old.attempt,
                 generations.c.state.in_(list(allowed)),
+                # Nothing moves one that was deleted, not even an operator who requeues its job.
+                generations.c.deleted.is_(None),
             )
             .values({"version": generations.c.version + 1, **values, "state": target})
             .returning(generations)
@@ -1149,6 +1204,12 @@ def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
     rows = [{"key": key, "generation": generation} for key in dict.fromkeys(keys)]
     if rows:
         connection.execute(insert(files), rows)
+
+
+def _there(found: Generation) -> Generation:
+    if found.deleted:
+        raise NotFound(f"#{found.id} was deleted.")
+    return found
 
 
 def _moderates(generation: Generation, asker: Asker) -> bool:

@@ -63,7 +63,7 @@ def forget(house: House, age: timedelta) -> int:
             return forgotten
         ids = [row.id for row in rows]
         named = {str(result["key"]) for row in rows for result in row.results}
-        for key in _held_alone(house, ids, named):
+        for key in held_alone(house, ids, named):
             house.media.delete(key)
         with house.database.write() as connection:
             connection.execute(delete(files).where(files.c.generation.in_(ids)))
@@ -76,7 +76,7 @@ def forget(house: House, age: timedelta) -> int:
         forgotten += gone.rowcount
 
 
-def _held_alone(house: House, ids: list[int], named: set[str]) -> set[str]:
+def held_alone(house: House, ids: list[int], named: set[str]) -> set[str]:
     """The pictures that these generations need and no other does."""
     mine = select(files.c.key).where(files.c.generation.in_(ids))
     with house.database.read() as connection:

@@ -130,8 +130,10 @@ def _yes(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    # A lone surrogate is text that neither a database nor an answer can hold.
-    return value.encode(errors="replace").decode().strip() if isinstance(value, str) else value
+    # Lone surrogates and NUL are text that no database, or no answer, can hold.
+    if isinstance(value, str):
+        return value.replace("\0", "").encode(errors="replace").decode().strip()
+    return value
 
 
 Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]

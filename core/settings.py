@@ -523,6 +523,12 @@ class Chat(Settings):
         description="File of classes, limits and lists (policy.example.toml); "
         "without one everybody is equal.",
     )
+    shared_history: bool = Field(
+        False,
+        alias="DRAWQUEUE_SHARED_HISTORY",
+        description="Let everybody in a chat look through what was drawn there for all to see: "
+        "/history chat:yes.",
+    )
 
     @property
     def trusted(self) -> frozenset[str]:

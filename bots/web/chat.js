@@ -95,6 +95,8 @@ function thumbs(images) {
     const node = document.createElement(one.thumb ? "img" : "span");
     if (one.thumb) Object.assign(node, { src: one.thumb, alt: one.name, title: one.name });
     else node.textContent = one.name;
+    // A picture of many is there to be read.
+    if (one.thumb?.endsWith("/tree")) node.className = "whole";
     return node;
   }));
   return row;
@@ -152,6 +154,7 @@ function question(line) {
     const [action, id] = one.id.split(":");
     for (const button of row.children) button.disabled = true;
     try {
+      if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }));
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
     } catch (error) {
       if (!error.lost) return over(error.message, "bot sorry");
@@ -160,6 +163,19 @@ function question(line) {
     }
   })));
   return row;
+}
+
+// What an answer in words puts into its line.
+function said(answer) {
+  return { words: answer.text, choices: answer.buttons, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) };
+}
+// Another page of a list, in the place of the one before.
+function turn(line, answer) {
+  Object.assign(line, said(answer));
+  drawn.get(line).remove();
+  drawn.delete(line);
+  draw(line).querySelector(".buttons button")?.focus({ preventScroll: true });
+  keep();
 }
 
 const AWAY = "Drawqueue cannot be reached just now.";
@@ -204,6 +220,7 @@ function show(job) {
   if (job.sources.length && !part(".thumbs")) {
     part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.marked ? "" : one.url, name: one.mask ? "What is painted anew" : "What it begins with" }))));
   }
+  if (!job.sources.length) part(".thumbs")?.remove();
   part("progress").hidden = job.status !== "generating";
   part("progress").value = job.progress;
   const pictures = part(".pictures");
@@ -489,7 +506,7 @@ async function send(line) {
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
-    if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) });
+    if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after });
     if (answer.fresh) {
       line.jobs = [answer.job.id, ...answer.also];
       for (const id of line.jobs) anchor(id, line);

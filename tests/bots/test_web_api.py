@@ -60,7 +60,7 @@ def test_a_prompt_among_the_parameters_is_refused_with_the_other_faults(
 
 def test_every_answer_is_described_and_nothing_is_left_out(house: House, web: httpx.Client) -> None:
     described = web.get("/api/openapi.json").json()
-    streams = ("/preview", "/stream", "/events", "/{index}", "/{name}", "/health")
+    streams = ("/preview", "/stream", "/events", "/{index}", "/{name}", "/tree", "/health")
 
     def named(schema: dict[str, Any]) -> str:
         return str(schema.get("items", schema).get("$ref", "")).rsplit("/", 1)[-1]

@@ -8,10 +8,10 @@ import pytest
 from core import policy, settings
 from core.asking import Ask
 from core.cards import status_line, waiting_line
-from core.commands import BY_NAME, COMMANDS, from_text, run, table
+from core.commands import BY_NAME, COMMANDS, MODERATORS, from_text, run, table
 from core.errors import UserError
 from core.house import House
-from core.options import validate
+from core.options import OPTIONS, validate
 from core.people import Asker
 from core.queue import Standing
 from tests.core.test_policy import say, submit
@@ -54,15 +54,32 @@ def test_what_is_typed_rightly_still_is_a_command_or_a_prompt() -> None:
     assert from_text("/queue")[0] == "queue"
 
 
-def test_help_is_one_message_with_arguments_aliases_and_examples(house: House) -> None:
+def test_help_is_one_message_and_tells_moderators_of_theirs(house: House) -> None:
     told = say(house, Asker("web", "ann"), "/help")
-    assert len(told) < ONE_MESSAGE
-    assert "/grant who choice: " in told and "/show [id]: " in told and ", /draw: " in told
+    moderator = say(house, Asker("web", "ann", trusted=True), "/help")
+    assert max(len(told), len(moderator)) < ONE_MESSAGE
     for command in COMMANDS:
-        assert command.usage in told and f"`{command.usage}`" in table()
-        assert all(f"/{name}" in told for name in command.aliases)
-        if command.example and command.public:
-            assert command.typed in told
+        line, theirs = f"/{command.name}: {command.summary}", command.summary.startswith(MODERATORS)
+        assert line in moderator and (line not in told) == theirs
+    assert COMMANDS[0].typed in told and "/help imagine" in told
+
+
+def test_help_tells_all_of_one_command(house: House) -> None:
+    ann = Asker("web", "ann")
+    for command in COMMANDS:
+        for name in (command.name, f"/{command.name}", *command.aliases):
+            told = say(house, ann, f"/help {name}")
+            assert len(told) < ONE_MESSAGE and f"`{command.usage}`" in table()
+            assert told.startswith(f"{command.usage}\n{command.summary}")
+            assert command.typed in told or not command.example
+            assert all(f"/{alias}" in told for alias in command.aliases)
+            for option in command.takes:
+                assert (f"--{option.flags[0]}" if option.flags else option.name) in told
+    flags = say(house, ann, "/help --flags")
+    assert len(flags) < ONE_MESSAGE
+    assert all(f"--{one.flags[0]}: {one.help}" in flags for one in OPTIONS if one.flags)
+    with pytest.raises(UserError, match=r"no /imagin\. Did you mean /help imagine\?"):
+        say(house, ann, "/help imagin")
 
 
 def test_each_example_can_be_typed() -> None:

@@ -471,4 +471,4 @@ def test_models_tells_what_each_can_do(
     monkeypatch.setitem(catalog.models(), "pattern", plain)
     pattern, sdxl = say(house, ann, "/models").split("\n")
     assert "/remix" in sdxl and "/remix" not in pattern and "/imagine" in pattern
-    assert "without --no --lora --vae --clip-skip --tile --hires" in pattern
+    assert "without --no --chaos --lora --vae --clip-skip --tile --hires" in pattern

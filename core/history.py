@@ -1,0 +1,490 @@
+"""What somebody asked for, found again: by words, mode, state, model and date, page by page; its
+family, its counts, and how one has it deleted.
+
+A page is found by the number it goes on from, never by counting those before it. The button that
+turns it carries the number of a question that is kept: filters and edges of the page it stands
+under.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    Text,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
+
+from core.asking import Ask, Reply, generation_id, one_picture
+from core.cards import ACTIONS, PAGES, Button, show_of
+from core.database import SIGNS, WORDS, files, generations, now
+from core.engine import MARK
+from core.errors import InvalidOptions, NotAllowed, NotFound, UserError, duration
+from core.generations import Generation
+from core.house import House
+from core.keeping import held_alone
+from core.lifecycle import FINAL, PENDING, State
+from core.lineage import family
+from core.options import COMMAND_OF, Mode
+from core.policy import Audience, Show, policy
+from core.settings import Chat, read
+
+# What is kept of a page is kept like a question, under this command's name.
+HISTORY = "history"
+# Lines of a page: as many as a picture's caption holds on every chat.
+PAGE = 8
+PROMPT = 60
+# Where everybody reads what is answered in a group.
+OPEN = ("telegram",)
+# The shortest beginning of a word that is looked for.
+SHORTEST = 2
+EXAMPLES = {
+    "mode": "mode:remix",
+    "state": "state:failed",
+    "model": "model:starter",
+    "since": "since:7d",
+    "until": "until:2026-11-01",
+    "before": "before:120",
+    "chat": "chat:yes",
+}
+MODES = {COMMAND_OF[mode]: mode for mode in Mode} | {str(mode): mode for mode in Mode}
+ANSWERS = ("yes", "no")
+# A filter, words in quotes, or a word.
+_PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|“([^”]*)”|(\S*))')
+_AGO = re.compile(r"([1-9][0-9]{0,3})\s*([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_PARTED = str.maketrans(SIGNS.replace("*", ""), " " * (len(SIGNS) - 1))
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is looked for. Moments are ISO 8601, so that a question can be kept as JSON."""
+
+    words: str = ""
+    mode: str = ""
+    state: str = ""
+    model: str = ""
+    since: str = ""
+    until: str = ""
+    # Everybody's of this chat, and of this channel in it; empty: the asker's own, from anywhere.
+    chat: str = ""
+    channel: str = ""
+
+    def __str__(self) -> str:
+        """The filters as one says them."""
+        told = [f"“{self.words}”"] if self.words else []
+        told += [f"{name} {getattr(self, name)}" for name in ("mode", "state", "model")
+                 if getattr(self, name)]  # fmt: skip
+        if self.since:
+            told.append(f"since {self.since[:10]}")
+        if self.until:
+            # The last day of it, not the midnight that ends that.
+            last = datetime.fromisoformat(self.until) - timedelta(microseconds=1)
+            told.append(f"until {last.date()}")
+        return ", ".join(told)
+
+
+def filtered(
+    given: Mapping[str, Any], ask: Ask, *, plain: bool = False
+) -> tuple[Filters, int | None]:
+    """The filters that were given by name, or typed among the words, and where to go on from.
+
+    `plain` words hold no filters. Raises InvalidOptions naming every fault at once.
+    """
+    # What no database takes as text.
+    told = {
+        name: str(value or "").replace("\0", " ").encode(errors="replace").decode().strip()
+        for name, value in given.items()
+    }
+    line = told.get("words", "")
+    found: dict[str, str]
+    faults: list[str]
+    found, words, faults = ({}, line, []) if plain else _typed(line)
+    found |= {name: told[name] for name in EXAMPLES if told.get(name)}
+    made: dict[str, str] = {}
+    for name, value in found.items():
+        try:
+            made[name] = _VALUES[name](value)
+        except ValueError as error:
+            faults.append(f"“{name}:” {error}; got {value[:40]}.")
+    if made.get("since") and made.get("until") and made["since"] >= made["until"]:
+        faults.append("“since:” must be earlier than “until:”.")
+    if words and not _searched(words):
+        faults.append("Look for words or numbers: signs alone are not found.")
+    if faults:
+        raise InvalidOptions(faults)
+    before = int(made.pop("before", 0)) or None
+    if made.pop("chat", "") == "yes":
+        made |= {"chat": ask.asker.chat, "channel": str(ask.address.get("channel") or "")}
+        if not made["chat"]:
+            raise UserError("This chat is yours alone: /history shows all there is.")
+    return Filters(words=words, **made), before
+
+
+def _typed(line: str) -> tuple[dict[str, str], str, list[str]]:
+    """Filters, words and faults of `lighthouse storm state:failed since:7d`."""
+    found: dict[str, str] = {}
+    words: list[str] = []
+    faults: list[str] = []
+    for part in _PART.finditer(line):
+        name, value = (part[1] or "").lower(), part[2] or part[3] or part[4] or ""
+        if not name:
+            if value.startswith(("--", "—")):
+                faults.append("Filters are written without dashes, such as state:failed.")
+            elif value:
+                words.append(value)
+        elif name not in EXAMPLES:
+            faults.append(
+                f"There is no filter “{name[:20]}:”. Known: {', '.join(EXAMPLES.values())}. "
+                "A word with a colon stands in quotes."
+            )
+        elif not value:
+            faults.append(f"“{name}:” needs a value, such as {EXAMPLES[name]}.")
+        elif name in found:
+            faults.append(f"“{name}:” stands there twice.")
+        else:
+            found[name] = value
+    return found, " ".join(words), faults
+
+
+def _one_of(known: Mapping[str, str], told: str) -> Any:
+    def read_(value: str) -> str:
+        if value.lower() not in known:
+            raise ValueError(f"must be one of {told}")
+        return known[value.lower()]
+
+    return read_
+
+
+def _moment(value: str, *, end: bool = False) -> datetime:
+    """`2026-11-01` (in UTC), or `7d` ago."""
+    if ago := _AGO.fullmatch(value.lower()):
+        return now() - int(ago[1]) * _UNITS[ago[2]]
+    try:
+        day = date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else None
+        if day is None:
+            raise ValueError
+        return datetime.combine(day + timedelta(days=end), time(), UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "must be a date such as 2026-11-01, or how long ago, such as 12h, 7d or 2w"
+        ) from None
+
+
+def _number(value: str) -> str:
+    found = re.fullmatch(r"#?([0-9]{1,12})", value)
+    if not found or not int(found[1]):
+        raise ValueError("must be a picture's number, such as 120")
+    return str(min(int(found[1]), 2**31 - 1))
+
+
+_VALUES: dict[str, Any] = {
+    "mode": _one_of({name: str(mode) for name, mode in MODES.items()}, ", ".join(
+        COMMAND_OF.values())),
+    "state": _one_of({str(state): str(state) for state in State}, ", ".join(State)),
+    "model": lambda value: value,
+    "since": lambda value: _moment(value).isoformat(),
+    "until": lambda value: _moment(value, end=True).isoformat(),
+    "before": _number,
+    "chat": _one_of({word: word for word in ANSWERS}, " or ".join(ANSWERS)),
+}  # fmt: skip
+
+
+# Finding
+
+
+def _searched(words: str) -> list[str]:
+    """The words to look for, as the databases part those of a prompt; `light*` begins one."""
+    found = words.translate(_PARTED).split()
+    return [word for word in found if any(map(str.isalnum, word))]
+
+
+def find(
+    house: House, ask: Ask, filters: Filters, limit: int, *, before: int | None = None,
+    after: int | None = None,
+) -> list[Generation]:  # fmt: skip
+    """What fits, newest first: the asker's own, or a shared chat's, older than `before`; or the
+    next newer than `after`."""
+    columns, request = generations.c, generations.c.request
+    where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
+    if filters.chat:
+        where += _public(filters)
+        who = f"in:{filters.chat}"
+    else:
+        person = house.people.get(ask.asker.platform, ask.asker.id).id
+        where.append(columns.person == person)
+        who = f"by:{person}"
+    if filters.words:
+        where.append(_worded(house, filters.words, who))
+    if filters.mode:
+        # Rows of the first versions name no mode.
+        where.append(func.coalesce(request["mode"].as_string(), str(Mode.TEXT)) == filters.mode)
+    if filters.model:
+        where.append(func.lower(request["model"].as_string()) == filters.model.lower())
+    if filters.state:
+        where.append(columns.state == filters.state)
+    if filters.since:
+        where.append(columns.created >= datetime.fromisoformat(filters.since))
+    if filters.until:
+        where.append(columns.created < datetime.fromisoformat(filters.until))
+    if before:
+        where.append(columns.id < before)
+    if after:
+        where.append(columns.id > after)
+    order = columns.id.asc() if after else columns.id.desc()
+    found = house.generations.found(select(generations).where(*where).order_by(order).limit(limit))
+    return found[::-1] if after else found
+
+
+def _public(filters: Filters) -> list[ColumnElement[bool]]:
+    """What everybody in a chat has seen there: nothing that is marked, however it was shown."""
+    columns = generations.c
+    where = [
+        columns.chat == filters.chat,
+        columns.state == State.DONE,
+        columns.message.is_not(None),
+        columns.undeliverable.is_(None),
+        cast(columns.results, Text).not_like(f'%"{MARK}"%'),
+    ]
+    if filters.channel:
+        # A thread counts as its channel, and may be one that few can read.
+        where.append(columns.address["channel"].as_string() == filters.channel)
+    return where
+
+
+def _worded(house: House, words: str, who: str) -> ColumnElement[bool]:
+    """Rows whose prompt has all these words, in any order."""
+    whole, stems = [], []
+    for word in _searched(words):
+        stem = word.rstrip("*")
+        if word != stem and len(stem) >= SHORTEST and "*" not in stem:
+            stems.append(stem)
+        else:
+            whole += stem.split("*")
+    if house.database.engine.dialect.name == "postgresql":
+        told = who.replace("\\", "\\\\").replace("'", "''")
+        query: Any = cast(literal(f"'{told}'", String), TSQUERY)
+        simple = cast(literal("simple", String), REGCONFIG)
+        if whole:
+            query = query.op("&&")(func.plainto_tsquery(simple, " ".join(whole)))
+        for stem in stems:
+            query = query.op("&&")(func.to_tsquery(simple, f"'{stem}':*"))
+        return literal_column(WORDS).op("@@")(query)
+    if not _indexed(house):
+        prompt = func.lower(generations.c.request["prompt"].as_string())
+        held = [prompt.contains(word.lower(), autoescape=True) for word in (*whole, *stems)]
+        return and_(*held)
+    phrases = [*(f'"{word}"' for word in whole), *(f'"{stem}"*' for stem in stems)]
+    match = text("prompts MATCH :phrases").bindparams(phrases=" ".join(phrases))
+    rows: Select[Any] = select(literal_column("rowid")).select_from(text("prompts")).where(match)
+    return generations.c.id.in_(rows)
+
+
+def _indexed(house: House) -> bool:
+    """Whether this SQLite had FTS5 when its tables were made."""
+    with house.database.read() as connection:
+        there = text("SELECT 1 FROM sqlite_master WHERE name = 'prompts'")
+        return connection.execute(there).one_or_none() is not None
+
+
+# Answering
+
+
+def history(house: House, ask: Ask) -> Reply:
+    filters, before = filtered(ask.given, ask)
+    _may_look(ask, filters)
+    return _page(house, ask, filters, before=before)
+
+
+def turn(house: House, action: str, number: int, ask: Ask) -> Reply:
+    """The page beside the one that a button stands under. Raises NotFound and NotAllowed."""
+    try:
+        kept = house.proposals.get(number, ask.asker)
+    except NotAllowed:
+        raise NotAllowed(
+            "Only who asked for this list can turn its pages. /history shows you yours."
+        ) from None
+    except NotFound:
+        kept = None
+    if kept is None or kept.command != HISTORY:
+        raise NotFound("That list is too old to be turned. Ask again with /history.")
+    filters = Filters(**kept.given["filters"])
+    _may_look(ask, filters)
+    if action == PAGES[0]:
+        return _page(house, ask, filters, after=int(kept.given["first"]))
+    return _page(house, ask, filters, before=int(kept.given["last"]))
+
+
+def _may_look(ask: Ask, filters: Filters) -> None:
+    """Raises NotAllowed where what is asked for would reach whom it should not."""
+    if filters.chat:
+        if not read(Chat).shared_history:
+            raise NotAllowed(
+                "The host of this bot shares no chat's history. /history shows you yours."
+            )
+        if filters.chat != ask.asker.chat:
+            raise NotAllowed("That is the history of another chat.")
+    elif ask.asker.platform in OPEN and not _audience(ask).alone:
+        raise NotAllowed("Write /history to me alone, where nobody reads along.")
+
+
+def _audience(ask: Ask) -> Audience:
+    """Who reads the answer: beside the asker nobody, or it was refused."""
+    return replace(Audience.of(ask.asker.platform, ask.address), aside=True)
+
+
+def _page(
+    house: House, ask: Ask, filters: Filters, *, before: int | None = None,
+    after: int | None = None,
+) -> Reply:  # fmt: skip
+    found = find(house, ask, filters, PAGE + 1, before=before, after=after)
+    if after and len(found) <= PAGE:
+        # Fewer than a page are newer: the first page, with what has come since.
+        before = after = None
+        found = find(house, ask, filters, PAGE + 1)
+    if not found:
+        return Reply(_none(house, ask, filters, before))
+    beyond = len(found) > PAGE
+    shown = found[1:] if after and beyond else found[:PAGE]
+    newer, older = (beyond, True) if after else (before is not None, beyond)
+    whose = "Drawn in this chat" if filters.chat else "Your pictures"
+    lines = [f"{whose}, newest first{f' ({filters})' if str(filters) else ''}:"]
+    lines += [_line(one) for one in shown]
+    turned = [way for way, there in zip(PAGES, (newer, older), strict=True) if there]
+    buttons: tuple[Button, ...] = ()
+    if turned:
+        edges = {"first": shown[0].id, "last": shown[-1].id}
+        number = house.proposals.keep(
+            ask.asker, ask.event, HISTORY, {"filters": asdict(filters), **edges}, (), {}
+        )
+        buttons = tuple(Button(way, number, ACTIONS[way]) for way in turned)
+    audience = _audience(ask)
+    small = tuple(
+        one for one in shown
+        if one.state == State.DONE and one.results and show_of(one, audience) == Show.PLAIN
+    )  # fmt: skip
+    return Reply("\n".join(lines), buttons=buttons, thumbnails=small)
+
+
+def _line(one: Generation) -> str:
+    words = " ".join(one.request.prompt.split()) or COMMAND_OF[one.request.mode]
+    words = words if len(words) <= PROMPT else words[: PROMPT - 1] + "…"
+    return f"#{one.id} {one.state}, {_age(one)}: {words}"
+
+
+def _age(one: Generation) -> str:
+    seconds = max(0.0, (now() - one.created).total_seconds())
+    if seconds < 2 * 86400:
+        return f"{duration(round(seconds))} ago"
+    return f"{seconds / 86400:.0f} days ago"
+
+
+def _none(house: House, ask: Ask, filters: Filters, before: int | None) -> str:
+    where = "in this chat" if filters.chat else "of yours"
+    if before:
+        return f"There is nothing {where} before #{before}" + (
+            f" ({filters})." if str(filters) else "."
+        )
+    if str(filters):
+        return f"Nothing {where} fits {filters}. Try fewer words, or /history alone."
+    if filters.chat:
+        return "Nothing was drawn in this chat yet."
+    return "You have no pictures yet. /imagine draws one."
+
+
+def stats(house: House, ask: Ask) -> Reply:
+    """Counts and times, those of deleted ones too: they were drawn."""
+    person = house.people.get(ask.asker.platform, ask.asker.id).id
+    since = now() - timedelta(days=1) + timedelta(seconds=policy().renews(now()))
+    columns = generations.c
+    drawn = and_(columns.state == State.DONE, columns.charged > 0)
+
+    def number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+    figures = select(
+        func.count().label("total"),
+        *(number(columns.state == state).label(str(state)) for state in State),
+        func.avg(case((drawn, columns.seconds))).label("average"),
+        func.coalesce(
+            func.sum(case((columns.state.in_(list(FINAL)), columns.charged), else_=0.0)), 0.0
+        ).label("seconds"),
+    ).where(columns.person == person)
+    with house.database.read() as connection:
+        every = connection.execute(figures).one()
+        today = connection.execute(figures.where(columns.created >= since)).one()
+    if not every.total:
+        return Reply("You have asked for nothing yet. /imagine draws a picture.")
+    return Reply(f"Today: {_counted(today)}\nIn all: {_counted(every)}")
+
+
+def _counted(row: Any) -> str:
+    found = row._mapping
+    told = [f"{found[str(state)]} {state}" for state in State
+            if found[str(state)] or state in FINAL]  # fmt: skip
+    words = f"{found['total']} asked for: {', '.join(told)}."
+    if found["average"] is not None:
+        words += f" {duration(found['average'])} a drawing on average."
+    return f"{words} {duration(found['seconds'])} of drawing (GPU time)."
+
+
+def tree(house: House, ask: Ask) -> Reply:
+    number, _place = one_picture(house, ask, "look at")
+    asked = house.generations.visible(number, ask.asker)
+    found = family(house, asked, ask.asker, _audience(ask))
+    if len(found.members) == 1:
+        return Reply(f"#{number} has no family yet: /vary, /remix or /upscale it, or /retry.")
+    return Reply("\n".join([f"The family of #{number}:", *found.lines()]), family=found)
+
+
+def delete(house: House, ask: Ask) -> Reply:
+    number = generation_id(ask.given["id"])
+    one = house.generations.own(number, ask.asker)
+    if one.state in PENDING:
+        raise NotAllowed(f"#{number} is still {one.state}: /cancel {number} first.")
+    pictures = {str(result["key"]) for result in one.results}
+    alone = held_alone(house, [number], pictures)
+    # The files go first: with its row gone, nobody would know of them.
+    for key in alone:
+        house.media.delete(key)
+    gone = house.generations.delete(number, ask.asker)
+    what = "its prompt is gone"
+    if pictures:
+        what = f"its {'picture' if len(pictures) == 1 else 'pictures'} and its prompt are gone"
+    words = f"#{number} is deleted: {what}." + (" Its card says so." if one.message else "")
+    if stay := pictures - alone:
+        words += f" {_kept_by(house, ask, stay)}"
+    return Reply(words, gone)
+
+
+def _kept_by(house: House, ask: Ask, keys: set[str]) -> str:
+    """Which others of the asker's own need some files, in words; nobody else's is named."""
+    person = house.people.get(ask.asker.platform, ask.asker.id).id
+    columns = generations.c
+    with house.database.read() as connection:
+        ids = connection.execute(
+            select(columns.id)
+            .join(files, files.c.generation == columns.id)
+            .where(files.c.key.in_(keys), columns.person == person)
+            .order_by(columns.id)
+            .distinct()
+            .limit(PAGE)
+        ).scalars().all()  # fmt: skip
+    if not ids:
+        return "Another request drew exactly the same and keeps the file."
+    named = ", ".join(f"#{id_}" for id_ in ids)
+    until = "that is" if len(ids) == 1 else "those are"
+    return f"Needed by {named}, the file stays until {until} deleted, too."
