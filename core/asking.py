@@ -29,6 +29,22 @@ class Ask:
     agreed: bool = False
     # What was sent along or answered, checked and stored.
     pictures: tuple[Source, ...] = ()
+    # Whether settings and presets are in what is given already.
+    settled: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing to choose below some words, which make way for what is said to it.
+
+    `id` is what the platform hands back: at most 64 bytes, Telegram's limit.
+    """
+
+    id: str
+    label: str
+    help: str = ""
+    # Whether it is so now.
+    now: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Reply:
     buttons: tuple[Button, ...] = ()
     # Pictures of what the words tell of: names and keys.
     samples: tuple[tuple[str, str], ...] = ()
+    # What may be chosen below the words, one of them.
+    choices: tuple[Choice, ...] = ()
 
     @property
     def said(self) -> str:
