@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -121,6 +121,12 @@ class Line(Given):
     images: Images = []
 
 
+class Chosen(Given):
+    """What a person chose."""
+
+    id: str = Field(max_length=100)
+
+
 class Presence:
     """Wakes every open page when something changed, from one reader of the stream."""
 
@@ -168,6 +174,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             "fresh": reply.fresh,
             "also": list(reply.others),
             "samples": [{"name": name, "url": sample_url(name)} for name, _ in reply.samples],
+            "choices": [asdict(one) for one in reply.choices],
         }
 
     def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -315,6 +322,14 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         """Say whether the many pictures that were asked about shall be queued."""
         said = await in_thread(lambda: commands.press(house, answer, id, ask(asker(request))))
         return {"text": said.text}
+
+    @api.post("/api/choices", response_model=Answer)
+    async def choice(request: Request, chosen: Chosen) -> dict[str, Any]:
+        """Choose what a line was answered with; what is answered takes its place."""
+        who = asker(request)
+        return dict(
+            await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
+        )  # fmt: skip
 
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:

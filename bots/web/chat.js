@@ -83,6 +83,7 @@ function draw(line) {
     node.append(...marked(line.words));
     drawn.set(line, node);
     if (line.choices?.length) node.append(question(line));
+    if (line.menu?.length) node.append(menu(line));
   }
   put(node, [line.after, line.number, 0]);
   return node;
@@ -159,6 +160,34 @@ function question(line) {
       for (const button of row.children) button.disabled = false;
     }
   })));
+  return row;
+}
+
+// What may be chosen: what is answered to it takes the place of the words.
+function menu(line) {
+  const row = document.createElement("div");
+  row.className = "buttons menu";
+  row.append(...line.menu.map((one) => {
+    const button = pressable(one.label, async () => {
+      for (const other of row.children) other.disabled = true;
+      try {
+        const answer = await call("/api/choices", { method: "POST", body: JSON.stringify({ id: one.id }) });
+        Object.assign(line, { words: answer.text, menu: answer.choices });
+        const node = draw(line);
+        node.replaceChildren(...marked(line.words));
+        if (line.menu.length) node.append(menu(line));
+        node.querySelector("button")?.focus({ preventScroll: true });
+        follow();
+        keep();
+      } catch (error) {
+        for (const other of row.children) other.disabled = false;
+        tell(error.message, "bot sorry", { after: line.after });
+      }
+    });
+    if (one.help) button.title = one.help;
+    if (one.now) button.ariaCurrent = "true";
+    return button;
+  }));
   return row;
 }
 
@@ -489,7 +518,7 @@ async function send(line) {
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
-    if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) });
+    if (answer.text) tell(answer.text, "bot", { after: line.after, choices: answer.buttons, menu: answer.choices, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) });
     if (answer.fresh) {
       line.jobs = [answer.job.id, ...answer.also];
       for (const id of line.jobs) anchor(id, line);
