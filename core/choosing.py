@@ -12,7 +12,7 @@ from core.asking import Ask, Choice, Reply, index_of, one_picture
 from core.drawing import draw
 from core.errors import NotAllowed, UserError
 from core.house import House
-from core.options import Mode, split_flags
+from core.options import COMMAND_OF, Mode, split_flags
 from core.people import Asker
 from core.policy import Audience
 from core.presets import NONE
@@ -207,9 +207,7 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
 
     Raises UserError.
     """
-    match = re.fullmatch(
-        rf"{PREFIX}([\w-]{{1,32}}):([{MINE}{CHAT}]):([a-z]{{0,16}}):(\S{{0,8}})", id_
-    )
+    match = _CHOSEN.fullmatch(id_)
     if not match:
         raise UserError("That button is not one I know.")
     owner, whose, name, mark = match.groups()
@@ -230,25 +228,19 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
             raise UserError(GONE)
         return _overview(house, ask, here=here, first=_set(house, ask, one, value, here=here))
     make = partial(_id, ask.asker, here=here)
-    now = ""
-    if one is not QUIET:
-        now = house.tastes.values(ask.asker, here=here)[name].value
-    else:
+    choices = [Choice(make(), "‹ Back")]
+    if one is QUIET:
         now = "on" if house.people.get(ask.asker.platform, ask.asker.id).quiet else "off"
-    reset = () if one is QUIET else (
-        Choice(make(name=name, mark=RESET), "As it was", "Take the setting back."),
-    )  # fmt: skip
-    return Reply(
-        f"{one.name}: {one.help}\nNow: {now}. Others can be typed: /settings set {one.name} …",
-        choices=(
-            Choice(make(), "‹ Back"),
-            *reset,
-            *(
-                Choice(make(name=name, mark=_mark(value)), value, now=value == now)
-                for value in values
-            ),
-        ),
-    )
+    else:
+        now = house.tastes.values(ask.asker, here=here)[name].value
+        choices += [Choice(make(name=name, mark=RESET), "As it was", "Take the setting back.")]
+    choices += [
+        Choice(make(name=name, mark=_mark(value)), value, now=value == now) for value in values
+    ]
+    told = f"{one.name}: {one.help}\nNow: {now}."
+    if one.open:
+        told += f" Others can be typed: /settings set {one.name} …"
+    return Reply(told, choices=tuple(choices))
 
 
 # Presets
@@ -296,13 +288,9 @@ def use(house: House, ask: Ask, text: str) -> Reply:
 
 def meant(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The command that a line with a field for each part stands for: `/preset use` draws."""
-    if (
-        name != PRESET
-        or given.get("act") != "use"
-        or not (given.get("name") and given.get("words"))
-    ):
-        return name, dict(given)
-    return "imagine", {"prompt": given["words"], PRESET: given["name"]}
+    if name == PRESET and given.get("act") == "use" and given.get("name") and given.get("words"):
+        return COMMAND_OF[Mode.TEXT], {"prompt": given["words"], PRESET: given["name"]}
+    return name, dict(given)
 
 
 def _listed(house: House, ask: Ask) -> str:
@@ -362,7 +350,7 @@ def _share(house: House, ask: Ask, name: str) -> str:
     alone = Audience.of(ask.asker.platform, ask.address).alone and ask.asker.platform != "web"
     if not place or alone:
         raise UserError(
-            f"Nobody else is here. Write /preset share {one.name} in a group or server."
+            f"Nobody else is here. Write /preset share {one.name} in a group or on a server."
         )
     house.presets.share(ask.asker, one, place)
     where = "on this server" if ":guild:" in place else "in this chat"

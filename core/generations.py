@@ -197,7 +197,7 @@ class Generations:
             first: dict[str, Any] = {} if posted else {"message": message, **lease}
             others: dict[str, Any] = dict(lease) if message else {}
             first["manner"] = dict(manner or {})
-            others["manner"] = {what: how for what, how in first["manner"].items() if what != LEFT}
+            others["manner"] = _kept(first["manner"])
             over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
                 {**shared, "event": name, "request": asdict(request),
@@ -415,7 +415,10 @@ class Generations:
         request = old.request
         if new_seed:
             request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1))
-        return self.submit(request, asker, event, address or old.address, old.id, message, manner)
+        return self.submit(
+            request, asker, event, address or old.address, old.id, message,
+            {**_kept(old.manner), **(manner or {})},
+        )  # fmt: skip
 
     def pick(
         self, old: Generation, index: int, asker: Asker, address: Mapping[str, Any],
@@ -434,6 +437,7 @@ class Generations:
             "request": asdict(replace(old.request, seed=int(result["seed"]), count=1)),
             "state": State.DONE, "created": moment, "ended": moment, "seconds": old.seconds,
             "results": [dict(result)], "person": person.id, "chat": asker.chat,
+            "manner": _kept(old.manner),
             "class_name": person.classes(policy(), asker)[0], "message": message,
             "editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE,
         }  # fmt: skip
@@ -1151,6 +1155,11 @@ class Generations:
     def _publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
+
+
+def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
+    """What further rows of the same request share; of what was left out only one tells."""
+    return {what: how for what, how in manner.items() if what != LEFT}
 
 
 def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ import re
 import time
 import tomllib
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -97,8 +96,8 @@ def built_in() -> tuple[Preset, ...]:
 def named(name: str) -> str:
     """A name for a preset as it is kept. Raises UserError."""
     name = " ".join(unicodedata.normalize("NFC", name).split())
-    if not name:
-        raise UserError("Give the preset a name, such as /preset save misty 12")
+    if not name or name.isdecimal():
+        raise UserError("Give the preset a name first, such as /preset save misty 12")
     if len(name) > NAME_LIMIT:
         raise UserError(
             f"That name has {len(name)} characters; {NAME_LIMIT} is the most. Take a shorter one."
@@ -115,7 +114,8 @@ def named(name: str) -> str:
 
 def template(text: str) -> str:
     """A template as it is kept; without words it is the prompt alone. Raises UserError."""
-    text = text.encode(errors="replace").decode().strip() or "{prompt}"
+    # What no database holds: half a character, and none at all.
+    text = text.encode(errors="replace").decode().replace("\0", "").strip() or "{prompt}"
     if len(text) > PROMPT_LIMIT // 2:
         raise UserError(
             f"That template has {len(text)} characters; {PROMPT_LIMIT // 2} is the most."
@@ -157,7 +157,7 @@ class Presets:
         self.database = database
         self.people = people
         # By account and place, when they were read: the names alone, for who types.
-        self._known: OrderedDict[tuple[str, ...], tuple[float, list[str]]] = OrderedDict()
+        self._known: dict[tuple[str, ...], tuple[float, list[str]]] = {}
 
     def of(self, asker: Asker, *, own: bool = True) -> list[Preset]:
         """All that somebody may use here, in the order in which a name is looked for.
@@ -285,9 +285,9 @@ class Presets:
         at, found = self._known.get(who, (0.0, []))
         if not found or time.monotonic() - at > KNOWN_SECONDS:
             found = list(dict.fromkeys(one.name for one in self.of(asker) if not one.video))
+            if len(self._known) >= KNOWN_MOST:
+                self._known.clear()
             self._known[who] = time.monotonic(), found
-            while len(self._known) > KNOWN_MOST:
-                self._known.popitem(last=False)
         return found
 
 

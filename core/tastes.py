@@ -55,6 +55,11 @@ class Taste:
         flags = (flag for name in self.options for flag in (name, *_BY_NAME[name].flags))
         return frozenset((self.name, *flags))
 
+    @property
+    def open(self) -> bool:
+        """Whether there may be more values than are offered to choose from."""
+        return any(_BY_NAME[name].kind is str for name in self.options)
+
     def given(self, value: str) -> dict[str, Any]:
         """The drawing options that a value gives."""
         if self.options == SIZE:
@@ -311,7 +316,7 @@ class _Filling:
 
 def _manner(kept: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     shown = kept[YOURS].get(PREVIEWS) or kept[HERE].get(PREVIEWS)
-    return {PREVIEWS: False} if shown == "off" else {}
+    return {PREVIEWS: shown != "off"}
 
 
 def _named(one: Preset) -> str:

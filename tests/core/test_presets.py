@@ -64,6 +64,7 @@ def test_a_preset_is_settled_into_the_request_and_flags_win(house: House) -> Non
     reseeded = press(house, "reseed", old.id, Ask(ANN, "reseed", PLACE, {})).generation
     assert reseeded
     assert replace(reseeded.request, seed=4) == old.request, "the same again"
+    assert "preset Anime" in house.card(reseeded).details
 
 
 @pytest.mark.parametrize("prompt", ["a {red, green} fox", "{{red}} fox", "a {prompt} fox", "a } {"])
@@ -233,6 +234,7 @@ def test_a_template_that_cannot_be_is_refused_in_words(house: House, words: str,
         ("/preset dance", "is none of these"),
         ("/preset save", "Which preset? For example /preset save misty 12"),
         ("/preset save misty 99999", "no #99999"),
+        ("/preset save 12", "Give the preset a name first"),
         ("/preset save misty", "You have nothing to save a preset from"),
         ("/preset use", "Which preset? For example /preset use Anime"),
         ("/preset use nope a fox", "There is no preset “nope”"),

@@ -1,5 +1,7 @@
 """Settings and presets on all three chats of one house, over the wire."""
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +67,9 @@ def test_on_discord_a_setting_is_chosen_from_a_menu_for_the_asker_alone(chats: E
     assert told["ephemeral"] and "sampler: DPM++ 2M (the host's)" in told["content"]
     menu = chosen(discord, told["id"], "sampler")
     assert "Sampler, such as" in words(menu) and menu["id"] == told["id"]
+    log, lines = discord.drawqueue.log, discord.drawqueue.log.read_text().count("on line as")
+    os.kill(discord.drawqueue.processes()["bots.discord_chat"], signal.SIGKILL)
+    discord.until(lambda: log.read_text().count("on line as") > lines)
     menu = chosen(discord, told["id"], "Euler a")
     assert "sampler: Euler a (yours)" in words(menu)
     discord.command("imagine", prompt="a chosen way")
@@ -179,7 +184,7 @@ def test_in_a_telegram_group_others_settings_are_theirs(chats: Everywhere) -> No
     menu = telegram.card("count: 2 (this chat's)", chat=GROUP)
     assert "somebody else's settings" in telegram.press(menu, "count", chat=GROUP, user=501)
     telegram.press(menu, "count", chat=GROUP, user=502)
-    telegram.press(telegram.card("Others can be typed", chat=GROUP), "As it was", GROUP, 502)
+    telegram.press(telegram.card("Now: 2.", chat=GROUP), "As it was", GROUP, 502)
     telegram.card("count: 1 (the host's)", chat=GROUP)
     telegram.only_answer("/settings reset all")
 
