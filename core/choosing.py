@@ -214,8 +214,6 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
     here = whose == CHAT
     if owner != ask.asker.id:
         raise NotAllowed(THEIRS)
-    if here:
-        _may(ask)
     if not name:
         return _overview(house, ask, here=here)
     one = tastes.taste(name)

@@ -133,6 +133,9 @@ def test_what_is_private_is_named_on_no_card(house: House) -> None:
     saved(house)
     made = draw(house, ANN, "a --preset misty")
     assert "misty" not in house.card(made).details
+    with pytest.raises(InvalidOptions) as told:
+        draw(house, ANN, "a --preset mistyy")
+    assert "Did you mean" not in str(told.value), "others may read the answer"
     assert "a preset of their own" in house.card(made).details
     say(house, ANN, "/preset share misty")
     assert "preset misty" in house.card(draw(house, ANN, "a cat --preset misty")).details
@@ -217,6 +220,7 @@ def test_names_may_have_spaces_and_any_letters(house: House) -> None:
         ("{subject} in mist", "no placeholder {subject}. Known: {prompt}"),
         ("{prompt} by {artist}", "no placeholder {artist}"),
         ("in thick mist", "Say with {prompt} where"),
+        ("in \\{prompt} mist", "Say with {prompt} where"),
         ("{{prompt}} in mist", "Say with {prompt} where"),
         ("{a {prompt}, b}", "cannot stand in other braces"),
         ("{prompt} " + "x" * 2000, "2000 is the most"),
@@ -294,6 +298,8 @@ def test_a_usual_preset_that_is_gone_is_left_out_unnamed(house: House) -> None:
     keeper = replace(KEEPER, places=("discord:guild:9",))
     say(house, keeper, "/settings set preset misty channel")
     assert draw(house, BOB, "a fox").request.steps == 11
+    saved(house, BOB, words="{prompt} of Bob")
+    assert draw(house, BOB, "a fox").request.prompt == "a fox", "the chat's is the one shared there"
     say(house, ANN, "/preset delete misty")
     made = draw(house, BOB, "a fox")
     assert made.request.prompt == "a fox"

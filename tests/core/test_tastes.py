@@ -261,7 +261,8 @@ def test_who_wants_no_previews_has_none_on_any_card(house: House) -> None:
 
 def test_many_that_were_agreed_to_are_what_was_shown(house: House) -> None:
     say(house, ANN, "/settings set sampler Heun")
-    asked = ask(house, ANN, "/imagine {1, 2, 3, 4, 5, 6} foxes --preset Anime")
+    say(house, ANN, "/settings set preset anime")
+    asked = ask(house, ANN, "/imagine {1, 2, 3, 4, 5, 6} foxes")
     assert asked.buttons
     say(house, ANN, "/settings set sampler DDIM")
     agreed = press(house, "agree", asked.buttons[0].generation, Ask(ANN, "yes", PLACE, {}))
