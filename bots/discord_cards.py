@@ -16,6 +16,7 @@ import yarl
 
 from bots.pictures import fitted
 from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
+from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -32,6 +33,10 @@ FILE_BYTES = 10 * 1024 * 1024
 TOKEN_SECONDS = 15 * 60
 TOKEN_MARGIN = 30
 PREFIX = "dq:"
+# What is chosen from, its options and how long each one's words are.
+MENU = "dqmenu"
+OPTIONS, OPTION = 25, 100
+PLACEHOLDER = "Choose"
 # The token is dead, by another clock than ours, or has sent the five messages that it may where
 # the bot itself is not on the server.
 TOKEN_SPENT = (50027, 40094)
@@ -119,6 +124,23 @@ def view(buttons: Sequence[Button]) -> discord.ui.View:
                 row=button.row,
             )
         )
+    return made
+
+
+def menu(choices: Sequence[Choice]) -> discord.ui.View:
+    """What can be chosen, one of it; what that does is found from the value alone."""
+    made = discord.ui.View(timeout=None)
+    options = [
+        discord.SelectOption(
+            label=cut(one.label, OPTION), value=one.id, default=one.now,
+            description=cut(one.help, OPTION) or None,
+        )
+        for one in choices[:OPTIONS]
+    ]  # fmt: skip
+    select: discord.ui.Select[discord.ui.View] = discord.ui.Select(
+        custom_id=MENU, options=options, placeholder=cut(PLACEHOLDER, OPTION)
+    )
+    made.add_item(select)
     return made
 
 

@@ -21,12 +21,14 @@ from discord import app_commands
 from bots import discord_cards
 from bots.discord_cards import (
     ALT,
+    MENU,
     NOBODY,
     PREFIX,
     TOKEN_SECONDS,
     UNREACHED,
     UNSAID,
     cut,
+    menu,
     message,
     plain,
     sized,
@@ -35,10 +37,11 @@ from bots.discord_cards import (
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import beside, picture_of
 from bots.poster import Poster
-from core import catalog, commands, drawing
+from core import catalog, choosing, commands, drawing
 from core.asking import Ask, Reply
 from core.cards import PAGES, QUESTIONS, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
+from core.database import AWAY as DATABASE_AWAY
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
@@ -53,7 +56,7 @@ from core.supervisor import LEFT_OUT
 log = logging.getLogger("drawqueue")
 
 THREADS = 32
-CHOICES = 25
+CHOICES = PARAMETERS = 25
 CHOICE = 100
 HELP = 100
 TITLE = 45
@@ -126,7 +129,7 @@ class Bot(discord.Client):
                     self.tree.add_command(_slash(self, command, name))
             if command.menu:
                 self.tree.add_command(_menu(command))
-        self.add_dynamic_items(CardButton)
+        self.add_dynamic_items(CardButton, Menu)
         self._poster: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
@@ -233,6 +236,43 @@ class CardButton(
             await _send(bot, reply.generation, interaction.filesize_limit, send)
 
 
+class Menu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=re.escape(MENU)):
+    """Whatever there is to choose from, rebuilt after any restart: each value says what it does."""
+
+    def __init__(self) -> None:
+        super().__init__(discord.ui.Select(custom_id=MENU))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: Any, match: re.Match[str]
+    ) -> "Menu":
+        return cls()
+
+    async def callback(self, interaction: Interaction) -> None:
+        told: Any = interaction.data
+        bot, id_ = interaction.client, str(next(iter(told.get("values") or [""])))
+        try:
+            # Answered before the database is asked.
+            await interaction.response.defer()
+            try:
+                reply = await asyncio.to_thread(
+                    lambda: commands.choose(bot.house, id_, _ask(interaction, {}))
+                )
+            except UserError as error:
+                await interaction.followup.send(plain(str(error)), ephemeral=True)
+                return
+            except Exception as error:
+                fault = report("a choice failed", error)
+                await interaction.followup.send(_sorry(fault), ephemeral=True)
+                return
+            await interaction.edit_original_response(
+                content=plain(reply.text), view=menu(reply.choices) if reply.choices else None
+            )
+        except UNSAID as error:
+            if not _unheard(error):
+                report("a choice failed", error)
+
+
 def _asker(interaction: Interaction) -> Asker:
     user, channel = interaction.user, interaction.channel
     # A thread counts as its channel: limits are not dodged by opening more of them.
@@ -247,9 +287,13 @@ def _asker(interaction: Interaction) -> Asker:
             *(f"discord:role:{role.id}" for role in roles),
         ),
     )  # fmt: skip
-    moderator = interaction.guild_id is not None and interaction.permissions.manage_messages
+    here = interaction.guild_id is not None
     house: House = interaction.client.house
-    return replace(house.known(bare), moderator=moderator)
+    may = interaction.permissions
+    return replace(
+        house.known(bare), moderator=here and may.manage_messages,
+        keeper=here and may.manage_channels,
+    )  # fmt: skip
 
 
 def _reachable(interaction: Interaction) -> bool:
@@ -332,6 +376,8 @@ async def _run(
     brought: Sequence[Brought] = (), pointed: Pointed | None = None,
 ) -> None:  # fmt: skip
     bot = interaction.client
+    name, given = choosing.meant(command.name, given)
+    command = commands.BY_NAME[name]
     named = _names_a_picture(command)
     try:
         if pointed and (pointed.card is None or not named):
@@ -340,7 +386,7 @@ async def _run(
             given = {**given, named: str(pointed.card)}
         if command.mode:
             # Faults are found from memory, so that they are told to the asker alone.
-            given = drawing.precheck(command.mode, given, len(brought))
+            given = await _prechecked(interaction, command.mode, given, len(brought))
     except UserError as error:
         await interaction.response.send_message(plain(str(error)), ephemeral=True)
         return
@@ -416,8 +462,27 @@ async def _in_words(bot: Bot, reply: Reply, name: str) -> dict[str, Any]:
         files = [discord.File(io.BytesIO(file[1]), f"{name}.{ending}", description=cut(told, ALT))]
     return {
         "content": plain(reply.text), "attachments": files,
-        "view": view(reply.buttons) if reply.buttons else None,
+        "view": view(reply.buttons) if reply.buttons
+        else menu(reply.choices) if reply.choices else None,
     }  # fmt: skip
+
+
+async def _prechecked(
+    interaction: Interaction, mode: Mode, given: dict[str, Any], pictures: int
+) -> dict[str, Any]:
+    """The given options, found right from memory, or beside what the asker has set.
+
+    Raises UserError.
+    """
+    try:
+        return drawing.precheck(mode, given, pictures)
+    except UserError as error:
+        asked = interaction.client.house, _asker(interaction)
+        try:
+            looking = asyncio.to_thread(drawing.precheck, mode, given, pictures, asked)
+            return await asyncio.wait_for(looking, LOOK_SECONDS)
+        except (TimeoutError, *DATABASE_AWAY):
+            raise error from None
 
 
 async def _alone(
@@ -552,11 +617,12 @@ def _typed(command: Command) -> list[Option]:
     """What a slash command asks for, pictures beside the words: 25 are shown at most."""
     shown = [option for option in command.takes if not option.rare]
     if not command.pictures:
-        return shown
+        return shown[:PARAMETERS]
     # A picture that was drawn here brings its words along.
     taken = [replace(option, required=False) for option in shown]
     words = 1 if command.draws else 0
-    return [*taken[:words], *command.pictures, *taken[words:]]
+    # What finds no place among them can be typed as a flag.
+    return [*taken[:words], *command.pictures, *taken[words:]][:PARAMETERS]
 
 
 def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, Any, Any]:
@@ -617,8 +683,17 @@ def _optional(kind: Any) -> Any:
 def _complete(
     option: str,
 ) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
-    async def complete(_interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
+    async def complete(interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
         known = commands.suggestions(option)
+        if option in choosing.PERSONAL:
+            # What is known to all does, where the database is slow.
+            with contextlib.suppress(TimeoutError, *DATABASE_AWAY):
+                given = dict(vars(interaction.namespace))
+                looking = asyncio.to_thread(
+                    choosing.suggestions, interaction.client.house, option, _asker(interaction),
+                    given,
+                )  # fmt: skip
+                known = await asyncio.wait_for(looking, LOOK_SECONDS)
         # Of several, with a comma between them, the last one is being typed.
         before, comma, last = typed.rpartition(",") if option in LISTS else ("", "", typed)
         found = [name for name in known if last.strip().lower() in name.lower()]

@@ -21,7 +21,7 @@ from telegram import (
     Message,
     ReplyParameters,
 )
-from telegram.constants import FileSizeLimit, MessageLimit
+from telegram.constants import FileSizeLimit, InlineKeyboardMarkupLimit, MessageLimit
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -34,6 +34,7 @@ from telegram.request import HTTPXRequest
 
 from bots.pictures import blurred, fitted
 from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
+from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
 from core.lifecycle import State
@@ -96,6 +97,17 @@ def keyboard(buttons: Sequence[Button]) -> InlineKeyboardMarkup:
     for one in buttons:
         rows.setdefault(one.row, []).append(InlineKeyboardButton(one.label, callback_data=one.id))
     return InlineKeyboardMarkup(list(rows.values()))
+
+
+def menu(choices: Sequence[Choice]) -> InlineKeyboardMarkup | None:
+    """What can be chosen, two side by side; None where there is nothing."""
+    keys = [
+        InlineKeyboardButton(f"• {one.label}" if one.now else one.label, callback_data=one.id)
+        for one in choices[: InlineKeyboardMarkupLimit.TOTAL_BUTTON_NUMBER]
+    ]  # fmt: skip
+    if not keys:
+        return None
+    return InlineKeyboardMarkup([keys[at : at + 2] for at in range(0, len(keys), 2)])
 
 
 def text(card: Card) -> dict[str, Any]:

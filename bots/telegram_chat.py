@@ -48,8 +48,8 @@ from bots.pictures import beside, picture_of
 from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
-from core import catalog, commands
-from core.asking import Ask, Reply
+from core import catalog, choosing, commands
+from core.asking import Ask, Choice, Reply
 from core.cards import PAGES, QUESTIONS, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
@@ -99,6 +99,8 @@ class Answer:
     buttons: tuple[Button, ...] = ()
     answers: bool = False
     turns: bool = False
+    # What may be chosen below the words.
+    choices: tuple[Choice, ...] = ()
     # Who sees the card, wherever it was asked for.
     audience: Audience | None = None
 
@@ -303,7 +305,9 @@ class TelegramChat:
             return
         answer = await act() if waiting.words is None else Answer(waiting.words)
         if query:
-            await self._confirm(event, query, "" if answer.turns else answer.words)
+            # What there is to choose next says it in its place.
+            said = "" if answer.turns or answer.choices else answer.words
+            await self._confirm(event, query, said)
         if query and answer.turns:
             turned = functools.partial(telegram_cards.turn, query, answer.words, answer.picture)
             with contextlib.suppress(BadRequest):
@@ -311,10 +315,12 @@ class TelegramChat:
             return
         if query and answer.answers:
             # The question makes way for what was answered to it.
+            edit = functools.partial(
+                query.edit_message_text, telegram_cards.unmentioned(answer.words),
+                reply_markup=telegram_cards.menu(answer.choices),
+            )  # fmt: skip
             with contextlib.suppress(BadRequest):
-                await self._insist(
-                    event, query.edit_message_text, answer.words, chat=message.chat.id
-                )
+                await self._insist(event, edit, chat=message.chat.id)
         if answer.generation or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -437,6 +443,9 @@ class TelegramChat:
         self, event: str, query: CallbackQuery, message: Message
     ) -> Callable[[], Awaitable[Answer]]:
         def act(ask: Ask) -> Answer:
+            if (query.data or "").startswith(choosing.PREFIX):
+                reply = commands.choose(self.house, query.data or "", ask)
+                return Answer(reply.text, answers=True, choices=reply.choices)
             action, number = pressed(query.data or "")
             reply = commands.press(self.house, action, number, ask)
             if action in QUESTIONS:
@@ -466,7 +475,7 @@ class TelegramChat:
 
         def work() -> Answer:
             answer = act(ask)
-            if answer.generation is None and not answer.buttons:
+            if answer.generation is None and not answer.buttons and not answer.choices:
                 # What makes a card is known by its event and may be asked for twice. Not so
                 # "cancel my newest": a crash between that and this note would do it again.
                 with contextlib.suppress(SQLAlchemyError):
@@ -492,7 +501,10 @@ class TelegramChat:
         made = reply.generation
         if made is None or (own and made.message):
             return Answer(
-                reply.text, buttons=reply.buttons, picture=beside(self.house, reply)
+                reply.text,
+                buttons=reply.buttons,
+                picture=beside(self.house, reply),
+                choices=reply.choices,
             )  # With a card: an update that came twice, and it stands.
         audience = Audience.of("telegram", address)
         picture = picture_of(self.house, self.house.card(made, audience))
@@ -559,7 +571,9 @@ class TelegramChat:
             telegram_cards.unmentioned(answer.words)[: MessageLimit.MAX_TEXT_LENGTH],
             message_thread_id=address["topic"],
             reply_parameters=telegram_cards.replying(reply_to),
-            reply_markup=telegram_cards.keyboard(answer.buttons) if answer.buttons else None,
+            reply_markup=telegram_cards.keyboard(answer.buttons)
+            if answer.buttons
+            else telegram_cards.menu(answer.choices),
         )
 
     def _first(self, made: Generation) -> bool:
@@ -576,7 +590,7 @@ class TelegramChat:
                 moderator = member.status in (
                     ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
                 )  # fmt: skip
-        return replace(known, moderator=moderator)
+        return replace(known, moderator=moderator, keeper=moderator)
 
 
 async def _told(words: str) -> Answer:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -123,6 +123,12 @@ class Line(Given):
     images: Images = []
 
 
+class Chosen(Given):
+    """What a person chose."""
+
+    id: str = Field(max_length=100)
+
+
 class Presence:
     """Wakes every open page when something changed, from one reader of the stream."""
 
@@ -178,6 +184,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
                 *({"name": f"#{one.id}", "url": f"/media/{one.id}/0"} for one in reply.thumbnails),
                 *([tree_of(reply.family.asked)] if reply.family else []),
             ],
+            "choices": [asdict(one) for one in reply.choices],
         }
 
     def once(event: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -346,6 +353,14 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             return answer(commands.press(house, way, id, ask(asker(request))))
 
         return dict(await in_thread(work))
+
+    @api.post("/api/choices", response_model=Answer)
+    async def choice(request: Request, chosen: Chosen) -> dict[str, Any]:
+        """Choose what a line was answered with; what is answered takes its place."""
+        who = asker(request)
+        return dict(
+            await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
+        )  # fmt: skip
 
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:

@@ -103,6 +103,15 @@ class Choice(BaseModel):
     label: str
 
 
+class Option(BaseModel):
+    """Something to choose below some words, which make way for what is answered to it."""
+
+    id: str = Field(description="What `/api/choices` takes.")
+    label: str
+    help: str
+    now: bool = Field(description="Whether it is so now.")
+
+
 class Sample(BaseModel):
     """A picture of what something draws."""
 
@@ -119,6 +128,7 @@ class Answer(BaseModel):
     fresh: bool = Field(False, description="Whether the job's card belongs below the line.")
     also: list[int] = Field([], description="The other jobs that the line made.")
     samples: list[Sample] = Field([], description="Pictures of what the words tell of.")
+    choices: list[Option] = Field([], description="What may be chosen below the words.")
 
 
 class Words(BaseModel):

@@ -30,6 +30,22 @@ class Ask:
     agreed: bool = False
     # What was sent along or answered, checked and stored.
     pictures: tuple[Source, ...] = ()
+    # Whether settings and presets are in what is given already.
+    settled: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing to choose below some words, which make way for what is said to it.
+
+    `id` is what the platform hands back: at most 64 bytes, Telegram's limit.
+    """
+
+    id: str
+    label: str
+    help: str = ""
+    # Whether it is so now.
+    now: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,9 @@ class Reply:
         """Every picture to show in small: names and keys."""
         drawn = ((f"#{one.id}", str(one.results[0]["key"])) for one in self.thumbnails)
         return (*self.samples, *drawn)
+
+    # What may be chosen below the words, one of them.
+    choices: tuple[Choice, ...] = ()
 
     @property
     def said(self) -> str:

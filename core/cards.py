@@ -9,11 +9,12 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration, many
-from core.generations import HELD, Generation
+from core.generations import HELD, LEFT, Generation
 from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
 from core.queue import Standing
+from core.tastes import credits
 
 # The pictures of a grid, as their buttons count them.
 PLACES = (1, 2, 3, 4)
@@ -232,7 +233,7 @@ def details_of(generation: Generation) -> str:
         parts.append("tiled")
     if request.hires > 1:
         parts.append(f"hires {request.hires:g}×")
-    return " · ".join(parts)
+    return " · ".join([*parts, *credits(generation.manner)])
 
 
 def show_of(generation: Generation, audience: Audience) -> Show:
@@ -279,6 +280,7 @@ def card_for(
         notice = why_not(generation, audience) or notice
     if generation.state == State.DONE and show != Show.WITHHOLD:
         keys = [str(result["key"]) for result in generation.results]
+    notice = "\n".join(filter(None, [notice, *generation.manner.get(LEFT, ())]))
     return Card(
         generation=generation.id,
         version=generation.version,

@@ -13,9 +13,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, keys, options, parts, registry
+from core import catalog, choosing, keys, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import PAGES, QUESTIONS, status_line, waiting_line
+from core.choosing import MENTIONING
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
     BEGUN,
@@ -46,14 +47,12 @@ log = logging.getLogger("drawqueue")
 ANSWER_SECONDS = 6.0
 # So many of a model's LoRAs and VAEs are named; autocomplete knows them all.
 FEW_PARTS = 8
-# As many lines as the shortest of the chats' messages holds.
-LISTED = 15
 # What begins the summary of what only moderators may do, who alone see it in /help.
 MODERATORS = "Moderators:"
+# As many lines as the shortest of the chats' messages holds.
+LISTED = 15
 # What /help tells of beside commands.
 FLAGS = "flags"
-# The platforms on which who waited long is mentioned.
-MENTIONING = ("discord", "telegram")
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,7 @@ def _retry(house: House, ask: Ask) -> Reply:
 def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
     made = house.generations.redo(
         old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None,
-        message=ask.message,
+        message=ask.message, manner=house.tastes.manner(ask.asker),
     )  # fmt: skip
     return Reply(generation=made, fresh=made.id != old.id)
 
@@ -536,6 +535,25 @@ COMMANDS: tuple[Command, ...] = (
         ),
         keys.command, example="new draw my script", private=True,
     ),
+    Command(
+        "settings", "See or change how your pictures are drawn where you say nothing.",
+        (
+            _option("change", "set or reset; empty: see them all."),
+            _option("setting", f"{', '.join(choosing.OFFERED['setting'])}."),
+            _option("value", "What it shall be."),
+            _option("where", "channel, to set it for everybody in this one."),
+        ),
+        choosing.settings, example="set sampler Euler a",
+    ),
+    Command(
+        "preset", "Use, save and share ready-made looks for pictures.",
+        (
+            _option("act", f"{', '.join(choosing.ACTS)}."),
+            _option("name", "The preset's name."),
+            _option("words", "A prompt to draw; to save, a picture's number and a template."),
+        ),
+        choosing.preset, example=choosing.ACTS["use"],
+    ),
     Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
     Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
@@ -625,6 +643,8 @@ def suggestions(option: str) -> list[str]:
         return sorted({name for kind in KINDS for name in registry.known(kind)})
     if option == "choice":
         return list(policy().classes)
+    if option in choosing.OFFERED:
+        return list(choosing.OFFERED[option])
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))
     return next((list(o.choices) for o in known if o.name == option), [])
 
@@ -657,6 +677,12 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     return _again(house, ask, old, new_seed=action == "reseed")
 
 
+@_somebody_waits()
+def choose(house: House, id_: str, ask: Ask) -> Reply:
+    """What choosing something does; only for who was asked. Raises UserError."""
+    return choosing.chosen(house, id_, ask)
+
+
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
     asked = house.proposals.get(number, ask.asker)
     if asked.command == HISTORY:
@@ -673,7 +699,7 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
         raise UserError("The picture you sent is not kept any more. Ask again, please.")
     agreed = Ask(
         ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True,
-        pictures=asked.pictures,
+        pictures=asked.pictures, settled=True,
     )  # fmt: skip
     return BY_NAME[asked.command].run(house, agreed)
 

@@ -109,6 +109,8 @@ generations = Table(
     Column("address", JSON, nullable=False),
     Column("request", JSON, nullable=False),
     Column("parent", Integer),
+    # What settings and presets had to do with it: see core/tastes.py.
+    Column("manner", JSON, nullable=False, server_default="{}"),
     # Whose it is where accounts are linked, and what the policy counts it by.
     Column("person", String(80), nullable=False, server_default=""),
     Column("chat", String(96), nullable=False, server_default=""),
@@ -276,6 +278,41 @@ offered = Table(
     # What a machine that sees its files knows of it; none as long as nobody has looked.
     Column("facts", JSON(none_as_null=True)),
     Column("fault", Text, nullable=False, server_default=""),
+)
+
+# What a person or a chat wants where nothing is said. `who` is an account or a chat: of accounts
+# that are one person, what was set last counts.
+tastes = Table(
+    "tastes",
+    metadata,
+    Column("who", String(96), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("value", String(200), nullable=False),
+    Column("changed", Moment, nullable=False),
+)
+
+# What people saved of their pictures under a name; `key` is the name as it is compared.
+presets = Table(
+    "presets",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("owner", String(80), nullable=False),
+    Column("key", String(128), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("template", Text, nullable=False),
+    Column("given", JSON, nullable=False),
+    Column("created", Moment, nullable=False),
+    UniqueConstraint("owner", "key"),
+)
+
+# Where others may use a preset; a name stands for one of them in each place.
+shares = Table(
+    "shares",
+    metadata,
+    Column("place", String(96), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("preset", Integer, nullable=False),
+    Index(None, "preset"),
 )
 
 

@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from core import catalog, options
@@ -11,10 +12,11 @@ from core.asking import Ask, Reply, index_of, one_picture, picture_number
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button
 from core.errors import InvalidOptions, NotAllowed, UserError, many
-from core.generations import Generation
+from core.generations import LEFT, Generation
 from core.house import House
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Request
+from core.people import Asker
 from core.policy import policy
 from core.proposals import counted
 from core.settings import Web, read
@@ -68,9 +70,12 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     # The picture whose style is taken brings nothing else along.
     over = placed[:-1] if mode == Mode.STYLE else placed
     parents = [drawn[word][0].request for word in over if word in drawn]
-    if parents:
-        said = {name: value for name, value in given.items() if value not in (None, "")}
-        given = _inherited(parents, said) | said
+    said = {name: value for name, value in given.items() if value not in (None, "")}
+    inherited = _inherited(parents, said) if parents else {}
+    settled, manner = inherited | said, dict[str, Any]()
+    if not ask.settled:
+        settled, manner = _settled(house, ask.asker, said, inherited, mode)
+    given = settled if parents else _unset(given) | settled
     if mode == Mode.BLEND and not given.get("prompt"):
         given["prompt"] = BLENDED
     faults = [*ask.faults, *_counted(mode, len(placed))]
@@ -83,10 +88,10 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     ]  # fmt: skip
     requests = house.proposals.requests(wanted, mode, sources)
     if len(requests) > policy().line.ask_above and not ask.agreed:
-        return _propose(house, ask, mode, given, sources, requests)
+        return _propose(house, ask, mode, given, sources, requests, manner)
     made = house.generations.accept(
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
-        _parent(mode, sources), ask.message, posted=ask.agreed,
+        _parent(mode, sources), ask.message, posted=ask.agreed, manner=manner,
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
@@ -100,6 +105,31 @@ def _parent(mode: Mode, sources: Sequence[Source]) -> int | None:
     style is taken, where there is another."""
     over = sources[:-1] if mode == Mode.STYLE and len(sources) > 1 else sources
     return next((one.generation for one in over if one.generation), None)
+
+
+def _settled(
+    house: House, asker: Asker, said: Mapping[str, Any], inherited: Mapping[str, Any], mode: Mode
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was said with what the asker, or the chat, has set beside it; and the row's manner."""
+    rules = policy()
+    person = cache(lambda: house.people.get(asker.platform, asker.id))
+
+    def faults(given: Mapping[str, Any]) -> list[str]:
+        try:
+            # The pictures that it begins with change nothing about what fits together.
+            found = house.proposals.requests(catalog.requested(given, (), mode), mode)
+            rules.drawable(found)
+            rules.suits(person().classes(rules, asker)[0], found)
+        except UserError as error:
+            return list(getattr(error, "faults", [str(error)]))
+        return []
+
+    return house.tastes.settle(asker, said, inherited, mode, faults)
+
+
+def _unset(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given without a value, for which nothing else counts either."""
+    return {name: value for name, value in given.items() if value in (None, "")}
 
 
 def _meant(mode: Mode, pictures: int, looks: Sequence[str]) -> Mode:
@@ -169,10 +199,14 @@ def _counted(mode: Mode, number: int) -> list[str]:
     ]
 
 
-def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, Any]:
+def precheck(
+    mode: Mode, given: Mapping[str, Any], pictures: int,
+    asked: tuple[House, Asker] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The given options with the flags in their prompt, every fault found from memory alone.
 
-    `pictures` is how many were sent along. Raises UserError.
+    `pictures` is how many were sent along. What the asker has set may mend a fault: where it is
+    `asked` who that is, the database is, too. Raises UserError.
     """
     found, faults = options.unfolded(given)
     plain, named, looks = _named(found, mode)
@@ -183,6 +217,9 @@ def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, A
     if (over > 0 or mode == Mode.BLEND) and not plain.get("prompt"):
         plain["prompt"] = BLENDED
     faults = [*faults, *_counted(mode, number)]
+    if asked:
+        said = {name: value for name, value in plain.items() if value not in (None, "")}
+        plain = _unset(plain) | _settled(*asked, said, {}, mode)[0]
     wanted = catalog.requested(plain, faults, mode)
     if mode == Mode.TEXT:
         catalog.settle(wanted, 0)
@@ -193,7 +230,7 @@ def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, A
 
 def _propose(
     house: House, ask: Ask, mode: Mode, given: Mapping[str, Any], sources: Sequence[Source],
-    requests: Sequence[Request],
+    requests: Sequence[Request], manner: Mapping[str, Any],
 ) -> Reply:  # fmt: skip
     # Nobody is asked about what would be refused.
     house.generations.check(requests, ask.asker)
@@ -201,7 +238,7 @@ def _propose(
         ask.asker, ask.event, COMMAND_OF[mode], given, sources, ask.address
     )
     return Reply(
-        house.proposals.words(requests),
+        "\n".join([house.proposals.words(requests), *manner.get(LEFT, ())]),
         buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
     )
 
@@ -275,8 +312,9 @@ def paint(house: House, ask: Ask) -> Reply:
 
 def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
     made = house.generations.submit(
-        request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message
-    )
+        request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message,
+        house.tastes.manner(ask.asker),
+    )  # fmt: skip
     return Reply(generation=made, fresh=True)
 
 

@@ -60,6 +60,8 @@ LOST_SECONDS = 10.0
 PER_CHAT = 60
 FIRST_EDITOR = "first"
 EDITOR_LEASE = timedelta(seconds=30)
+# What a row's manner calls the sentences about settings that were left out.
+LEFT = "left"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Generation:
     priority: int
     charged: float
     deleted: datetime | None
+    manner: Mapping[str, Any]
 
     def picture(self, index: int) -> Mapping[str, Any]:
         """One of its finished pictures, counted from 0. Raises NotFound."""
@@ -144,6 +147,7 @@ class Generations:
         address: Mapping[str, Any],
         parent: int | None = None,
         message: str | None = None,
+        manner: Mapping[str, Any] | None = None,
     ) -> Generation:
         """Accept one request; see `accept`."""
         request, priority = options, PRIORITIES.index("normal")
@@ -151,7 +155,9 @@ class Generations:
             request = settle(options, secrets.randbelow(SEED_LIMIT + 1))
             priority = PRIORITIES.index(options.priority)
         assert isinstance(request, Request)
-        return self.accept([request], asker, event, address, priority, parent, message)[0]
+        return self.accept(
+            [request], asker, event, address, priority, parent, message, manner=manner
+        )[0]
 
     def accept(
         self,
@@ -164,11 +170,13 @@ class Generations:
         message: str | None = None,
         *,
         posted: bool = False,
+        manner: Mapping[str, Any] | None = None,
     ) -> list[Generation]:
         """Accept requests, all of them or none: commit their rows, then put them in line.
 
         `message` is the chat's message that will be the first one's card, where there is one
-        already; `posted` leaves that card to a poster, too, as all the others are.
+        already; `posted` leaves that card to a poster, too, as all the others are. `manner` is
+        what settings and presets had to do with them; of what was left out the first one tells.
 
         An event seen before answers the generations it made. Raises UserError when a request
         cannot be met or is more than the policy allows, TryAgain when nothing could be stored.
@@ -200,8 +208,10 @@ class Generations:
             # Whoever asks draws the first card, in half a minute; a poster draws the others, but
             # not into a message that waits for the first.
             lease = {"editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE}
-            first = {} if posted else {"message": message, **lease}
-            others = lease if message else {}
+            first: dict[str, Any] = {} if posted else {"message": message, **lease}
+            others: dict[str, Any] = dict(lease) if message else {}
+            first["manner"] = dict(manner or {})
+            others["manner"] = _kept(first["manner"])
             over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
                 {**shared, "event": name, "request": asdict(request),
@@ -366,6 +376,7 @@ class Generations:
     def redo(
         self, generation_id: int, asker: Asker, event: str, *, new_seed: bool = False,
         address: Mapping[str, Any] | None = None, message: str | None = None,
+        manner: Mapping[str, Any] | None = None,
     ) -> Generation:  # fmt: skip
         """Draw again: in place when it failed or was cancelled, else as a child of its own.
 
@@ -419,8 +430,9 @@ class Generations:
         if new_seed:
             request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1), subseed=-1)
         return self.submit(
-            request, asker, event, address or old.address, parent=old.id, message=message
-        )
+            request, asker, event, address or old.address, old.id, message,
+            {**_kept(old.manner), **(manner or {})},
+        )  # fmt: skip
 
     def pick(
         self, old: Generation, index: int, asker: Asker, address: Mapping[str, Any],
@@ -439,6 +451,7 @@ class Generations:
             "request": asdict(old.request.alone(int(result["seed"]))),
             "state": State.DONE, "created": moment, "ended": moment, "seconds": old.seconds,
             "results": [dict(result)], "person": person.id, "chat": asker.chat,
+            "manner": _kept(old.manner),
             "class_name": person.classes(policy(), asker)[0], "message": message,
             "editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE,
         }  # fmt: skip
@@ -1197,6 +1210,11 @@ class Generations:
     def _publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
+
+
+def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
+    """What further rows of the same request share; of what was left out only one tells."""
+    return {what: how for what, how in manner.items() if what != LEFT}
 
 
 def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:

@@ -11,10 +11,12 @@ from core.generations import Generation, Generations
 from core.media import Media
 from core.people import Asker, People
 from core.policy import Audience
+from core.presets import Presets
 from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.registry import Registry
 from core.settings import Chat, Drawing, Storage, read
+from core.tastes import PREVIEWS, Tastes
 
 if TYPE_CHECKING:
     from core.keys import Keys
@@ -49,6 +51,14 @@ class House:
         return Proposals(self.database, self.queue.pace)
 
     @cached_property
+    def presets(self) -> Presets:
+        return Presets(self.database, self.people)
+
+    @cached_property
+    def tastes(self) -> Tastes:
+        return Tastes(self.database, self.people, self.presets)
+
+    @cached_property
     def registry(self) -> Registry:
         return Registry(self.database)
 
@@ -70,7 +80,8 @@ class House:
         if generation.state != "generating":
             return card_for(generation, standing, 0.0, audience)
         progress = self.generations.progress(generation)
-        preview = self.generations.previewed(generation)
+        wanted = generation.manner.get(PREVIEWS, True)
+        preview = self.generations.previewed(generation) if wanted else ""
         return card_for(generation, standing, progress, audience, preview)
 
     def known(self, asker: Asker) -> Asker:

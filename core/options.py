@@ -264,6 +264,12 @@ class Options(BaseModel):
         description="Which model draws; /models lists them.",
         json_schema_extra=_flags("model", "m"),
     )
+    preset: Annotated[str | None, BeforeValidator(_word)] = Field(
+        None,
+        description="A preset by its name, or none; /preset lists them.",
+        json_schema_extra=_flags("preset"),
+        examples=["Anime"],
+    )
     count: Annotated[int, Ge(1), Le(4)] = Field(
         1,
         description="How many pictures; picture i uses seed + i.",

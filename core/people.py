@@ -57,6 +57,8 @@ class Asker:
     trusted: bool = False
     chat: str = ""
     places: tuple[str, ...] = ()
+    # Whether the platform lets them change the chat itself.
+    keeper: bool = False
 
     @property
     def account(self) -> str:
@@ -87,6 +89,11 @@ class Person:
     chosen: str = ""
     granted: str = ""
     accounts: tuple[str, ...] = ()
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """All accounts that are this person."""
+        return tuple(dict.fromkeys((self.id, *self.accounts)))
 
     def names(self, asker: Asker) -> tuple[str, ...]:
         """Everything the policy may know them by, whichever account they ask with."""

@@ -83,6 +83,7 @@ function draw(line) {
     node.append(...marked(line.words));
     drawn.set(line, node);
     if (line.choices?.length) node.append(question(line));
+    if (line.menu?.length) node.append(menu(line));
   }
   put(node, [line.after, line.number, 0]);
   return node;
@@ -167,7 +168,7 @@ function question(line) {
 
 // What an answer in words puts into its line.
 function said(answer) {
-  return { words: answer.text, choices: answer.buttons, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) };
+  return { words: answer.text, choices: answer.buttons, menu: answer.choices, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) };
 }
 // Another page of a list, in the place of the one before.
 function turn(line, answer) {
@@ -176,6 +177,34 @@ function turn(line, answer) {
   drawn.delete(line);
   draw(line).querySelector(".buttons button")?.focus({ preventScroll: true });
   keep();
+}
+
+// What may be chosen: what is answered to it takes the place of the words.
+function menu(line) {
+  const row = document.createElement("div");
+  row.className = "buttons menu";
+  row.append(...line.menu.map((one) => {
+    const button = pressable(one.label, async () => {
+      for (const other of row.children) other.disabled = true;
+      try {
+        const answer = await call("/api/choices", { method: "POST", body: JSON.stringify({ id: one.id }) });
+        Object.assign(line, { words: answer.text, menu: answer.choices });
+        const node = draw(line);
+        node.replaceChildren(...marked(line.words));
+        if (line.menu.length) node.append(menu(line));
+        node.querySelector("button")?.focus({ preventScroll: true });
+        follow();
+        keep();
+      } catch (error) {
+        for (const other of row.children) other.disabled = false;
+        tell(error.message, "bot sorry", { after: line.after });
+      }
+    });
+    if (one.help) button.title = one.help;
+    if (one.now) button.ariaCurrent = "true";
+    return button;
+  }));
+  return row;
 }
 
 const AWAY = "Drawqueue cannot be reached just now.";

@@ -16,7 +16,8 @@ from PIL import Image
 from sqlalchemy import event, func, select
 
 from bots.discord_chat import Backoff, Bot
-from core.commands import COMMANDS
+from core import catalog, settings
+from core.commands import COMMANDS, MODERATORS
 from core.database import generations, metadata
 from core.generations import Generation
 from core.house import House
@@ -150,7 +151,7 @@ def test_help_lists_every_command_that_can_be_called(chat: Chat) -> None:
     chat.say("help")
     words = chat.only_answer()
     listed = set(re.findall(r"^/(\w+)[^:\n]*: .", words, re.MULTILINE))
-    everybodys = {one.name for one in COMMANDS if not one.summary.startswith("Moderators: ")}
+    everybodys = {one.name for one in COMMANDS if not one.summary.startswith(MODERATORS)}
     assert listed == everybodys
     assert listed <= set(chat.ann.available_commands(chat.channel))
     assert "/help flags" in words and not words.endswith("…")
@@ -405,3 +406,20 @@ def test_after_an_outage_of_hours_the_gateway_is_tried_every_few_seconds() -> No
     assert discord.backoff.ExponentialBackoff()._max == 10, "2 ** 10 seconds"
     backoff = Backoff()
     assert max(backoff.delay() for _ in range(60)) <= 20
+
+
+def test_what_is_set_may_make_a_request_right(
+    chat: Chat, starter_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_MODEL", f"{starter_model},pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    chat.send_unchecked(prompt="a fox", width=768)
+    assert "starter draws at most" in chat.only_answer()
+    chat.say("settings", change="set", setting="model", value="pattern")
+    chat.send_unchecked(prompt="a fox", width=768)
+    chat.send_unchecked(prompt="a fox", width=1600)
+    assert chat.rows() == 1
+    assert chat.house.generations.get(1).request.size == (768, 256)
+    refused = chat.seen(chat.ann)[-1]
+    assert refused.flags.ephemeral and "pattern draws at most 1024" in refused.content

@@ -119,6 +119,27 @@ def test_what_is_drawn_is_shown_however_much_waits_behind_it(house: House, page:
     assert [one for one in order(page) if one[0] == "#"] == [f"#{n}" for n in range(21, 71)]
 
 
+def test_a_setting_is_chosen_below_the_words_that_tell_of_it(house: House, page: Page) -> None:
+    say(page, "/settings")
+    told = page.locator(".bot:not(.hello)").last
+    expect(told).to_contain_text("count: 1 (the host's)")
+    fits(page)
+    told.get_by_role("button", name="count").click()
+    expect(told.get_by_role("button", name="1", exact=True)).to_have_attribute(
+        "aria-current", "true"
+    )
+    told.get_by_role("button", name="3", exact=True).click()
+    expect(told).to_contain_text("count: 3 (yours)")
+    expect(page.locator(".bot:not(.hello)")).to_have_count(1)
+    page.reload()
+    kept = page.locator(".bot:not(.hello)").last
+    expect(kept).to_contain_text("count: 3 (yours)")
+    kept.get_by_role("button", name="sampler").click()
+    expect(kept.get_by_role("button", name="‹ Back")).to_be_focused()
+    fits(page)
+    assert house.tastes.values(LOCAL)["count"].value == "3"
+
+
 def lose_answers(page: Page, path: str) -> list[str]:
     """Let what is sent arrive and its answer not; gives what was sent."""
     sent: list[str] = []

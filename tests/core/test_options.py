@@ -66,7 +66,17 @@ def test_seeds_count_up_and_wrap() -> None:
 
 def test_an_option_is_declared_in_one_file() -> None:
     """Each field of Options shapes the picture, and then stands in Request, or says how to ask."""
-    how = {"aspect", "repeat", "schedule", "quality", "look", "priority", "source", "lora"}
+    how = {
+        "aspect",
+        "repeat",
+        "schedule",
+        "quality",
+        "look",
+        "priority",
+        "source",
+        "lora",
+        "preset",
+    }
     settled_from = {"mode", "sources", "mask", "factor", "upscaler", "loras", "hires_strength"}
     assert set(Options.model_fields) - how == set(Request.__dataclass_fields__) - settled_from
     settled = settle(ask("a fox --steps 9 --cfg 2 --sampler Heun --count 3 --no dogs"), 5)

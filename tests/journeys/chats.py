@@ -46,7 +46,7 @@ class Discord:
     drawqueue: Running
 
     def command(
-        self, name: str, user: str = ANN, place: dict[str, Any] | None = None,
+        self, name: str, /, user: str = ANN, place: dict[str, Any] | None = None,
         unchecked: bool = False, **options: Any,
     ) -> str:  # fmt: skip
         answer = self.door.post("/control/command", json={

@@ -65,7 +65,7 @@ def drawn(chats: Everywhere) -> list[tuple[Request, list[Path]]]:
 
 
 def test_each_option_is_here() -> None:
-    assert {option.name for option in of(Mode.TEXT)} == OPTIONS.keys() | LEFT - {"preset"}
+    assert {option.name for option in of(Mode.TEXT)} == OPTIONS.keys() | LEFT
 
 
 def test_one_line_draws_one_picture_on_all_three(chats: Everywhere) -> None:
