@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import offers, parts, samplers
+from core.braces import each
 from core.errors import InvalidOptions, nearest
 from core.offers import Offer
 from core.options import (
@@ -35,6 +36,7 @@ from core.parts import (
     told,
     vaes,
 )
+from core.policy import policy
 from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ PANNED = 0.5
 # The longest side that is upscaled to.
 LARGEST_UPSCALED = 4096
 LANCZOS = "Lanczos"
+# What a message has but one of; a prompt's own braces are taken where it is settled.
+ONCE = ("prompt", "source", "look", "preset", "priority")
 
 
 @dataclass(frozen=True)
@@ -351,8 +355,24 @@ def requested(
 ) -> Options:
     """The options of a request, every fault told at once, the model's name among them.
 
-    Raises InvalidOptions.
+    Braces in them are several requests: `each` of the options. Raises InvalidOptions.
     """
+    ways = each(given, ONCE, policy().line.permutations)
+    made: list[Options] = []
+    wrong: dict[str, None] = {}
+    for one in ways:
+        try:
+            made.append(_requested(one, faults, mode))
+        except InvalidOptions as error:
+            if len(ways) == 1:
+                raise
+            wrong |= dict.fromkeys(error.faults)
+    if wrong:
+        raise InvalidOptions(wrong)
+    return made[0].beside(made[1:])
+
+
+def _requested(given: Mapping[str, Any], faults: Sequence[str], mode: Mode) -> Options:
     wanted = given.get("model")
     if isinstance(wanted, str) and wanted.strip() and _find(wanted) is None:
         faults = [*faults, _unknown(wanted)]

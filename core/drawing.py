@@ -222,7 +222,8 @@ def precheck(
         plain = _unset(plain) | _settled(*asked, said, {}, mode)[0]
     wanted = catalog.requested(plain, faults, mode)
     if mode == Mode.TEXT:
-        catalog.settle(wanted, 0)
+        for one in wanted.each:
+            catalog.settle(one, 0)
     if faults:
         raise InvalidOptions(faults)
     return found

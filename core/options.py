@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen, MultipleOf
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from core import samplers
 from core.errors import InvalidOptions
@@ -331,6 +331,20 @@ class Options(BaseModel):
         json_schema_extra={**_flags("priority"), "choices": list(PRIORITIES)},
         examples=["high"],
     )
+
+    # What else was asked for by braces in flags: `--steps {10, 20}`.
+    _others: tuple["Options", ...] = PrivateAttr(())
+
+    @property
+    def each(self) -> tuple["Options", ...]:
+        """All that was asked for at once."""
+        return (self, *self._others)
+
+    def beside(self, others: Iterable["Options"]) -> "Options":
+        """The same, asked for together with others."""
+        made = self.model_copy()
+        made._others = tuple(others)
+        return made
 
 
 SECRET = ("sources", "mask")

@@ -1,9 +1,8 @@
 """Many pictures from one message: `{red, green} bird`, `--repeat`, and asking before a lot."""
 
 import contextlib
-import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from itertools import product
@@ -14,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core import wildcards
+from core.braces import permutations
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
@@ -23,84 +23,8 @@ from core.pace import FIRST_GUESS_SECONDS, Pace
 from core.people import Asker
 from core.policy import policy
 
-DEEPEST = 8
 # A question stands for a while; who answers later is told to ask again.
 KEPT = timedelta(days=30)
-# A prompt is a sequence of words and groups; a group is a list of prompts to choose from.
-Prompt = list[Any]
-
-
-def _parse(text: str) -> Prompt:
-    """The prompt as a tree; braces that do not pair, or hold no comma, are words."""
-    stack: list[list[Prompt]] = [[[]]]
-    starts: list[int] = []
-    index = 0
-    while index < len(text):
-        letter = text[index]
-        if letter == "\\" and text[index + 1 : index + 2] in tuple("{},\\"):
-            stack[-1][-1].append(text[index + 1])
-            index += 1
-        elif letter == "{" and _emphasis(text, index):
-            # Double braces are emphasis, as other bots' users write it.
-            end = text.index("}}", index) + 2
-            stack[-1][-1].append(text[index:end])
-            index = end - 1
-        elif letter == "{":
-            if len(stack) > DEEPEST:
-                raise InvalidOptions([f"Braces may stand in braces at most {DEEPEST} deep."])
-            stack.append([[]])
-            starts.append(index)
-        elif letter == "}" and len(stack) > 1:
-            choices = stack.pop()
-            start = starts.pop()
-            if len(choices) > 1:
-                stack[-1][-1].append(choices)
-            else:
-                stack[-1][-1] += [text[start], *choices[0], letter]
-        elif letter == "," and len(stack) > 1:
-            stack[-1].append([])
-        else:
-            stack[-1][-1].append(letter)
-        index += 1
-    while len(stack) > 1:
-        # Never closed: its commas and brace are words.
-        choices = stack.pop()
-        stack[-1][-1].append("{")
-        for number, one in enumerate(choices):
-            stack[-1][-1] += [",", *one] if number else one
-    return stack[0][0]
-
-
-def _emphasis(text: str, index: int) -> bool:
-    """Whether `{{words}}` without a brace in it begins here."""
-    inside = text[index + 2 : text.find("}}", index)] if text.startswith("{{", index) else "{"
-    return "}}" in text[index:] and not set(inside) & set("{}")
-
-
-def _count(prompt: Prompt) -> int:
-    return math.prod(sum(map(_count, part)) for part in prompt if isinstance(part, list))
-
-
-def _written(prompt: Prompt) -> Iterator[str]:
-    parts = [
-        [text for choice in part for text in _written(choice)] if isinstance(part, list) else [part]
-        for part in prompt
-    ]
-    for chosen in product(*parts):
-        yield "".join(chosen)
-
-
-def permutations(text: str, most: int) -> list[str]:
-    """Every prompt that `{red, green} bird` stands for, in the order written.
-
-    Raises InvalidOptions for more than `most`; those are counted, not made.
-    """
-    tree = _parse(text)
-    number = _count(tree)
-    if number > most:
-        many = number if number < 10**6 else "millions of"
-        raise InvalidOptions([f"These braces make {many} prompts; {most} is the most."])
-    return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
 def counted(requests: Sequence[Request]) -> str:
@@ -136,21 +60,21 @@ class Proposals:
         prompts = permutations(options.prompt, most)
         if not all(map(str.strip, prompts)):
             raise InvalidOptions(["One of the choices in braces leaves nothing to draw."])
-        if len(prompts) * options.repeat > most:
+        number = len(prompts) * sum(one.repeat for one in options.each)
+        if number > most:
             raise InvalidOptions([
-                f"That makes {len(prompts) * options.repeat} pictures; "
-                f"{most} from one message is the most."
+                f"That makes {number} pictures; {most} from one message is the most."
             ])  # fmt: skip
         found = []
-        for prompt in prompts:
-            for index in range(options.repeat):
+        for prompt, one in product(prompts, options.each):
+            for index in range(one.repeat):
                 made = settle(
-                    options.model_copy(update={"prompt": prompt}),
+                    one.model_copy(update={"prompt": prompt}),
                     secrets.randbelow(SEED_LIMIT + 1),
                     mode,
                     sources,
                 )
-                if options.seed != -1:
+                if one.seed != -1:
                     seed = (made.seed + index * made.count) % (SEED_LIMIT + 1)
                     made = replace(made, seed=seed)
                 found.append(replace(made, prompt=wildcards.written(made.prompt, made.seed)))

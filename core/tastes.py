@@ -78,6 +78,8 @@ class Taste:
         given = self.given(value)
         # Every other option is as nobody said anything.
         made = catalog.requested({"prompt": "-", **given})
+        if len(made.each) > 1:
+            raise UserError(f"“{self.name}” has one value; got {value[:40]}.")
         if self.options == ("model",):
             names = {name.lower(): name for name in catalog.models()}
             return names[value.lower()]

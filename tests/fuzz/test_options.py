@@ -10,12 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bots.discord_cards import CONTENT, plain
+from core.braces import permutations
 from core.catalog import requested, settle
 from core.commands import BY_NAME, from_text
 from core.errors import InvalidOptions, UserError
 from core.house import House
 from core.options import OPTIONS, Request, split_flags, unfolded, validate
-from core.proposals import permutations
 from tests.fuzz.texts import JSON, TEXT
 
 # The longest line that a chat hands on: the web chat's.
