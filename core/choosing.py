@@ -11,8 +11,9 @@ from core import catalog, presets, tastes
 from core.asking import Ask, Choice, Reply, index_of, one_picture
 from core.drawing import draw
 from core.errors import NotAllowed, UserError
+from core.flags import split_flags
 from core.house import House
-from core.options import COMMAND_OF, Mode, split_flags
+from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Audience
 from core.presets import NONE

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, choosing, keys, options, parts, registry
+from core import catalog, choosing, flags, keys, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import PAGES, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
@@ -721,7 +721,7 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if command is None or not command.takes:
         return name, {}, ()
     if command.draws:
-        given, faults = options.split_flags(rest)
+        given, faults = flags.split_flags(rest)
         return name, given, tuple(faults)
     if command.line:
         return name, {command.takes[0].name: rest.strip()} if rest.strip() else {}, ()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from core import catalog, options
+from core import catalog, flags, options
 from core.asking import Ask, Reply, index_of, one_picture, picture_number
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button
@@ -208,7 +208,7 @@ def precheck(
     `pictures` is how many were sent along. What the asker has set may mend a fault: where it is
     `asked` who that is, the database is, too. Raises UserError.
     """
-    found, faults = options.unfolded(given)
+    found, faults = flags.unfolded(given)
     plain, named, looks = _named(found, mode)
     mode = _meant(mode, len(named) + pictures, looks)
     number = pictures + sum(not SENT.fullmatch(word) for word in (*named, *looks))

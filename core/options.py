@@ -1,9 +1,9 @@
 """Every generation option, declared once.
 
 A field's type and bounds validate it, its description is its help, and `json_schema_extra`
-holds its flags. Slash parameters, `--flags`, forms, the README table and the JSON schema are
-derived from here; adding an option is adding a field to `Options`, and one to `Request` where it
-shapes the picture.
+holds its flags. Slash parameters, `--flags` (read in `core.flags`), forms, the README table and the
+JSON schema are derived from here; adding an option is adding a field to `Options`, and one to
+`Request` where it shapes the picture.
 """
 
 import hashlib
@@ -24,8 +24,6 @@ PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
 STEPS = 150
 REPEAT_LIMIT = 40
-# How many of what nobody knows a fault names.
-SHOWN = 5
 # Of pixels a side, which is what models can draw.
 MULTIPLE = 8
 PRIORITIES = ("low", "normal", "high")
@@ -143,8 +141,16 @@ Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
 DRAWN_OVER = (Mode.REMIX, Mode.INPAINT, Mode.STYLE, Mode.BLEND)
 
 
-def _flags(*names: str, modes: Iterable[Mode] = (), rare: bool = False) -> dict[str, Any]:
-    return {"flags": list(names), "modes": list(modes), "rare": rare}
+def _flags(
+    *names: str, modes: Iterable[Mode] = (), rare: bool = False, also: Iterable[str] = (),
+    alone: str = "", notes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """An option's flags; `also` are another's that mean this one where the value can only be
+    this one's, `alone` is what they stand for without a value, `notes` tell of single ones."""
+    return {
+        "flags": list(names), "modes": list(modes), "rare": rare, "also": list(also),
+        "alone": alone, "notes": dict(notes or {}),
+    }  # fmt: skip
 
 
 class Options(BaseModel):
@@ -170,13 +176,23 @@ class Options(BaseModel):
     strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
         description="How far to leave the picture it begins with: 0 keeps it, 1 ignores it.",
-        json_schema_extra=_flags("strength", "str", "denoising", modes=DRAWN_OVER),
+        json_schema_extra=_flags(
+            "strength",
+            "str",
+            "denoising",
+            "iw",
+            modes=DRAWN_OVER,
+            also=["n"],
+            notes={"iw": "0 to 3, and more keeps more", "n": "a share"},
+        ),
         examples=[0.6],
     )
     style_strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
         description="How much of the other picture's style to take: 0 takes none.",
-        json_schema_extra=_flags("style-strength", "sw", modes=[Mode.STYLE]),
+        json_schema_extra=_flags(
+            "style-strength", "sw", modes=[Mode.STYLE], notes={"sw": "above 1: thousandths"}
+        ),
         examples=[0.6],
     )
     zoom: Annotated[float | None, BeforeValidator(_number), Ge(1), Le(3)] = Field(
@@ -224,12 +240,14 @@ class Options(BaseModel):
     quality: Annotated[float | None, BeforeValidator(_number), Ge(0.25), Le(4)] = Field(
         None,
         description="So many times the model's own steps: 0.5 is a draft.",
-        json_schema_extra=_flags("quality", "q", rare=True),
+        json_schema_extra=_flags(
+            "quality", "q", "draft", "hd", rare=True, notes={"draft": "0.5", "hd": "2"}
+        ),
         examples=[0.5],
     )
     guidance: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(30)] = Field(
         None,
-        description="Guidance scale: how closely to follow the prompt.",
+        description="Guidance scale: how closely to follow the prompt. (--c is it, not chaos.)",
         json_schema_extra=_flags(
             "guidance", "guidance-scale", "cfg", "cfgscale", "cfg-scale", "scale", "c"
         ),
@@ -237,7 +255,7 @@ class Options(BaseModel):
     )
     seed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
         -1,
-        description="The same seed draws the same picture; -1 is random.",
+        description="The same seed draws the same picture; -1 is random. (--s is it, not stylize.)",
         json_schema_extra=_flags("seed", "s", "x"),
         examples=[7],
     )
@@ -245,7 +263,12 @@ class Options(BaseModel):
         None,
         description="Sampler, such as Euler a or DPM++ 2M Karras.",
         json_schema_extra={
-            **_flags("sampler", "sampler-name"),
+            **_flags(
+                "sampler",
+                "sampler-name",
+                also=["r", "s"],
+                notes=dict.fromkeys(("r", "s"), "a sampler's name"),
+            ),
             "choices": list(samplers.OFFERED),
         },
         examples=["Euler a"],
@@ -262,7 +285,7 @@ class Options(BaseModel):
     model: str | None = Field(
         None,
         description="Which model draws; /models lists them.",
-        json_schema_extra=_flags("model", "m"),
+        json_schema_extra=_flags("model", "m", "v", "version", "data-model"),
     )
     preset: Annotated[str | None, BeforeValidator(_word)] = Field(
         None,
@@ -304,7 +327,7 @@ class Options(BaseModel):
     )
     clip_skip: Annotated[int, Ge(0), Le(12)] = Field(
         0,
-        description="Leave out so many of the text encoder's last layers.",
+        description="Leave out so many last layers of the text encoder: 1 is A1111's clip skip 2.",
         json_schema_extra=_flags("clip-skip", "clipskip", rare=True),
         examples=[1],
     )
@@ -316,13 +339,15 @@ class Options(BaseModel):
     hires: Annotated[float, BeforeValidator(_number), Ge(1), Le(4)] = Field(
         1.0,
         description="Draw small first, then so many times larger with more detail (hires fix).",
-        json_schema_extra=_flags("hires", "hr", "hires-fix", "highres-fix", modes=[Mode.TEXT]),
+        json_schema_extra=_flags(
+            "hires", "hr", "hires-fix", "highres-fix", modes=[Mode.TEXT], alone="2"
+        ),
         examples=[2],
     )
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
         1,
         description="Ask this many times, each with a seed of its own.",
-        json_schema_extra=_flags("repeat"),
+        json_schema_extra=_flags("repeat", also=["r"], notes={"r": "a number"}),
         examples=[3],
     )
     priority: Annotated[str, BeforeValidator(_priority)] = Field(
@@ -471,6 +496,12 @@ class Option:
     modes: tuple[Mode, ...] = ()
     # Where a chat has room for so many options, this is but a flag in the prompt.
     rare: bool = False
+    # Another option's flags that mean this one where their value can only be this one's.
+    also: tuple[str, ...] = ()
+    # What its flags stand for without a value.
+    alone: str = ""
+    # What is to be known of single flags.
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 def _declared() -> tuple[Option, ...]:
@@ -487,6 +518,8 @@ def _declared() -> tuple[Option, ...]:
         flags: Any = extra.get("flags", [])
         choices: Any = extra.get("choices", [])
         modes: Any = extra.get("modes", [])
+        also: Any = extra.get("also", [])
+        notes: Any = extra.get("notes", {})
         found.append(
             Option(
                 name,
@@ -501,6 +534,9 @@ def _declared() -> tuple[Option, ...]:
                 str(next(iter(field.examples or ()), "")),
                 tuple(modes),
                 bool(extra.get("rare")),
+                tuple(also),
+                str(extra.get("alone") or ""),
+                tuple(notes.items()),
             )
         )
     return tuple(found)
@@ -512,13 +548,6 @@ OPTIONS = _declared()
 def of(mode: Mode) -> tuple[Option, ...]:
     """The options that can be given for a mode."""
     return tuple(option for option in OPTIONS if not option.modes or mode in option.modes)
-
-
-def _spelled(flag: str) -> str:
-    return flag.lower().replace("_", "-")
-
-
-_BY_FLAG = {_spelled(flag): option for option in OPTIONS for flag in (option.name, *option.flags)}
 
 
 def _fault(name: str, error: Any) -> str:
@@ -571,84 +600,14 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
     return options
 
 
-def _empty(flag: str, option: Option) -> str:
-    """What a flag without a value needs."""
-    wanted = "a word" if option.kind is str else "a number"
-    if not option.example:
-        return f"--{flag} needs {wanted}: {option.help[0].lower()}{option.help[1:]}"
-    return f"--{flag} needs {wanted}, such as --{flag} {option.example}."
-
-
-def _after(rest: str, flag: str) -> str:
-    """What to say of words that stand where none belong."""
-    return f"“{rest[:40]}” stands after --{flag}; write the prompt first, then the flags."
-
-
-SWITCHES = ("", "on", "off", "yes", "no", "true", "false")
-
-_FLAG = re.compile(r"(?:^|(?<=\s))(?:--|—|–)([A-Za-z][\w-]*)(?=\s|=|$)")
-
-
-def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
-    """Split `a fox --ar 3:2 --no people` into given options and faults found on the way.
-
-    Everything before the first flag is the prompt. A value runs to the next flag, so that
-    several words need no quotes; surrounding quotes are dropped.
-    """
-    text = text.strip()
-    marks = list(_FLAG.finditer(text))
-    given: dict[str, Any] = {"prompt": text[: marks[0].start()].strip() if marks else text}
-    faults: list[str] = []
-    unknown: dict[str, None] = {}
-    for mark, after in zip(marks, [*marks[1:], None], strict=False):
-        value = text[mark.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
-        if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
-            value = value[1:-1].strip()
-        flag = mark[1].lower()
-        option = _BY_FLAG.get(_spelled(flag))
-        if option is None or option.required:
-            unknown[f"--{flag[:40]}"] = None
-        elif option.kind is bool:
-            alone = value.lower() not in SWITCHES
-            given[option.name] = True if alone else value or True
-            if alone:
-                faults.append(_after(value, flag))
-        elif not value:
-            faults.append(_empty(flag, option))
-        elif option.kind is not str and " " in value and not option.choices:
-            value, rest = value.split(maxsplit=1)
-            given[option.name] = value
-            faults.append(_after(rest, flag))
-        elif option.name == "lora" and option.name in given:
-            given[option.name] += f", {value}"
-        else:
-            given[option.name] = value
-    if unknown:
-        named = ", ".join([*unknown][:SHOWN]) + (", …" if len(unknown) > SHOWN else "")
-        faults.insert(0, f"There is no {named}. Known: {flag_names()}.")
-    return given, faults
-
-
-def unfolded(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Given options with the flags that stand in their prompt, and the faults in those.
-
-    An option that was given by itself counts before a flag.
-    """
-    found, faults = split_flags(str(given.get("prompt") or ""))
-    own = {name: value for name, value in given.items() if name != "prompt" and value is not None}
-    return {**found, **own}, faults
-
-
-def flag_names() -> str:
-    """The flags people may type, one for each option, as one line."""
-    return " ".join(f"--{option.flags[0]}" for option in OPTIONS if option.flags)
-
-
 def table() -> str:
     """The options as the Markdown table that stands in the README."""
     rows = ["| option | flags | values | what it does |", "| --- | --- | --- | --- |"]
     for option in OPTIONS:
-        flags = " ".join(f"`--{flag}`" for flag in option.flags)
+        flags = " ".join(
+            f"`--{flag}`" + (f" ({note})" if (note := dict(option.notes).get(flag)) else "")
+            for flag in (*option.flags, *option.also)
+        )
         values = "on or off" if option.kind is bool else "text"
         if option.choices:
             values = ", ".join(option.choices)

@@ -142,7 +142,7 @@ def read(text: str) -> Receipt | None:
     try:
         told = json.loads(text)
     except ValueError:
-        return _theirs(text)
+        return infotext(text)
     except RecursionError:
         return None
     if not isinstance(told, dict) or not isinstance(told.get("prompt"), str):
@@ -168,7 +168,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _theirs(text: str) -> Receipt | None:
+def infotext(text: str) -> Receipt | None:
     """A recipe as AUTOMATIC1111 and those who follow it write it."""
     match = re.search(r"(?:^|\n)(Steps: \d+,[^\n]*)\s*$", text)
     if not match:

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from bots.pictures import GAP
 from core import catalog, settings
 from core.drawing import STRENGTHS
+from core.flags import split_flags
 from core.media import Source
-from core.options import COMMAND_OF, Mode, Request, split_flags, validate
+from core.options import COMMAND_OF, Mode, Request, validate
 from tests.tables import ROOT
 from worker.engines.local import LocalDiffusers
 

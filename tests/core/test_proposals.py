@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from core.asking import Ask, Reply
+from core.braces import permutations
 from core.cards import pressed
 from core.commands import from_text, press, run
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
@@ -13,7 +15,6 @@ from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
-from core.proposals import permutations
 
 ANN = Asker("web", "ann")
 
@@ -116,6 +117,65 @@ def test_declined_nothing_is_queued(house: House) -> None:
     with pytest.raises(NotFound):
         press(house, "agree", 10**11, Ask(ANN, "p", {}, {}))
     assert house.generations.of(ANN) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("--steps {10, 20}", [{"steps": 10}, {"steps": 20}]),
+        ("--ar {1:1, 3:2}", [{"width": 256, "height": 256}, {"width": 312, "height": 208}]),
+        ("--tile {on, off} --seed {5, 6}", [
+            {"tile": True, "seed": 5}, {"tile": True, "seed": 6},
+            {"tile": False, "seed": 5}, {"tile": False, "seed": 6},
+        ]),
+        ("--no {dogs, {big, small} cats}", [
+            {"negative_prompt": "dogs"}, {"negative_prompt": "big cats"},
+            {"negative_prompt": "small cats"},
+        ]),
+        (r"--no \{dogs, cats\} --sampler {Euler a, DDIM} --repeat 2", [
+            *[{"negative_prompt": "{dogs, cats}", "sampler": "Euler a"}] * 2,
+            *[{"negative_prompt": "{dogs, cats}", "sampler": "DDIM"}] * 2,
+        ]),
+    ],
+)  # fmt: skip
+def test_braces_in_flags_are_jobs_too(house: House, text: str, made: list[dict[str, Any]]) -> None:
+    assert ask(house, f"a fox {text}").generation
+    rows = house.generations.of(ANN)[::-1]
+    assert [{name: getattr(row.request, name) for name in made[0]} for row in rows] == made
+    assert {row.request.prompt for row in rows} == {"a fox"}
+
+
+def test_braces_in_flags_are_counted_with_the_rest(house: House) -> None:
+    reply = ask(house, "a {red, green} fox --steps {4, 5} --cfg {3, 4} --count 2")
+    assert "8 jobs with 16 pictures" in reply.text and house.queue.length() == 0
+    action, number = pressed(reply.buttons[0].id)
+    press(house, action, number, Ask(ANN, "p", {}, {}))
+    drawn = [one.request for one in house.generations.of(ANN)[::-1]]
+    assert [(one.prompt, one.steps, one.guidance) for one in drawn] == [
+        (f"a {colour} fox", steps, guidance)
+        for colour in ("red", "green") for steps in (4, 5) for guidance in (3, 4)
+    ]  # fmt: skip
+    many = "{" + ",".join(map(str, range(1, 8))) + "}"
+    with pytest.raises(InvalidOptions, match="makes 84 pictures; 40 from one message"):
+        ask(house, f"{{a, b, c}} fox --steps {many} --cfg {{1, 2, 3, 4}}")
+    with pytest.raises(InvalidOptions, match="make 49 jobs; 40 is the most"):
+        ask(house, f"a fox --steps {many} --cfg {many}")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a fox --steps {5, 999}", "“steps” must be a whole number from 1 to 150; got 999."),
+        ("a fox --steps {5, }", "“steps” must be a whole number from 1 to 150; got ."),
+        ("a fox --model {pattern, nope}", "There is no model “nope”"),
+        ("a fox --width {256, 2048}", "pattern draws at most 1024 pixels a side"),
+        ("a fox --priority {low, high}", "“priority” must be one of low, normal, high"),
+    ],
+)
+def test_one_wrong_choice_of_a_flag_queues_nothing(house: House, text: str, words: str) -> None:
+    with pytest.raises(InvalidOptions, match=words):
+        ask(house, text)
+    assert house.queue.length() == 0 and house.generations.of(ANN) == []
 
 
 def test_five_need_no_asking_and_the_cap_is_told(house: House) -> None:

@@ -12,9 +12,10 @@ from bots.pictures import fitted, grid
 from core import receipts
 from core.asking import Reply
 from core.errors import UserError
+from core.flags import split_flags
 from core.generations import Generation
 from core.house import House
-from core.options import Mode, Request, split_flags, validate
+from core.options import Mode, Request, validate
 from core.people import Asker
 from core.receipts import Known, apart, copied, found, look, nearest, notes, read, sealed
 from tests.core.test_pictures import ANN, BOB, say

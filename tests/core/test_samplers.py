@@ -5,7 +5,8 @@ import pytest
 from core import samplers
 from core.catalog import Model, models, settle
 from core.errors import InvalidOptions
-from core.options import split_flags, validate
+from core.flags import split_flags
+from core.options import validate
 from core.samplers import EVERY, OFFERED, SAMPLERS, SCHEDULES, Sampler
 
 

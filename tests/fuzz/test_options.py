@@ -14,8 +14,9 @@ from core.braces import permutations
 from core.catalog import requested, settle
 from core.commands import BY_NAME, from_text
 from core.errors import InvalidOptions, UserError
+from core.flags import split_flags, unfolded
 from core.house import House
-from core.options import OPTIONS, Request, split_flags, unfolded, validate
+from core.options import OPTIONS, Request, validate
 from tests.fuzz.texts import JSON, TEXT
 
 # The longest line that a chat hands on: the web chat's.
@@ -166,7 +167,8 @@ LONG = [
     "--no " + " " * 19_000, "--no " + '"' * 19_000, "--" + "a" * 19_000 + "!",
     "/" + "a" * 19_000 + "!", "/imagine" + "@" + "a" * 19_000 + "!", "/cancel " + "7" * 19_000,
     "--ar " + "9" * 19_000, "--cfg " + "9" * 19_000 + "," + "9" * 900, "--seed -" + "1" * 19_000,
-    " ".join(f"--x{number} 1" for number in range(2500)),
+    " ".join(f"--x{number} 1" for number in range(2500)), "--r x " * 3300, "--stpes " * 2500,
+    "--iw {1,1} " * 1800, "--steps {" + "1," * 9000 + "1}", "--steps {1,2} --cfg {1,2} --w {8,9} " * 600,
 ]  # fmt: skip
 
 

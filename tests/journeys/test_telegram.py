@@ -105,7 +105,7 @@ def test_answers_stay_in_their_topic(telegram: Telegram) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("/imagine a fox --wings 2", ("no --wings", "Known: --from --sref --strength")),
+        ("/imagine a fox --wings 2", ("no --wings", "/help flags")),
         ("/imagine a fox --steps 999", ("“steps”", "1 to 150")),
         ("/imagine a fox --wings 2 --steps 999", ("--wings", "1 to 150")),
         ("/imagine a fox --seed 9223372036854775808", ("“seed”", "4294967295")),

@@ -150,7 +150,7 @@ def test_four_pictures(quick: Running) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("/imagine a fox --wings 2", ["no --wings", "Known: --from"]),
+        ("/imagine a fox --wings 2", ["no --wings", "/help flags"]),
         ("/imagine a fox --steps 999", ["“steps”", "1 to 150"]),
         ("/imagine a fox --wings 2 --steps 999", ["--wings", "1 to 150"]),
         ("/imagine", ["Write what to draw"]),

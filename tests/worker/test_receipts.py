@@ -9,7 +9,8 @@ from PIL import Image
 
 from core import catalog
 from core.catalog import Model, models, settle
-from core.options import Request, split_flags, validate
+from core.flags import split_flags
+from core.options import Request, validate
 from core.receipts import ALIKE, apart, found, look, read, sealed
 from core.samplers import EVERY
 from worker.engines.local import LocalDiffusers
