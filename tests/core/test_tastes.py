@@ -51,7 +51,7 @@ def test_what_may_be_set_are_options_and_nothing_is_kept_twice() -> None:
             assert one.read(value) == value, "what is offered is how it is kept"
     assert tastes.taste("--ar").name == "size" and tastes.taste("M").name == "model"
     assert tastes.QUIET not in tastes.TASTES
-    with pytest.raises(UserError, match="“count” has one value; got {1, 2}"):
+    with pytest.raises(UserError, match="“count” has one value"):
         tastes.taste("count").read("{1, 2}")
 
 
