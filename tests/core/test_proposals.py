@@ -167,6 +167,7 @@ def test_braces_in_flags_are_counted_with_the_rest(house: House) -> None:
     [
         ("a fox --steps {5, 999}", "“steps” must be a whole number from 1 to 150; got 999."),
         ("a fox --steps {5, }", "“steps” must be a whole number from 1 to 150; got ."),
+        ("a fox --steps {0, 999}", r"got 0\.\n.*got 999\."),
         ("a fox --model {pattern, nope}", "There is no model “nope”"),
         ("a fox --width {256, 2048}", "pattern draws at most 1024 pixels a side"),
         ("a fox --priority {low, high}", "“priority” must be one of low, normal, high"),
