@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, options, parts, registry
+from core import catalog, editing, options, parts, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -382,6 +382,7 @@ def _option(name: str, help_: str, *, required: bool = False,
 
 ID = _option("id", "The picture's number.")
 PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
+PICTURE_IN_LINE = replace(PICTURE, help="The picture's number; empty: your newest in line.")
 # What moderators do with what draws, and how that is typed.
 EXAMPLES = {
     "add": "add model owner/name",
@@ -454,6 +455,10 @@ COMMANDS: tuple[Command, ...] = (
         pictures=(IMAGE,), menu="What made this?", shows=True,
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
+    Command(
+        "edit", "Change a picture of yours while it waits; it keeps its place in line.",
+        (PICTURE_IN_LINE, editing.WORDS), editing.edit, example="12 a blue crown --steps 30",
+    ),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
     Command("models", "List what can draw.", (), _models),
     Command("quota", "See what you may still ask for today, and your account.", (), _quota),
@@ -572,6 +577,9 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
         if old.state != State.QUEUED:
             return Reply(_status(house, old))
         return Reply(waiting_line(old, house.generations.standing(old)))
+    if action == "edit":
+        return Reply(editing.line(house.generations.editable(generation, ask.asker)),
+                     edits=generation)  # fmt: skip
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
     if action in dict(STRENGTHS):

@@ -52,7 +52,7 @@ TAKES = {mode: (FEWEST.get(mode, 1), len(pictures)) for mode, pictures in BEGUN.
 
 
 def draw(house: House, ask: Ask, mode: Mode) -> Reply:
-    given, named = _named(ask.given)
+    given, named = named_in(ask.given)
     if mode == Mode.TEXT and (named or ask.pictures):
         mode = Mode.REMIX
     brought = dict(enumerate(ask.pictures, 1))
@@ -61,7 +61,7 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
               for word in named]  # fmt: skip
     placed += brought.values()
     drawn = {
-        word: _drawn_here(house, ask, word)
+        word: drawn_here(house, ask, word)
         for word in placed
         if isinstance(word, str) and not ADDRESS.match(word)
     }
@@ -70,7 +70,7 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     parents = [drawn[word][0].request for word in over if word in drawn]
     if parents:
         said = {name: value for name, value in given.items() if value not in (None, "")}
-        given = _inherited(parents, said) | said
+        given = inherited(parents, said) | said
     if mode == Mode.BLEND and not given.get("prompt"):
         given["prompt"] = BLENDED
     faults = [*ask.faults, *_counted(mode, len(placed))]
@@ -95,7 +95,7 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     return Reply(generation=made[0], fresh=True, others=others)
 
 
-def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def named_in(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What was given without the pictures it names, and those: numbers and web addresses.
 
     Addresses in front of a prompt are pictures too, as other bots' users write them.
@@ -109,7 +109,7 @@ def _named(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return left, named
 
 
-def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
+def drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
     number, place = picture_number(word)
     one = house.generations.visible(number, ask.asker)
@@ -119,7 +119,7 @@ def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     )
 
 
-def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
     """What pictures bring along; to another model only their words, which any understands."""
     first = parents[0]
     words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
@@ -153,7 +153,7 @@ def precheck(mode: Mode, given: Mapping[str, Any], pictures: int) -> dict[str, A
     `pictures` is how many were sent along. Raises UserError.
     """
     found, faults = options.unfolded(given)
-    plain, named = _named(found)
+    plain, named = named_in(found)
     if mode == Mode.TEXT and (named or pictures):
         mode = Mode.REMIX
     number = pictures + sum(not SENT.fullmatch(word) for word in named)
