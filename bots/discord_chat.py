@@ -18,7 +18,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from bots import discord_cards
+from bots import discord_cards, discord_editing
 from bots.discord_cards import (
     ALT,
     NOBODY,
@@ -62,6 +62,8 @@ ASKED = ("prompt", "strength")
 SHORT = 10
 # How long one may look before a modal is shown, for which Discord waits three seconds.
 LOOK_SECONDS = 1.0
+# How long the words of a picture may be looked up, for which Discord waits as long.
+WORDS_SECONDS = 2.0
 # The options that take a picture's number.
 NUMBERS = ("source", "id")
 # Those that take several things at once.
@@ -202,6 +204,9 @@ class CardButton(
         except UserError as error:
             await interaction.response.send_message(str(error), ephemeral=True)
             return
+        if action == "edit":
+            await _show_words(interaction, number)
+            return
         # Answered before the database is asked: it may be slow, Discord waits three seconds.
         await interaction.response.defer()
         bot = interaction.client
@@ -229,6 +234,43 @@ class CardButton(
                 return await interaction.followup.send(**values, files=files, wait=True)
 
             await _send(bot, reply.generation, interaction.filesize_limit, send)
+
+
+async def _show_words(interaction: Interaction, number: int) -> None:
+    """Show the prompt and flags of a picture that waits, to be changed."""
+    house: House = interaction.client.house
+    try:
+        look = asyncio.to_thread(commands.press, house, "edit", number, _ask(interaction, {}))
+        # A modal is shown at once or not at all.
+        reply = await asyncio.wait_for(look, WORDS_SECONDS)
+        made = discord_editing.modal(number, reply.text)
+    except TimeoutError:
+        words = f"I could not look at #{number} just now. Please press once more."
+    except UserError as error:
+        words = str(error)
+    except Exception as error:
+        words = _sorry(report("button edit failed", error))
+    else:
+        await interaction.response.send_modal(made)
+        return
+    await interaction.response.send_message(plain(words), ephemeral=True)
+
+
+async def _change(interaction: Interaction, number: int, text: str) -> None:
+    """Change a picture that waits; a poster redraws its card."""
+    await interaction.response.defer()
+    house: House = interaction.client.house
+    try:
+        await asyncio.to_thread(commands.change, house, number, text, _ask(interaction, {}))
+        return
+    except UserError as error:
+        words = str(error)
+        if text not in words:
+            # The modal is gone, and what somebody wrote in it with it.
+            words += f"\nYou wrote:\n{text}"
+    except Exception as error:
+        words = _sorry(report("an edit failed", error))
+    await interaction.followup.send(plain(words), ephemeral=True)
 
 
 def _asker(interaction: Interaction) -> Asker:
@@ -494,6 +536,9 @@ def _modal(command: Command, kept: str, pointed: Pointed) -> discord.ui.Modal:
 async def _worded(interaction: Interaction) -> None:
     """Run the command that a modal was for."""
     told: Any = interaction.data
+    if edit := discord_editing.submitted(told):
+        await _change(interaction, *edit)
+        return
     name, _, kept = str(told["custom_id"]).removeprefix(PREFIX).partition(":")
     command = commands.BY_NAME.get(name)
     try:

@@ -369,9 +369,8 @@ def _help(house: House, ask: Ask) -> Reply:
     for command in COMMANDS:
         also = "".join(f", /{name}" for name in command.aliases)
         lines.append(f"{command.usage}{also}: {command.summary}")
-    lines += ["", f"Flags: {options.flag_names()}", "For example:"]
-    # The others' words say enough.
-    lines += [command.typed for command in COMMANDS if command.example and command.public]
+    # The shortest of the chats' messages has no room for more examples than one.
+    lines += ["", f"Flags: {options.flag_names()}", f"For example: {COMMANDS[0].typed}"]
     return Reply("\n".join(lines))
 
 
@@ -456,7 +455,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command(
-        "edit", "Change a picture of yours while it waits; it keeps its place in line.",
+        "edit", "Change your picture while it waits in line.",
         (PICTURE_IN_LINE, editing.WORDS), editing.edit, example="12 a blue crown --steps 30",
     ),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
@@ -594,6 +593,12 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
             case _:
                 return upscaled(house, ask, old, 0, number)
     return _again(house, ask, old, new_seed=action == "reseed")
+
+
+@_somebody_waits()
+def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
+    """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
+    return editing.change(house, ask, number, words, whole=whole)
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
