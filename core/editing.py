@@ -1,5 +1,6 @@
 """Another prompt, other flags for a picture that waits: the same job, in the same place in line."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,6 +78,10 @@ def change(house: House, ask: Ask, number: int, text: str, *, whole: bool = Fals
         request = _wanted(house, ask, old, text, whole)
         changed = house.generations.edit(number, request, ask.asker)
     except TooLate as error:
+        if whole:
+            with contextlib.suppress(UserError):
+                if _wanted(house, ask, old, text, whole) == old.request:
+                    return Reply(generation=old)  # No word of it was changed.
         if old.request.mode != Mode.TEXT:
             raise
         # The words are not lost.

@@ -14,7 +14,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    String,
+    and_,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
@@ -46,6 +59,9 @@ LOST_SECONDS = 10.0
 # How many cards of one chat are looked at in one round of redrawing.
 PER_CHAT = 60
 FIRST_EDITOR = "first"
+# Where an address keeps the message that was asked with, which its writer may edit for so long.
+ASKED = "asked"
+EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 
 
@@ -777,6 +793,25 @@ class Generations:
                 )
                 .order_by(generations.c.id.desc())
                 .limit(limit)
+            ).all()
+        return [_generation(row) for row in rows]
+
+    def asked_in(
+        self, platform: str, asker: str, chat: str, message: int
+    ) -> list[Generation]:  # fmt: skip
+        """What somebody asked for with one message, lately."""
+        columns = generations.c
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(
+                    columns.platform == platform,
+                    columns.asker == asker,
+                    columns.chat == chat,
+                    columns.created > now() - EDITABLE,
+                    cast(columns.address[ASKED].as_string(), String) == str(message),
+                )
+                .order_by(columns.id)
             ).all()
         return [_generation(row) for row in rows]
 

@@ -80,7 +80,6 @@ def test_edit_changes_the_same_card_and_that_is_drawn(
     assert not discord.door.get("/control/calls", params={"unknown": 1}).json()
 
 
-@pytest.mark.both_databases
 def test_what_cannot_be_is_one_answer_to_who_asked(discord: Discord, busy: dict[str, Any]) -> None:
     discord.command("imagine", prompt="a stubborn fox")
     card = discord.card("a stubborn fox", "queued")
@@ -106,7 +105,6 @@ def test_what_cannot_be_is_one_answer_to_who_asked(discord: Discord, busy: dict[
     discord.card("a stubborn fox", "cancelled")
 
 
-@pytest.mark.both_databases
 def test_an_edit_by_command_and_what_is_too_long_for_a_modal(
     discord: Discord, busy: dict[str, Any]
 ) -> None:
@@ -125,7 +123,6 @@ def test_an_edit_by_command_and_what_is_too_long_for_a_modal(
     discord.press(card["id"], "Cancel")
 
 
-@pytest.mark.both_databases
 def test_edit_after_the_bot_was_killed(discord: Discord, busy: dict[str, Any]) -> None:
     discord.command("imagine", prompt="a lasting fox")
     card = discord.card("a lasting fox", "queued")
