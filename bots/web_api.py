@@ -42,8 +42,8 @@ Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
 )]  # fmt: skip
-# Cancelling is DELETE, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*QUESTIONS, "cancel", "why"))
+# Cancelling is DELETE, editing PATCH, and asking why changes nothing.
+PRESSED = tuple(one for one in ACTIONS if one not in (*QUESTIONS, "cancel", "edit", "why"))
 
 
 class Health(BaseModel):
@@ -119,6 +119,17 @@ class Line(Given):
         default="", max_length=64, pattern=EVENT, description="Sent twice, handled once."
     )
     images: Images = []
+
+
+class Changed(Given):
+    """What `PATCH /api/jobs/{id}` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field(
+        max_length=20_000, examples=["a blue crown --steps 30"],
+        description="The new prompt, and the flags that go with it; what is not among them is as "
+        "the model does it best, but for the seed, which stays.",
+    )  # fmt: skip
 
 
 class Presence:
@@ -282,6 +293,31 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def work() -> dict[str, str]:
             house.generations.visible(id, asker(request))
             return {"text": commands.press(house, "why", id, ask(asker(request))).text}
+
+        return dict(await in_thread(work))
+
+    @api.get("/api/jobs/{id}/line", response_model=Words)
+    async def line(request: Request, id: JobId) -> dict[str, str]:
+        """The prompt and flags of a queued job of one's own, as one would type them."""
+
+        def work() -> dict[str, str]:
+            house.generations.visible(id, asker(request))
+            return {"text": commands.press(house, "edit", id, ask(asker(request))).text}
+
+        return dict(await in_thread(work))
+
+    @api.patch("/api/jobs/{id}", response_model=Job)
+    async def change(
+        request: Request, id: JobId, changed: Annotated[Changed, Body()]
+    ) -> dict[str, Any]:
+        """Draw a queued job of one's own from other words; it keeps its place in line."""
+
+        def work() -> dict[str, Any]:
+            who = asker(request)
+            house.generations.visible(id, who)
+            reply = commands.change(house, id, changed.text, ask(who))
+            assert reply.generation
+            return shown(reply.generation)
 
         return dict(await in_thread(work))
 

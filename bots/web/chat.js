@@ -287,7 +287,44 @@ function preview(pictures, job) {
     }));
   }
 }
+// Other words for what waits, typed in its card; news of the card leave what is typed alone.
+async function edit(id, opener) {
+  const node = cards.get(id), open = node.querySelector(".edit textarea");
+  if (open) return open.focus();
+  let now;
+  try { now = (await call(`/api/jobs/${id}/line`)).text; } catch (error) { return tell(error.message, "bot sorry"); }
+  const form = document.querySelector("#edit").content.firstElementChild.cloneNode(true);
+  const area = form.querySelector("textarea"), fault = form.querySelector(".sorry");
+  const close = () => {
+    form.remove();
+    (opener.isConnected ? opener : node).focus();
+    follow();
+  };
+  area.value = now;
+  area.addEventListener("keydown", (key) => {
+    if (key.key === "Escape") close();
+    if (key.key !== "Enter" || key.shiftKey || key.isComposing) return;
+    key.preventDefault();
+    form.requestSubmit();
+  });
+  form.querySelector("[type=button]").addEventListener("click", close);
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    try {
+      show(await call(`/api/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ text: area.value }) }));
+      close();
+    } catch (error) {
+      fault.textContent = error.message;
+      fault.hidden = false;
+      follow();
+    }
+  });
+  node.querySelector(".prompt").after(form);
+  area.focus();
+  follow();
+}
 function actionOf(job, one) {
+  if (one.action === "edit") return pressable(one.label, (button) => edit(job.id, button));
   const button = pressable(one.label, async () => {
     button.disabled = true;
     try {
