@@ -635,7 +635,9 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     )
     for option in _typed(command):
         made._params[option.name].description = cut(option.help, HELP)
-        if option.name in commands.CHANGING or commands.suggestions(option.name):
+        if option.name == "prompt":
+            made.autocomplete(option.name)(_complete_prompt)
+        elif option.name in commands.CHANGING or commands.suggestions(option.name):
             made.autocomplete(option.name)(_complete(option.name))
     return made
 
@@ -659,6 +661,17 @@ def _complete(
         return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
 
     return complete
+
+
+async def _complete_prompt(
+    _interaction: Interaction, typed: str
+) -> list[app_commands.Choice[str]]:  # fmt: skip
+    # A choice takes the place of all that was typed: none may be a part of it.
+    found = [one for one in commands.completions(typed, CHOICES) if len(one) <= CHOICE]
+    if found and typed.strip():
+        # Who presses Enter on what they wrote gets what they wrote.
+        found = [typed, *found]
+    return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
 
 
 async def _check(token: str) -> int:

@@ -382,7 +382,7 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             if name == "start":
                 return Answer(WELCOME)
-            if commands.BY_NAME[name].draws:
+            if command and command.draws:
                 # Whoever edits that message changes what comes of it.
                 ask = replace(ask, address={**ask.address, ASKED: message.message_id})
             if not private and commands.BY_NAME[name].private:

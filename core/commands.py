@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, editing, options, parts, registry
+from core import catalog, editing, options, parts, phrases, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import QUESTIONS, status_line, waiting_line
 from core.database import AWAY, PATIENCE, is_away
@@ -73,6 +73,8 @@ class Command:
     shows: bool = False
     # Whether its answer is a card for everybody in the chat, as is that of what draws.
     card: bool = False
+    # Whether flags may follow what it takes first.
+    flags: bool = False
 
     @property
     def draws(self) -> bool:
@@ -88,6 +90,8 @@ class Command:
     def usage(self) -> str:
         """The command as it is typed: what it takes in order, in brackets what may be left out."""
         words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
+        if self.flags:
+            words = [words[0], "[--flags]"]
         if self.draws:
             words = ["prompt", "[--flags]"]
         return " ".join([f"/{self.name}", *words])
@@ -443,6 +447,14 @@ COMMANDS: tuple[Command, ...] = (
         "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), paint,
         example="12", private=True,
     ),
+    Command(
+        "random", "Draw a prompt made by chance; with a seed, the same one.", phrases.RANDOM,
+        phrases.at_random, example="subjects styles --seed 7", card=True, flags=True,
+    ),
+    Command(
+        "words", "See words that help to write a prompt.", (phrases.CATEGORY,), phrases.words,
+        example="styles",
+    ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
     Command(
         "show", "Show a picture again by its number.", (ID,), _show,
@@ -529,7 +541,7 @@ def run(house: House, name: str, ask: Ask) -> Reply:
         raise UserError(
             f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
         )
-    if command.draws:
+    if command.draws or command.flags:
         return command.run(house, ask)
     given = dict(ask.given)
     for option in command.takes:
@@ -560,6 +572,8 @@ def suggestions(option: str) -> list[str]:
         return catalog.known_parts(parts.vaes)
     if option == "what":
         return sorted({name for kind in KINDS for name in registry.known(kind)})
+    if option == "category":
+        return list(phrases.phrases())
     if option == "choice":
         return list(policy().classes)
     known = (*OPTIONS, *(one for command in COMMANDS for one in command.takes))
@@ -639,9 +653,21 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     if command.draws:
         given, faults = options.split_flags(rest)
         return name, given, tuple(faults)
+    if command.flags:
+        given, faults = options.split_flags(rest)
+        return name, {command.takes[0].name: given.pop("prompt"), **given}, tuple(faults)
     words = rest.split(maxsplit=len(command.takes) - 1)
     names = (option.name for option in command.takes)
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
+
+
+def completions(text: str, most: int) -> list[str]:
+    """What a prompt that is being typed may become, from memory; nothing of another command's."""
+    if text.startswith("/"):
+        command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
+        if command is None or not command.draws or not re.search(r"\s", text):
+            return []
+    return phrases.completions(text, most)
 
 
 def table() -> str:
