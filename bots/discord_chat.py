@@ -37,7 +37,7 @@ from bots.pictures import picture_of, sheet
 from bots.poster import Poster
 from core import catalog, commands, drawing
 from core.asking import Ask, Reply
-from core.cards import QUESTIONS, Button, Card, pressed, show_of
+from core.cards import TURNING, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
@@ -223,8 +223,9 @@ class CardButton(
             fault = report(f"button {action} failed", error)
             await interaction.followup.send(_sorry(fault), ephemeral=True)
             return
-        if action in QUESTIONS:
-            await interaction.edit_original_response(content=plain(reply.text), view=None)
+        if action in TURNING:
+            below = view(reply.buttons) if reply.buttons else None
+            await interaction.edit_original_response(content=plain(reply.text), view=below)
         elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:

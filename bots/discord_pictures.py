@@ -14,7 +14,7 @@ import discord
 from redis.exceptions import RedisError
 
 from bots.discord_cards import PREFIX
-from core.cards import QUESTIONS, pressed
+from core.cards import TURNING, pressed
 from core.errors import TryAgain, UserError
 from core.house import House
 from core.media import Source
@@ -85,7 +85,7 @@ def _card(message: discord.Message) -> int | None:
             if what.startswith(PREFIX):
                 with contextlib.suppress(UserError):
                     action, number = pressed(what.removeprefix(PREFIX))
-                    if action not in QUESTIONS:
+                    if action not in TURNING:
                         return number
     return None
 

@@ -50,7 +50,7 @@ from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, commands
 from core.asking import Ask, Reply
-from core.cards import QUESTIONS, Button, pressed
+from core.cards import TURNING, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import ASKED, FIRST_EDITOR, Generation
@@ -311,13 +311,14 @@ class TelegramChat:
             return
         answer = await act() if waiting.words is None else Answer(waiting.words)
         if query:
-            await self._confirm(event, query, answer.words)
+            # A page that is turned says all itself.
+            await self._confirm(event, query, "" if answer.buttons else answer.words)
         if query and answer.answers:
             # The question makes way for what was answered to it.
             with contextlib.suppress(BadRequest):
-                await self._insist(
-                    event, query.edit_message_text, answer.words, chat=message.chat.id
-                )
+                below = telegram_cards.keyboard(answer.buttons) if answer.buttons else None
+                edit = functools.partial(query.edit_message_text, reply_markup=below)
+                await self._insist(event, edit, answer.words, chat=message.chat.id)
         if answer.generation or answer.question or (answer.words and not query):
             await self._send(event, message, answer)
 
@@ -504,8 +505,8 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             action, number = pressed(query.data or "")
             reply = commands.press(self.house, action, number, ask)
-            if action in QUESTIONS:
-                return Answer(reply.text, answers=True)
+            if action in TURNING:
+                return Answer(reply.text, answers=True, buttons=reply.buttons)
             if reply.edits:
                 alone = message.chat.type == ChatType.PRIVATE
                 user = query.from_user

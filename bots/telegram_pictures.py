@@ -9,7 +9,7 @@ from telegram import Bot, ExternalReplyInfo, Message
 from telegram.constants import FileSizeLimit
 from telegram.error import BadRequest, RetryAfter, TelegramError
 
-from core.cards import QUESTIONS, pressed
+from core.cards import TURNING, pressed
 from core.commands import PICTURE, Command
 from core.drawing import TAKES
 from core.errors import TryAgain, UserError, many
@@ -75,7 +75,7 @@ def card_in(message: Message, bot: int) -> int | None:
             action, number = pressed(str(button.callback_data or ""))
         except UserError:
             continue
-        if action not in QUESTIONS:
+        if action not in TURNING:
             return number
     return None
 

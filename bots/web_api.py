@@ -18,9 +18,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from bots.web_cards import Answer, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
 from bots.web_pictures import Brought, JobId, sample_url
-from core import catalog, commands, events, options, parts, registry
+from core import catalog, commands, events, options, parts, phrases, registry
 from core.asking import Reply
-from core.cards import ACTIONS, QUESTIONS, as_json
+from core.cards import ACTIONS, TURNING, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
@@ -37,13 +37,15 @@ SHOWN, LIVE = 50, 300
 # How long an answer is known that may have been lost on its way.
 SAID_SECONDS = 3600
 EVENT = r"^[ -~]*$"
+# How many completions a page shows.
+COMPLETED = 6
 AMONG = "Give the prompt beside the parameters, not among them."
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
 )]  # fmt: skip
 # Cancelling is DELETE, editing PATCH, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*QUESTIONS, "cancel", "edit", "why"))
+PRESSED = tuple(one for one in ACTIONS if one not in (*TURNING, "cancel", "edit", "why"))
 
 
 class Health(BaseModel):
@@ -130,6 +132,12 @@ class Changed(Given):
         description="The new prompt, and the flags that go with it; what is not among them is as "
         "the model does it best, but for the seed, which stays.",
     )  # fmt: skip
+
+
+class Completed(BaseModel):
+    """What a line may become."""
+
+    texts: list[str]
 
 
 class Presence:
@@ -351,6 +359,16 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         """Say whether the many pictures that were asked about shall be queued."""
         said = await in_thread(lambda: commands.press(house, answer, id, ask(asker(request))))
         return {"text": said.text}
+
+    @api.get("/api/words/{id}", response_model=Words)
+    async def words(id: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
+        """The words of a category that help to write a prompt, by its place among all."""
+        return {"text": phrases.page(id).text}
+
+    @api.post("/api/complete", response_model=Completed)
+    async def complete(line: Line) -> dict[str, list[str]]:
+        """What a line that is being typed may become."""
+        return {"texts": commands.completions(line.text, COMPLETED)}
 
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:

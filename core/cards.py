@@ -31,9 +31,12 @@ ACTIONS = {
     **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": "Queue them all",
     "refuse": "No, none",
+    "words": "Words",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
+# What stands under words and puts others in their place: a question's answer, another page.
+TURNING = (*QUESTIONS, "words")
 # Which buttons a card carries in which state, row by row.
 BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
     State.QUEUED: (("edit", "cancel"), ("why",)),

@@ -583,6 +583,8 @@ def suggestions(option: str) -> list[str]:
 @_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
+    if action == "words":
+        return phrases.page(generation)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.asking import Ask, Reply
+from core.cards import Button
 from core.drawing import draw
 from core.errors import UserError, nearest
 from core.house import House
@@ -31,6 +32,8 @@ _FLAG = re.compile(r"(?:^|\s)(?:--|—|–)[A-Za-z]")
 DEEPEST = 4
 # Examples of a category where all are told, and as long as an answer may be.
 FEW, ANSWER = 4, 1500
+# How many categories have a button, and how many stand side by side.
+BUTTONS, A_ROW = 20, 4
 CATEGORY = Option(
     "category", "Which words; empty: all categories.", str, (), None, None, (), None, False
 )
@@ -112,14 +115,28 @@ def words(house: House, ask: Ask) -> Reply:
     """Tell the phrases of a category, or some of each."""
     named = str(ask.given.get("category") or "").strip()
     if named:
-        return Reply(told(_category(named)))
+        return _paged(told(_category(named)))
     lines = [
         f"{name}: {', '.join(found[:FEW])}{' …' if len(found) > FEW else ''}"
         for name, found in phrases().items()
     ]
-    return Reply("\n".join([
-        *lines, f"All of one: /words {next(iter(phrases()))}. By chance: /random",
-    ]))  # fmt: skip
+    first = next(iter(phrases()))
+    return _paged("\n".join([*lines, f"All of one: /words {first}. By chance: /random"]))
+
+
+def page(number: int) -> Reply:
+    """The phrases of the category whose button was pressed. Raises UserError."""
+    if number >= len(phrases()):
+        raise UserError("The words have changed since: /words shows them as they are now.")
+    return _paged(told(list(phrases())[number]))
+
+
+def _paged(text: str) -> Reply:
+    """An answer with a button for each category."""
+    return Reply(text, buttons=tuple(
+        Button("words", number, name, number // A_ROW)
+        for number, name in enumerate(list(phrases())[:BUTTONS])
+    ))  # fmt: skip
 
 
 def told(category: str) -> str:
