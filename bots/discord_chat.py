@@ -35,7 +35,7 @@ from bots.discord_cards import (
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import picture_of, sheet
 from bots.poster import Poster
-from core import catalog, commands, drawing
+from core import catalog, commands, drawing, phrases
 from core.asking import Ask, Reply
 from core.cards import TURNING, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
@@ -133,7 +133,7 @@ class Bot(discord.Client):
 
     async def setup_hook(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        catalog.models()  # autocomplete answers from memory
+        catalog.models(), phrases.phrases()  # autocomplete answers from memory
         self.house.registry.follow()
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()

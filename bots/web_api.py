@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from bots.web_cards import Answer, Job, Made, Model, Queue, Words
+from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
 from bots.web_pictures import Brought, JobId, sample_url
 from core import catalog, commands, events, options, parts, phrases, registry
@@ -132,12 +132,6 @@ class Changed(Given):
         description="The new prompt, and the flags that go with it; what is not among them is as "
         "the model does it best, but for the seed, which stays.",
     )  # fmt: skip
-
-
-class Completed(BaseModel):
-    """What a line may become."""
-
-    texts: list[str]
 
 
 class Presence:

@@ -665,6 +665,8 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
 
 def completions(text: str, most: int) -> list[str]:
     """What a prompt that is being typed may become, from memory; nothing of another command's."""
+    if len(text) > options.PROMPT_LIMIT:
+        return []
     if text.startswith("/"):
         command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
         if command is None or not command.draws or not re.search(r"\s", text):
