@@ -14,20 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    String,
-    and_,
-    cast,
-    func,
-    insert,
-    or_,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
@@ -809,7 +796,7 @@ class Generations:
                     columns.asker == asker,
                     columns.chat == chat,
                     columns.created > now() - EDITABLE,
-                    cast(columns.address[ASKED].as_string(), String) == str(message),
+                    columns.address[ASKED].as_string() == str(message),
                 )
                 .order_by(columns.id)
             ).all()

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import ColumnElement, String, cast, delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.database import Database, now, updates
@@ -119,8 +119,7 @@ class Inbox:
                 select(updates.c.event, updates.c.body).where(
                     updates.c.platform == self.platform,
                     updates.c.handled.is_(None),
-                    # SQLite gives a number as one.
-                    cast(updates.c.body[path].as_string(), String) == value,
+                    updates.c.body[path].as_string() == value,
                 )
             ).all()
         return {row.event: row.body for row in rows}
