@@ -20,6 +20,7 @@ from core.tastes import credits
 PLACES = (1, 2, 3, 4)
 ACTIONS = {
     "cancel": "Cancel",
+    "edit": "Edit",
     "retry": "Retry",
     "reseed": "🎲 New seed",
     "why": "Why am I waiting?",
@@ -33,16 +34,19 @@ ACTIONS = {
     "refuse": "No, none",
     "newer": "◀ Newer",
     "older": "Older ▶",
+    "words": "Words",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
 # What turns a list's pages, each in the place of the one before.
 PAGES = ("newer", "older")
+# What stands under words and puts others in their place.
+TURNING = (*PAGES, "words")
 # What stands under no card, and whose number is no generation's.
-ASIDE = (*QUESTIONS, *PAGES)
+ASIDE = (*QUESTIONS, *TURNING)
 # Which buttons a card carries in which state, row by row.
 BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
-    State.QUEUED: (("cancel", "why"),),
+    State.QUEUED: (("edit", "cancel"), ("why",)),
     State.GENERATING: (("cancel",),),
     State.WAITING: (("cancel",),),
     State.DONE: (("retry", "reseed"),),
@@ -185,6 +189,8 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
     elif generation.state == State.DONE:
         # The same again is the same: an upscaled picture has neither seed nor other ways.
         rows = [*FURTHER, *rows] if generation.request.mode != Mode.UPSCALE else [FURTHER[0]]
+    if generation.request.mode == Mode.UPSCALE:
+        rows = [tuple(one for one in row if one != "edit") for row in rows]
     if (model := models().get(generation.request.model)) and Mode.REMIX not in model.modes:
         rows = [row for row in rows if row[0] not in VARYING]
     return tuple(

@@ -625,6 +625,19 @@ def unfolded(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**found, **own}, faults
 
 
+def typed(given: Mapping[str, Any]) -> str:
+    """Options by name as one types them: the prompt, then a flag for whatever is no default."""
+    words = [str(given.get("prompt") or "")]
+    for option in OPTIONS:
+        value = given.get(option.name)
+        if not option.flags or value in (None, "", option.default):
+            continue
+        # The shortest that is read as the same number.
+        shown = f"{value:.15g}" if isinstance(value, float) else value
+        words.append(f"--{option.flags[0]}" + ("" if value is True else f" {shown}"))
+    return " ".join(filter(None, words))
+
+
 def flag_names() -> str:
     """The flags people may type, one for each option, as one line."""
     return " ".join(f"--{option.flags[0]}" for option in OPTIONS if option.flags)

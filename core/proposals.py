@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -101,6 +102,14 @@ def permutations(text: str, most: int) -> list[str]:
         many = number if number < 10**6 else "millions of"
         raise InvalidOptions([f"These braces make {many} prompts; {most} is the most."])
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
+
+
+def plainly(prompt: str) -> str:
+    """A prompt as it is typed where its braces stand for themselves."""
+    with contextlib.suppress(InvalidOptions):
+        if permutations(prompt, 1) == [prompt]:
+            return prompt
+    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", prompt)
 
 
 def counted(requests: Sequence[Request]) -> str:

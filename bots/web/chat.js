@@ -143,6 +143,14 @@ function pressable(label, press) {
   button.addEventListener("click", () => press(button));
   return button;
 }
+// Other words in the place of a line's, with the same buttons below.
+function turn(line, words) {
+  const node = drawn.get(line);
+  line.words = words;
+  node.replaceChildren(...marked(words), node.querySelector(".buttons"));
+  keep();
+  follow();
+}
 function question(line) {
   const row = document.createElement("div");
   row.className = "buttons";
@@ -154,6 +162,11 @@ function question(line) {
   row.append(...line.choices.map((one) => pressable(one.label, async () => {
     const [action, id] = one.id.split(":");
     for (const button of row.children) button.disabled = true;
+    if (action === "words") {
+      try { turn(line, (await call(`/api/words/${id}`)).text); } catch (error) { tell(error.message, "bot sorry", { after: line.after }); }
+      for (const button of row.children) button.disabled = false;
+      return;
+    }
     try {
       if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }));
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
@@ -333,7 +346,44 @@ function preview(pictures, job) {
     }));
   }
 }
+// Other words for what waits, typed in its card; news of the card leave what is typed alone.
+async function edit(id, opener) {
+  const node = cards.get(id), open = node.querySelector(".edit textarea");
+  if (open) return open.focus();
+  let now;
+  try { now = (await call(`/api/jobs/${id}/line`)).text; } catch (error) { return tell(error.message, "bot sorry"); }
+  const form = document.querySelector("#edit").content.firstElementChild.cloneNode(true);
+  const area = form.querySelector("textarea"), fault = form.querySelector(".sorry");
+  const close = () => {
+    form.remove();
+    (opener.isConnected ? opener : node).focus();
+    follow();
+  };
+  area.value = now;
+  area.addEventListener("keydown", (key) => {
+    if (key.key === "Escape") close();
+    if (key.key !== "Enter" || key.shiftKey || key.isComposing) return;
+    key.preventDefault();
+    form.requestSubmit();
+  });
+  form.querySelector("[type=button]").addEventListener("click", close);
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    try {
+      show(await call(`/api/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ text: area.value }) }));
+      close();
+    } catch (error) {
+      fault.textContent = error.message;
+      fault.hidden = false;
+      follow();
+    }
+  });
+  node.querySelector(".prompt").after(form);
+  area.focus();
+  follow();
+}
 function actionOf(job, one) {
+  if (one.action === "edit") return pressable(one.label, (button) => edit(job.id, button));
   const button = pressable(one.label, async () => {
     button.disabled = true;
     try {
@@ -570,7 +620,63 @@ form.addEventListener("submit", (submit) => {
   const images = chosen.map(({ id, thumb, name }) => ({ id, thumb, name }));
   for (const one of [...chosen]) drop(one);
   text.value = "";
+  unoffer();
   say(words, images);
+});
+// What the line may become, below which one goes on writing: nothing is taken that nobody chose.
+const offers = document.querySelector("#offers");
+const OFFER_AFTER = 150;
+let typing = 0, picked = -1;
+function pick(index) {
+  picked = index;
+  [...offers.children].forEach((one, place) => one.setAttribute("aria-selected", String(place === index)));
+  if (index < 0) text.removeAttribute("aria-activedescendant");
+  else text.setAttribute("aria-activedescendant", offers.children[index].id);
+}
+function unoffer() {
+  clearTimeout(typing);
+  offers.replaceChildren();
+  offers.hidden = true;
+  pick(-1);
+}
+function take(words) {
+  text.value = words;
+  unoffer();
+  text.focus();
+}
+text.addEventListener("input", () => {
+  unoffer();
+  const words = text.value;
+  // Only at the end of what is written, and of something.
+  if (!words.trim() || text.selectionStart !== words.length) return;
+  typing = setTimeout(async () => {
+    let found = [];
+    try { found = (await call("/api/complete", { method: "POST", body: JSON.stringify({ text: words }) })).texts; } catch { /* it is a convenience */ }
+    if (text.value !== words || document.activeElement !== text) return;
+    offers.replaceChildren(...found.map((one, index) => {
+      const node = document.createElement("li");
+      Object.assign(node, { id: `offer-${index}`, textContent: one });
+      node.setAttribute("role", "option");
+      // The field keeps the keyboard of a phone open.
+      node.addEventListener("pointerdown", (press) => press.preventDefault());
+      node.addEventListener("click", () => take(one));
+      return node;
+    }));
+    offers.hidden = !found.length;
+    pick(-1);
+  }, OFFER_AFTER);
+});
+text.addEventListener("blur", unoffer);
+text.addEventListener("keydown", (key) => {
+  const number = offers.children.length;
+  if (!number || key.isComposing) return;
+  if (key.key === "ArrowDown" || key.key === "ArrowUp") {
+    pick((picked + (key.key === "ArrowDown" ? 1 : picked < 0 ? 0 : -1) + number) % number);
+  } else if (key.key === "Escape") unoffer();
+  else if (key.key === "Enter" && !key.shiftKey && picked >= 0) take(offers.children[picked].textContent);
+  else return;
+  key.preventDefault();
+  key.stopImmediatePropagation();
 });
 text.addEventListener("keydown", (key) => {
   if (key.key === "Enter" && !key.shiftKey && !key.isComposing) {
