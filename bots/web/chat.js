@@ -143,14 +143,6 @@ function pressable(label, press) {
   button.addEventListener("click", () => press(button));
   return button;
 }
-// Other words in the place of a line's, with the same buttons below.
-function turn(line, words) {
-  const node = drawn.get(line);
-  line.words = words;
-  node.replaceChildren(...marked(words), node.querySelector(".buttons"));
-  keep();
-  follow();
-}
 function question(line) {
   const row = document.createElement("div");
   row.className = "buttons";
@@ -162,16 +154,12 @@ function question(line) {
   row.append(...line.choices.map((one) => pressable(one.label, async () => {
     const [action, id] = one.id.split(":");
     for (const button of row.children) button.disabled = true;
-    if (action === "words") {
-      try { turn(line, (await call(`/api/words/${id}`)).text); } catch (error) { tell(error.message, "bot sorry", { after: line.after }); }
-      for (const button of row.children) button.disabled = false;
-      return;
-    }
     try {
-      if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }));
+      if (action === "words") return turn(line, { ...(await call(`/api/words/${id}`)), buttons: line.choices, choices: [], samples: [] }, one.label);
+      if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }), one.label);
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
     } catch (error) {
-      if (!error.lost) return over(error.message, "bot sorry");
+      if (!error.lost && action !== "words") return over(error.message, "bot sorry");
       tell(`${error.message} Please press once more.`, "bot sorry", { after: line.after });
       for (const button of row.children) button.disabled = false;
     }
@@ -183,13 +171,15 @@ function question(line) {
 function said(answer) {
   return { words: answer.text, choices: answer.buttons, menu: answer.choices, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) };
 }
-// Another page of a list, in the place of the one before.
-function turn(line, answer) {
+// Another page in the place of the one before; whoever pressed a button stays at it.
+function turn(line, answer, label) {
   Object.assign(line, said(answer));
   drawn.get(line).remove();
   drawn.delete(line);
-  draw(line).querySelector(".buttons button")?.focus({ preventScroll: true });
+  const buttons = [...draw(line).querySelectorAll(".buttons button")];
+  (buttons.find((one) => one.textContent === label) || buttons[0])?.focus({ preventScroll: true });
   keep();
+  follow();
 }
 
 // What may be chosen: what is answered to it takes the place of the words.
