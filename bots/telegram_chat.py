@@ -50,7 +50,7 @@ from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, choosing, commands
 from core.asking import Ask, Choice, Reply
-from core.cards import QUESTIONS, TURNING, Button, pressed
+from core.cards import PAINT, QUESTIONS, TURNING, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import ASKED, FIRST_EDITOR, Generation
@@ -105,7 +105,7 @@ class Answer:
     choices: tuple[Choice, ...] = ()
     # Who sees the card, wherever it was asked for.
     audience: Audience | None = None
-    # What asks for other words of a picture.
+    # What is sent as it is: what asks for other words of a picture, a link to paint on it.
     question: Mapping[str, Any] | None = None
 
 
@@ -524,6 +524,11 @@ class TelegramChat:
                 return Answer(reply.text, answers=True)
             if action in TURNING:
                 return replace(self._shown(reply, ask.address), turns=True)
+            if action == PAINT:
+                # The link is the presser's alone, and a pop-up holds none.
+                if message.chat.type == ChatType.PRIVATE:
+                    return Answer(question={"text": reply.text})
+                return Answer(f"Write /paint {number} to me alone, where nobody reads along.")
             if reply.edits:
                 alone = message.chat.type == ChatType.PRIVATE
                 user = query.from_user

@@ -20,7 +20,7 @@ from bots.web_door import ask, asker, refused
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
 from core import catalog, commands, events, history, options, parts, phrases, registry
 from core.asking import Reply
-from core.cards import ACTIONS, ASIDE, as_json
+from core.cards import ACTIONS, ASIDE, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
@@ -46,8 +46,8 @@ Once = Annotated[str, Header(
 )]  # fmt: skip
 # Characters of what is looked for.
 LOOKED = 200
-# Cancelling is DELETE, editing PATCH, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, "cancel", "edit", "why"))
+# Cancelling is DELETE, editing PATCH, painting a page, and asking why changes nothing.
+PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, PAINT, "cancel", "edit", "why"))
 
 
 class Health(BaseModel):

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from core import catalog, choosing, editing, keys, options, parts, phrases, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import PAGES, QUESTIONS, status_line, waiting_line
+from core.cards import PAGES, PAINT, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
@@ -685,6 +685,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
                      edits=generation)  # fmt: skip
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
+    if action == PAINT:
+        return paint(house, replace(ask, given={"id": str(generation)}))
     if action in dict(STRENGTHS):
         return varied(house, ask, old, 0, action)
     if made := re.fullmatch(r"([uv]|up)(\d)", action):
