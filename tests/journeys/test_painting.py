@@ -24,10 +24,7 @@ def test_on_discord_the_link_is_for_who_asked(chats: Everywhere) -> None:
     assert answer["ephemeral_for"] and f"{ADDRESS}/paint/" in answer["versions"][-1]["content"]
     other = discord.only_answer(discord.press(card, "🖌 Paint", BOB))
     assert ADDRESS not in other["versions"][-1]["content"]
-    assert (
-        len(discord.messages()[-1]["versions"]) >= 1
-        and "done in" in discord.card("a fox to paint on", "done in")["versions"][-1]["content"]
-    ), "its card stays"
+    discord.card("a fox to paint on", "done in")
 
 
 def test_on_telegram_the_link_comes_where_nobody_reads_along(chats: Everywhere) -> None:
