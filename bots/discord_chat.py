@@ -18,7 +18,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
-from bots import discord_cards
+from bots import discord_cards, discord_editing
 from bots.discord_cards import (
     ALT,
     MENU,
@@ -37,9 +37,9 @@ from bots.discord_cards import (
 from bots.discord_pictures import FORGOTTEN, Brought, Pictures, Pointed
 from bots.pictures import beside, picture_of
 from bots.poster import Poster
-from core import catalog, choosing, commands, drawing
+from core import catalog, choosing, commands, drawing, phrases
 from core.asking import Ask, Reply
-from core.cards import PAGES, QUESTIONS, Button, Card, pressed, show_of
+from core.cards import ASIDE, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
 from core.database import AWAY as DATABASE_AWAY
 from core.errors import NotFound, UserError, report
@@ -65,6 +65,8 @@ ASKED = ("prompt", "strength")
 SHORT = 10
 # How long one may look before a modal is shown, for which Discord waits three seconds.
 LOOK_SECONDS = 1.0
+# How long the words of a picture may be looked up, for which Discord waits as long.
+WORDS_SECONDS = 2.0
 # The options that take a picture's number.
 NUMBERS = ("source", "id")
 # Those that take several things at once.
@@ -134,7 +136,7 @@ class Bot(discord.Client):
 
     async def setup_hook(self) -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        catalog.models()  # autocomplete answers from memory
+        catalog.models(), phrases.phrases()  # autocomplete answers from memory
         self.house.registry.follow()
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()
@@ -205,6 +207,9 @@ class CardButton(
         except UserError as error:
             await interaction.response.send_message(str(error), ephemeral=True)
             return
+        if action == "edit":
+            await _show_words(interaction, number)
+            return
         # Answered before the database is asked: it may be slow, Discord waits three seconds.
         await interaction.response.defer()
         bot = interaction.client
@@ -221,10 +226,8 @@ class CardButton(
             fault = report(f"button {action} failed", error)
             await interaction.followup.send(_sorry(fault), ephemeral=True)
             return
-        if action in QUESTIONS:
-            await interaction.edit_original_response(content=plain(reply.text), view=None)
-        elif action in PAGES:
-            await interaction.edit_original_response(**await _in_words(bot, reply, "history"))
+        if action in ASIDE:
+            await interaction.edit_original_response(**await _in_words(bot, reply, "pictures"))
         elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
@@ -271,6 +274,43 @@ class Menu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=re.escape(ME
         except UNSAID as error:
             if not _unheard(error):
                 report("a choice failed", error)
+
+
+async def _show_words(interaction: Interaction, number: int) -> None:
+    """Show the prompt and flags of a picture that waits, to be changed."""
+    house: House = interaction.client.house
+    try:
+        look = asyncio.to_thread(commands.press, house, "edit", number, _ask(interaction, {}))
+        # A modal is shown at once or not at all.
+        reply = await asyncio.wait_for(look, WORDS_SECONDS)
+        made = discord_editing.modal(number, reply.text)
+    except TimeoutError:
+        words = f"I could not look at #{number} just now. Please press once more."
+    except UserError as error:
+        words = str(error)
+    except Exception as error:
+        words = _sorry(report("button edit failed", error))
+    else:
+        await interaction.response.send_modal(made)
+        return
+    await interaction.response.send_message(plain(words), ephemeral=True)
+
+
+async def _change(interaction: Interaction, number: int, text: str) -> None:
+    """Change a picture that waits; a poster redraws its card."""
+    await interaction.response.defer()
+    house: House = interaction.client.house
+    try:
+        await asyncio.to_thread(commands.change, house, number, text, _ask(interaction, {}))
+        return
+    except UserError as error:
+        words = str(error)
+        if text not in words:
+            # The modal is gone, and what somebody wrote in it with it.
+            words += f"\nYou wrote:\n{text}"
+    except Exception as error:
+        words = _sorry(report("an edit failed", error))
+    await interaction.followup.send(plain(words), ephemeral=True)
 
 
 def _asker(interaction: Interaction) -> Asker:
@@ -571,6 +611,9 @@ def _modal(command: Command, kept: str, pointed: Pointed) -> discord.ui.Modal:
 async def _worded(interaction: Interaction) -> None:
     """Run the command that a modal was for."""
     told: Any = interaction.data
+    if edit := discord_editing.submitted(told):
+        await _change(interaction, *edit)
+        return
     name, _, kept = str(told["custom_id"]).removeprefix(PREFIX).partition(":")
     command = commands.BY_NAME.get(name)
     try:
@@ -669,7 +712,9 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     )
     for option in _typed(command):
         made._params[option.name].description = cut(option.help, HELP)
-        if option.name in commands.CHANGING or commands.suggestions(option.name):
+        if option.name == "prompt":
+            made.autocomplete(option.name)(_complete_prompt)
+        elif option.name in commands.CHANGING or commands.suggestions(option.name):
             made.autocomplete(option.name)(_complete(option.name))
     return made
 
@@ -702,6 +747,17 @@ def _complete(
         return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
 
     return complete
+
+
+async def _complete_prompt(
+    _interaction: Interaction, typed: str
+) -> list[app_commands.Choice[str]]:  # fmt: skip
+    # A choice takes the place of all that was typed: none may be a part of it.
+    found = [one for one in commands.completions(typed, CHOICES) if len(one) <= CHOICE]
+    if found and typed.strip():
+        # Who presses Enter on what they wrote gets what they wrote.
+        found = [typed, *found]
+    return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
 
 
 async def _check(token: str) -> int:

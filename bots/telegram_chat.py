@@ -43,17 +43,17 @@ from telegram.error import (
     TelegramError,
 )
 
-from bots import telegram_cards, telegram_pictures
+from bots import telegram_cards, telegram_editing, telegram_pictures
 from bots.pictures import beside, picture_of
 from bots.poster import Place, Poster, hush, hushed
 from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, choosing, commands
 from core.asking import Ask, Choice, Reply
-from core.cards import PAGES, QUESTIONS, Button, pressed
+from core.cards import PAINT, QUESTIONS, TURNING, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
-from core.generations import FIRST_EDITOR, Generation
+from core.generations import ASKED, FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.inbox import CLAIM_SECONDS, Inbox
 from core.media import Source
@@ -70,12 +70,14 @@ LOOK_SECONDS = 5.0
 AWAY_SECONDS = 2.0
 # An album is whole when so long no more of it came.
 ALBUM_SECONDS = 1.2
+# How often an edit looks whether what was written before it is worked off.
+EARLIER_SECONDS = 0.2
 # The waits before a picture is fetched again; after the last there is none. Few are held at once.
 FETCH_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 FETCHES_AT_ONCE = 4
 THREADS = 16
 AT_ONCE = 32
-KINDS = ["message", "callback_query"]
+KINDS = ["message", "edited_message", "callback_query"]
 EXAMPLE = "a red crown on a blue background"
 WELCOME = (
     "Tell me what to draw: write it to me, or /imagine and what you want to see. "
@@ -103,6 +105,8 @@ class Answer:
     choices: tuple[Choice, ...] = ()
     # Who sees the card, wherever it was asked for.
     audience: Audience | None = None
+    # What is sent as it is: what asks for other words of a picture, a link to paint on it.
+    question: Mapping[str, Any] | None = None
 
 
 # What an asker's command is given, and the pictures that come with it.
@@ -289,18 +293,24 @@ class TelegramChat:
         if waiting is None:
             return
         one = Update.de_json(waiting.body, self.bot)
-        query = one.callback_query
-        message = query.message if query else one.message
+        query, edited = one.callback_query, one.edited_message
+        message = query.message if query else edited or one.message
         if not isinstance(message, Message):
             if query:
                 await self._insist(event, query.answer, "That message is too old; use /show.")
             return
         album = [message]
-        if not query and message.media_group_id:
+        if not query and not edited and message.media_group_id:
             album = await self._album(event, message)
         if not album:
             return
-        act = self._pressed(event, query, message) if query else self._said(event, message, album)
+        if edited:
+            act = await self._edited(event, message)
+        else:
+            act = (
+                self._pressed(event, query, message) if query
+                else self._said(event, message, album)
+            )  # fmt: skip
         if act is None:
             return
         answer = await act() if waiting.words is None else Answer(waiting.words)
@@ -321,7 +331,7 @@ class TelegramChat:
             )  # fmt: skip
             with contextlib.suppress(BadRequest):
                 await self._insist(event, edit, chat=message.chat.id)
-        if answer.generation or (answer.words and not query):
+        if answer.generation or answer.question or (answer.words and not query):
             await self._send(event, message, answer)
 
     async def _album(self, event: str, message: Message) -> list[Message]:
@@ -356,6 +366,8 @@ class TelegramChat:
         private = message.chat.type == ChatType.PRIVATE
         if not user or message.via_bot or not (text or telegram_pictures.holds(message)):
             return None
+        if change := self._changed(event, message, text):
+            return change
         if text.startswith("/"):
             addressed = text.split(maxsplit=1)[0].partition("@")[2]
             if addressed and addressed.lower() != (self.bot.username or "").lower():
@@ -383,6 +395,9 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             if name == "start":
                 return Answer(WELCOME)
+            if command and command.draws:
+                # Whoever edits that message changes what comes of it.
+                ask = replace(ask, address={**ask.address, ASKED: message.message_id})
             if not private and commands.BY_NAME[name].private:
                 # Others may have read it.
                 self.house.people.burn(str(given.get("code") or ""))
@@ -395,6 +410,63 @@ class TelegramChat:
 
         return functools.partial(
             self._act, f"/{name}", act, event, message, user, faults=faults, bring=bring
+        )
+
+    def _changed(
+        self, event: str, message: Message, text: str
+    ) -> Callable[[], Awaitable[Answer]] | None:
+        """What the answer to a question for other words asks for; None for any other message."""
+        number = telegram_editing.asked_in(message.reply_to_message, self.bot.id)
+        command = commands.BY_NAME.get(commands.from_text(text)[0])
+        if number is None or (command and not command.draws):
+            return None
+
+        def act(ask: Ask) -> Answer:
+            return Answer(commands.change(self.house, number, text, ask).said)
+
+        assert message.from_user
+        return functools.partial(self._act, "an edit", act, event, message, message.from_user)
+
+    async def _edited(
+        self, event: str, message: Message
+    ) -> Callable[[], Awaitable[Answer]] | None:  # fmt: skip
+        """What somebody asks for who edited a message; None where nothing came of it before."""
+        text, user = message.text or message.caption or "", message.from_user
+        if not user or not text:
+            return None
+        while await self._insist(event, asyncio.to_thread, self._earlier, event, message):
+            await asyncio.sleep(EARLIER_SECONDS)
+        if change := self._changed(event, message, text):
+            return change
+        chat = f"telegram:chat:{message.chat.id}"
+        look = self.house.generations.asked_in, "telegram", str(user.id), chat
+        made = await self._insist(event, asyncio.to_thread, *look, message.message_id)
+        if not made:
+            return None
+
+        def act(ask: Ask) -> Answer:
+            if len(made) > 1:
+                raise UserError(
+                    f"That message asked for {len(made)} pictures: Edit under each changes it."
+                )
+            # The card shows what was done.
+            commands.change(self.house, made[0].id, text, ask, whole=True)
+            return Answer()
+
+        return functools.partial(self._act, "an edit", act, event, message, user)
+
+    def _earlier(self, event: str, message: Message) -> bool:
+        """Whether what was written before in the same message is still to be worked off."""
+        bodies = {
+            other: body[kind]
+            for kind in ("message", "edited_message")
+            for other, body in self.inbox.alike(
+                (kind, "message_id"), str(message.message_id)
+            ).items()
+        }
+        return any(
+            int(other) < int(event) and body.get("chat", {}).get("id") == message.chat.id
+            for other, body in bodies.items()
         )
 
     async def _brought(
@@ -450,8 +522,18 @@ class TelegramChat:
             reply = commands.press(self.house, action, number, ask)
             if action in QUESTIONS:
                 return Answer(reply.text, answers=True)
-            if action in PAGES:
+            if action in TURNING:
                 return replace(self._shown(reply, ask.address), turns=True)
+            if action == PAINT:
+                # The link is the presser's alone, and a pop-up holds none.
+                if message.chat.type == ChatType.PRIVATE:
+                    return Answer(question={"text": reply.text})
+                return Answer(f"Write /paint {number} to me alone, where nobody reads along.")
+            if reply.edits:
+                alone = message.chat.type == ChatType.PRIVATE
+                user = query.from_user
+                asks = telegram_editing.question(reply.edits, reply.text, user, alone=alone)
+                return Answer(question=asks)
             return self._shown(reply, ask.address) if reply.fresh else Answer(reply.text)
 
         return functools.partial(self._act, "button", act, event, message, query.from_user)
@@ -475,7 +557,7 @@ class TelegramChat:
 
         def work() -> Answer:
             answer = act(ask)
-            if answer.generation is None and not answer.buttons and not answer.choices:
+            if not (answer.generation or answer.buttons or answer.choices or answer.question):
                 # What makes a card is known by its event and may be asked for twice. Not so
                 # "cancel my newest": a crash between that and this note would do it again.
                 with contextlib.suppress(SQLAlchemyError):
@@ -519,6 +601,8 @@ class TelegramChat:
     async def _send(self, event: str, message: Message, answer: Answer) -> None:
         """Answer where it was asked, or where that group went since."""
         address, reply_to = _address(message), message.message_id
+        if answer.generation and answer.own:
+            address = dict(answer.generation.address)
         try:
             sent = await self._insist(
                 event, self._say, answer, address, reply_to, chat=address["chat"]
@@ -541,6 +625,11 @@ class TelegramChat:
                 return None
             card = await asyncio.to_thread(self.house.card, made, answer.audience)
             return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
+        if answer.question:
+            return await self.bot.send_message(
+                address["chat"], message_thread_id=address["topic"],
+                reply_parameters=telegram_cards.replying(reply_to), **answer.question,
+            )  # fmt: skip
         if answer.words == WELCOME:
             example = html.escape("/imagine " + EXAMPLE)
             return await self.bot.send_message(

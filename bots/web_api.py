@@ -15,12 +15,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from bots.web_cards import Answer, Job, Made, Model, Queue, Words
+from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Words
 from bots.web_door import ask, asker, refused
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
-from core import catalog, commands, events, history, options, parts, registry
+from core import catalog, commands, events, history, options, parts, phrases, registry
 from core.asking import Reply
-from core.cards import ACTIONS, ASIDE, as_json
+from core.cards import ACTIONS, ASIDE, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
@@ -37,6 +37,8 @@ SHOWN, LIVE = 50, 300
 # How long an answer is known that may have been lost on its way.
 SAID_SECONDS = 3600
 EVENT = r"^[ -~]*$"
+# How many completions a page shows.
+COMPLETED = 6
 AMONG = "Give the prompt beside the parameters, not among them."
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
@@ -44,8 +46,8 @@ Once = Annotated[str, Header(
 )]  # fmt: skip
 # Characters of what is looked for.
 LOOKED = 200
-# Cancelling is DELETE, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, "cancel", "why"))
+# Cancelling is DELETE, editing PATCH, painting a page, and asking why changes nothing.
+PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, PAINT, "cancel", "edit", "why"))
 
 
 class Health(BaseModel):
@@ -127,6 +129,17 @@ class Chosen(Given):
     """What a person chose."""
 
     id: str = Field(max_length=100)
+
+
+class Changed(Given):
+    """What `PATCH /api/jobs/{id}` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field(
+        max_length=20_000, examples=["a blue crown --steps 30"],
+        description="The new prompt, and the flags that go with it; what is not among them is as "
+        "the model does it best, but for the seed, which stays.",
+    )  # fmt: skip
 
 
 class Presence:
@@ -314,6 +327,31 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         return dict(await in_thread(work))
 
+    @api.get("/api/jobs/{id}/line", response_model=Words)
+    async def line(request: Request, id: JobId) -> dict[str, str]:
+        """The prompt and flags of a queued job of one's own, as one would type them."""
+
+        def work() -> dict[str, str]:
+            house.generations.visible(id, asker(request))
+            return {"text": commands.press(house, "edit", id, ask(asker(request))).text}
+
+        return dict(await in_thread(work))
+
+    @api.patch("/api/jobs/{id}", response_model=Job)
+    async def change(
+        request: Request, id: JobId, changed: Annotated[Changed, Body()]
+    ) -> dict[str, Any]:
+        """Draw a queued job of one's own from other words; it keeps its place in line."""
+
+        def work() -> dict[str, Any]:
+            who = asker(request)
+            house.generations.visible(id, who)
+            reply = commands.change(house, id, changed.text, ask(who))
+            assert reply.generation
+            return shown(reply.generation)
+
+        return dict(await in_thread(work))
+
     @api.post("/api/jobs/{id}/{action}", status_code=202, response_model=Job)
     async def pressed(
         request: Request, id: JobId,
@@ -361,6 +399,16 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         return dict(
             await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
         )  # fmt: skip
+
+    @api.get("/api/words/{id}", response_model=Words)
+    async def words(id: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
+        """The words of a category that help to write a prompt, by its place among all."""
+        return {"text": phrases.page(id).text}
+
+    @api.post("/api/complete", response_model=Completed)
+    async def complete(line: Line) -> dict[str, list[str]]:
+        """What a line that is being typed may become."""
+        return {"texts": commands.completions(line.text, COMPLETED)}
 
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:

@@ -137,6 +137,12 @@ class Words(BaseModel):
     text: str
 
 
+class Completed(BaseModel):
+    """What a line that is being typed may become."""
+
+    texts: list[str]
+
+
 class Model(BaseModel):
     """Something that draws, and its defaults."""
 

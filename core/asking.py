@@ -63,6 +63,8 @@ class Reply:
     fresh: bool = False
     others: tuple[int, ...] = ()
     buttons: tuple[Button, ...] = ()
+    # The generation whose prompt and flags the words are, to be changed by who asked.
+    edits: int | None = None
     # Pictures of what the words tell of: names and keys.
     samples: tuple[tuple[str, str], ...] = ()
     thumbnails: tuple[Generation, ...] = ()

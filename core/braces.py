@@ -1,6 +1,8 @@
 """Braces that stand for many: `{red, green} bird` is two prompts, `--steps {10, 20}` two jobs."""
 
+import contextlib
 import math
+import re
 from collections.abc import Container, Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -82,6 +84,14 @@ def permutations(text: str, most: int) -> list[str]:
     if number > most:
         raise _too_many(number, most)
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
+
+
+def plainly(prompt: str) -> str:
+    """A prompt as it is typed where its braces stand for themselves."""
+    with contextlib.suppress(InvalidOptions):
+        if permutations(prompt, 1) == [prompt]:
+            return prompt
+    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", prompt)
 
 
 def _too_many(number: int, most: int, what: str = "prompts") -> InvalidOptions:

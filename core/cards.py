@@ -14,12 +14,16 @@ from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
 from core.queue import Standing
+from core.settings import Web, read
 from core.tastes import credits
 
 # The pictures of a grid, as their buttons count them.
 PLACES = (1, 2, 3, 4)
+# Answers with a link to the page with the brush; the web's own page has one on each picture.
+PAINT = "paint"
 ACTIONS = {
     "cancel": "Cancel",
+    "edit": "Edit",
     "retry": "Retry",
     "reseed": "🎲 New seed",
     "why": "Why am I waiting?",
@@ -27,22 +31,26 @@ ACTIONS = {
     "strong": "Vary (strong)",
     "up2": "Upscale 2×",
     "up4": "Upscale 4×",
+    PAINT: "🖌 Paint",
     **{f"u{place}": f"U{place}" for place in PLACES},
     **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": "Queue them all",
     "refuse": "No, none",
     "newer": "◀ Newer",
     "older": "Older ▶",
+    "words": "Words",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
 # What turns a list's pages, each in the place of the one before.
 PAGES = ("newer", "older")
+# What stands under words and puts others in their place.
+TURNING = (*PAGES, "words")
 # What stands under no card, and whose number is no generation's.
-ASIDE = (*QUESTIONS, *PAGES)
+ASIDE = (*QUESTIONS, *TURNING)
 # Which buttons a card carries in which state, row by row.
 BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
-    State.QUEUED: (("cancel", "why"),),
+    State.QUEUED: (("edit", "cancel"), ("why",)),
     State.GENERATING: (("cancel",),),
     State.WAITING: (("cancel",),),
     State.DONE: (("retry", "reseed"),),
@@ -185,8 +193,15 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
     elif generation.state == State.DONE:
         # The same again is the same: an upscaled picture has neither seed nor other ways.
         rows = [*FURTHER, *rows] if generation.request.mode != Mode.UPSCALE else [FURTHER[0]]
-    if (model := models().get(generation.request.model)) and Mode.REMIX not in model.modes:
-        rows = [row for row in rows if row[0] not in VARYING]
+        if generation.platform != "web" and read(Web).public_url:
+            rows[-1] = (*rows[-1], PAINT)
+    if generation.request.mode == Mode.UPSCALE:
+        rows = [tuple(one for one in row if one != "edit") for row in rows]
+    if model := models().get(generation.request.model):
+        if Mode.REMIX not in model.modes:
+            rows = [row for row in rows if row[0] not in VARYING]
+        if Mode.INPAINT not in model.modes:
+            rows = [tuple(one for one in row if one != PAINT) for row in rows]
     return tuple(
         Button(action, generation.id, ACTIONS[action], row)
         for row, actions in enumerate(rows)
@@ -353,7 +368,11 @@ def as_json(
             "details": card.details,
             "notice": card.notice,
             "show": str(card.show),
-            "buttons": [{"action": b.action, "label": b.label, "row": b.row} for b in card.buttons],
+            "buttons": [
+                {"action": one.action, "label": one.label, "row": one.row}
+                for one in card.buttons
+                if one.action != PAINT
+            ],
         },
     }
 

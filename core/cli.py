@@ -318,6 +318,10 @@ def doctor() -> None:
             told(part, "", f"not set up; {part.upper()}_TOKEN in .env does that")
         else:
             told(part, _asked(part))
+    if read(Drawing).words:
+        from core import phrases
+
+        told("words", " ".join(phrases.faults()))
     if _installed("worker"):
         looks, note = _safety()
         told(looks, _asked("safety") if read(Safety).classifier else "", note)

@@ -13,9 +13,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, choosing, flags, keys, options, parts, registry
+from core import catalog, choosing, editing, flags, keys, options, parts, phrases, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import PAGES, QUESTIONS, status_line, waiting_line
+from core.cards import PAGES, PAINT, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
@@ -79,6 +79,8 @@ class Command:
     card: bool = False
     # Whether all that is typed after its name is its first option, which holds the others.
     line: bool = False
+    # Whether flags may follow what it takes first.
+    flags: bool = False
 
     @property
     def draws(self) -> bool:
@@ -94,6 +96,8 @@ class Command:
     def usage(self) -> str:
         """The command as it is typed: what it takes in order, in brackets what may be left out."""
         words = [option.name if option.required else f"[{option.name}]" for option in self.takes]
+        if self.flags:
+            words = [words[0], "[--flags]"]
         if self.draws:
             words = ["prompt", "[--flags]"]
         if self.line:
@@ -396,11 +400,9 @@ def _told(about: str) -> str:
     lines = [command.usage, command.summary]
     if command.aliases:
         lines.append("Also: " + ", ".join(f"/{name}" for name in command.aliases))
-    if command.draws:
-        flags = " ".join(f"--{one.flags[0]}" for one in command.takes if one.flags)
+    lines += [f"{one.name}: {one.help}" for one in command.takes if not one.flags]
+    if flags := " ".join(f"--{one.flags[0]}" for one in command.takes if one.flags):
         lines.append(f"Flags: {flags}\n/help {FLAGS} tells what they do.")
-    else:
-        lines += [f"{one.name}: {one.help}" for one in command.takes]
     if command.example:
         lines.append(f"For example: {command.typed}")
     return "\n".join(lines)
@@ -413,6 +415,7 @@ def _option(name: str, help_: str, *, required: bool = False,
 
 ID = _option("id", "The picture's number.")
 PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
+PICTURE_IN_LINE = replace(PICTURE, help="The picture's number; empty: your newest in line.")
 # What moderators do with what draws, and how that is typed.
 EXAMPLES = {
     "add": "add model owner/name",
@@ -474,6 +477,14 @@ COMMANDS: tuple[Command, ...] = (
         "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), paint,
         example="12", private=True,
     ),
+    Command(
+        "random", "Draw a prompt made by chance; with a seed, the same one.", phrases.RANDOM,
+        phrases.at_random, example="subjects styles --seed 7", card=True, flags=True,
+    ),
+    Command(
+        "words", "See words that help to write a prompt.", (phrases.CATEGORY,), phrases.words,
+        example="styles",
+    ),
     Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
     Command(
         "show", "Show a picture again by its number.", (ID,), _show,
@@ -506,6 +517,10 @@ COMMANDS: tuple[Command, ...] = (
         example="12",
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
+    Command(
+        "edit", "Change your picture while it waits in line.",
+        (PICTURE_IN_LINE, editing.WORDS), editing.edit, example="12 a blue crown --steps 30",
+    ),
     Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
     Command("models", "List what can draw.", (), _models),
     Command("quota", "See what you may still ask for today, and your account.", (), _quota),
@@ -608,7 +623,7 @@ def run(house: House, name: str, ask: Ask) -> Reply:
         raise UserError(
             f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
         )
-    if command.draws:
+    if command.draws or command.flags:
         return command.run(house, ask)
     given = dict(ask.given)
     for option in command.takes:
@@ -641,6 +656,8 @@ def suggestions(option: str) -> list[str]:
         return catalog.known_parts(parts.vaes)
     if option == "what":
         return sorted({name for kind in KINDS for name in registry.known(kind)})
+    if option == "category":
+        return list(phrases.phrases())
     if option == "choice":
         return list(policy().classes)
     if option in choosing.OFFERED:
@@ -652,6 +669,8 @@ def suggestions(option: str) -> list[str]:
 @_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
+    if action == "words":
+        return phrases.page(generation)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
     if action in PAGES:
@@ -661,8 +680,13 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
         if old.state != State.QUEUED:
             return Reply(_status(house, old))
         return Reply(waiting_line(old, house.generations.standing(old)))
+    if action == "edit":
+        return Reply(editing.line(house.generations.editable(generation, ask.asker)),
+                     edits=generation)  # fmt: skip
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
+    if action == PAINT:
+        return paint(house, replace(ask, given={"id": str(generation)}))
     if action in dict(STRENGTHS):
         return varied(house, ask, old, 0, action)
     if made := re.fullmatch(r"([uv]|up)(\d)", action):
@@ -681,6 +705,12 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 def choose(house: House, id_: str, ask: Ask) -> Reply:
     """What choosing something does; only for who was asked. Raises UserError."""
     return choosing.chosen(house, id_, ask)
+
+
+@_somebody_waits()
+def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
+    """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
+    return editing.change(house, ask, number, words, whole=whole)
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
@@ -725,9 +755,23 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
         return name, given, tuple(faults)
     if command.line:
         return name, {command.takes[0].name: rest.strip()} if rest.strip() else {}, ()
+    if command.flags:
+        given, faults = flags.split_flags(rest)
+        return name, {command.takes[0].name: given.pop("prompt"), **given}, tuple(faults)
     words = rest.split(maxsplit=len(command.takes) - 1)
     names = (option.name for option in command.takes)
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
+
+
+def completions(text: str, most: int) -> list[str]:
+    """What a prompt that is being typed may become, from memory; nothing of another command's."""
+    if len(text) > options.PROMPT_LIMIT:
+        return []
+    if text.startswith("/"):
+        command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
+        if command is None or not command.draws or not re.search(r"\s", text):
+            return []
+    return phrases.completions(text, most)
 
 
 def table() -> str:

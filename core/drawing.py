@@ -55,15 +55,15 @@ TAKES = {mode: (FEWEST.get(mode, 1), len(pictures)) for mode, pictures in BEGUN.
 
 
 def draw(house: House, ask: Ask, mode: Mode) -> Reply:
-    given, named, looks = _named(ask.given, mode)
-    mode = _meant(mode, len(named) + len(ask.pictures), looks)
+    given, named, looks = named_in(ask.given, mode)
+    mode = meant(mode, len(named) + len(ask.pictures), looks)
     brought = dict(enumerate(ask.pictures, 1))
     # In their order: what was sent along comes last where nothing says otherwise.
     placed = [brought.pop(int(found[1]), word) if (found := SENT.fullmatch(word)) else word
               for word in named]  # fmt: skip
     placed += [*brought.values(), *looks]
     drawn = {
-        word: _drawn_here(house, ask, word)
+        word: drawn_here(house, ask, word)
         for word in placed
         if isinstance(word, str) and not ADDRESS.match(word)
     }
@@ -71,10 +71,10 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     over = placed[:-1] if mode == Mode.STYLE else placed
     parents = [drawn[word][0].request for word in over if word in drawn]
     said = {name: value for name, value in given.items() if value not in (None, "")}
-    inherited = _inherited(parents, said) if parents else {}
-    settled, manner = inherited | said, dict[str, Any]()
+    brought_on = inherited(parents, said) if parents else {}
+    settled, manner = brought_on | said, dict[str, Any]()
     if not ask.settled:
-        settled, manner = _settled(house, ask.asker, said, inherited, mode)
+        settled, manner = with_tastes(house, ask.asker, said, brought_on, mode)
     given = settled if parents else _unset(given) | settled
     if mode == Mode.BLEND and not given.get("prompt"):
         given["prompt"] = BLENDED
@@ -107,7 +107,7 @@ def _parent(mode: Mode, sources: Sequence[Source]) -> int | None:
     return next((one.generation for one in over if one.generation), None)
 
 
-def _settled(
+def with_tastes(
     house: House, asker: Asker, said: Mapping[str, Any], inherited: Mapping[str, Any], mode: Mode
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was said with what the asker, or the chat, has set beside it; and the row's manner."""
@@ -132,14 +132,14 @@ def _unset(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value in (None, "")}
 
 
-def _meant(mode: Mode, pictures: int, looks: Sequence[str]) -> Mode:
+def meant(mode: Mode, pictures: int, looks: Sequence[str]) -> Mode:
     """How to draw, by the pictures that a prompt comes with."""
     if looks:
         return Mode.STYLE
     return Mode.REMIX if mode == Mode.TEXT and pictures else mode
 
 
-def _named(given: Mapping[str, Any], mode: Mode) -> tuple[dict[str, Any], list[str], list[str]]:
+def named_in(given: Mapping[str, Any], mode: Mode) -> tuple[dict[str, Any], list[str], list[str]]:
     """What was given without the pictures it names; those, and those whose style is taken.
 
     Pictures are numbers and web addresses. Addresses in front of a prompt are pictures too, as
@@ -161,7 +161,7 @@ def _named(given: Mapping[str, Any], mode: Mode) -> tuple[dict[str, Any], list[s
     return left, named, looks
 
 
-def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
+def drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     """A finished picture by its number, as `12` or `12.2`. Raises UserError."""
     number, place = picture_number(word)
     one = house.generations.visible(number, ask.asker)
@@ -171,7 +171,7 @@ def _drawn_here(house: House, ask: Ask, word: str) -> tuple[Generation, Source]:
     )
 
 
-def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, Any]:
     """What pictures bring along; to another model only their words, which any understands."""
     first = parents[0]
     words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
@@ -209,8 +209,8 @@ def precheck(
     `asked` who that is, the database is, too. Raises UserError.
     """
     found, faults = flags.unfolded(given)
-    plain, named, looks = _named(found, mode)
-    mode = _meant(mode, len(named) + pictures, looks)
+    plain, named, looks = named_in(found, mode)
+    mode = meant(mode, len(named) + pictures, looks)
     number = pictures + sum(not SENT.fullmatch(word) for word in (*named, *looks))
     # What is drawn over may bring its words along.
     over = number - 1 if mode == Mode.STYLE else len(named)
@@ -219,7 +219,7 @@ def precheck(
     faults = [*faults, *_counted(mode, number)]
     if asked:
         said = {name: value for name, value in plain.items() if value not in (None, "")}
-        plain = _unset(plain) | _settled(*asked, said, {}, mode)[0]
+        plain = _unset(plain) | with_tastes(*asked, said, {}, mode)[0]
     wanted = catalog.requested(plain, faults, mode)
     if mode == Mode.TEXT:
         for one in wanted.each:

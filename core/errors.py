@@ -37,6 +37,10 @@ class NotAllowed(UserError):
     """The asker may not do this to that generation."""
 
 
+class TooLate(NotAllowed):
+    """It has gone on since, and can be changed no more."""
+
+
 class TooMuch(UserError):
     """A limit is reached; `wait` is how many seconds until it is not, where that is known."""
 

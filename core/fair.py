@@ -145,12 +145,15 @@ local function standing(user, from)
   return going
 end
 
--- Move a user's jobs from a tag on by so many seconds. They stand one behind the other: none
--- begins before the one in front of it would have been served.
-local function shift(user, from, seconds)
+-- Move a user's jobs from a tag on by so many seconds, but for one that stays. They stand one
+-- behind the other: none begins before the one in front of it would have been served.
+local function shift(user, from, seconds, staying)
   local ends = redis.call('HGET', finish, user)
   if not ends or seconds == 0 then return end
-  local going = standing(user, from)
+  local going = {}
+  for _, one in ipairs(standing(user, from)) do
+    if one[1] ~= staying then going[#going + 1] = one end
+  end
   local floor = now()
   for _, one in ipairs(going) do
     one[3] = math.max(floor, one[3] + seconds)
@@ -307,6 +310,17 @@ elseif command == 'settle' then
       shift(told.user, 0, rest)
     end
   end
+elseif command == 'charge' then
+  -- It stays where it is, and whatever of its user's comes after it is moved.
+  local told, wish = record(id), cjson.decode(ARGV[7])
+  if told then
+    local tag = told.member and redis.call('ZSCORE', order, told.member)
+    local rest = (wish.cost - told.cost) / told.weight
+    told.cost, told.model = wish.cost, wish.model
+    redis.call('HSET', jobs, id, cjson.encode(told))
+    shift(told.user, tag and tonumber(tag) or 0, rest, id)
+    did = 1
+  end
 elseif command == 'clean' then
   -- Whoever's time has come to an end is served like a newcomer: there is nothing to remember.
   local found = redis.call('HGETALL', finish)
@@ -368,6 +382,13 @@ class FairQueue(Queue):
     def move(self, job_id: str, claim: Claim, *, first: bool = False) -> bool:
         """Give a job in line another place; False when a worker has it, or nobody."""
         return bool(self._say("move", job_id, "front" if first else "", claim.as_json())[2])
+
+    def charge(self, job_id: str, cost: float, model: str) -> bool:
+        """Charge a job another cost, and note its model, while it keeps its place.
+
+        False when nothing is known of it. Raises ValueError for a cost that is none.
+        """
+        return bool(self._say("charge", job_id, told=Claim("", cost, model=model).as_json())[2])
 
     def leave(self, job_id: str) -> None:
         """Take a job out of the line and give its user the cost back."""

@@ -34,7 +34,7 @@ from core import events, lifecycle
 from core.catalog import settle, still_offered
 from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
 from core.engine import MARK, UNCHECKED
-from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, duration, many, report
+from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
@@ -59,6 +59,9 @@ LOST_SECONDS = 10.0
 # How many cards of one chat are looked at in one round of redrawing.
 PER_CHAT = 60
 FIRST_EDITOR = "first"
+# Where an address keeps the message that was asked with, which its writer may edit for so long.
+ASKED = "asked"
+EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 # What a row's manner calls the sentences about settings that were left out.
 LEFT = "left"
@@ -414,7 +417,7 @@ class Generations:
                     started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
                     class_name=class_name,
-                    address=dict(address if address and same else old.address),
+                    address={**old.address, **(address if address and same else {})},
                 )  # fmt: skip
                 if again:
                     for who in filter(None, (old.user, old.chat)):
@@ -543,6 +546,77 @@ class Generations:
             self.queue.move(moved.id, moved.attempt, self._claim(moved), first=first)
         return moved
 
+    def edit(self, generation_id: int, request: Request, asker: Asker) -> Generation:
+        """Let a queued one of the asker's own draw something else, in its place in line.
+
+        Its cost is settled; what was drawn before is there at once. Of an edit and a claim at the
+        same moment one comes first: either that is drawn, or nothing is changed. Raises NotFound,
+        NotAllowed, InvalidOptions and TooMuch.
+        """
+        rules, moment = policy(), now()
+        rules.drawable([request])
+        still_offered([request])
+        person = self.people.get(asker.platform, asker.id)
+        cost = self._expect(request)
+        before = self._drawn_before([request])
+        while True:
+            old = self.editable(generation_id, asker)
+            rules.open_to(person.names(asker))
+            rules.suits(old.class_name, [request])
+            with self.database.write() as connection:
+                one_at_a_time(connection, old.user, old.chat)
+                row = connection.execute(
+                    select(generations).where(generations.c.id == old.id).with_for_update()
+                ).one()
+                old = _generation(row)
+                if old.request == request:
+                    return old
+                if request in before:
+                    changed = self._set(
+                        connection, old, {State.QUEUED}, State.DONE, request=asdict(request),
+                        results=before[request], charged=0.0, seconds=0.0, error=None, due=None,
+                        ended=moment,
+                    )  # fmt: skip
+                else:
+                    if cost > old.charged:
+                        rules.dearer(
+                            old.class_name, cost - old.charged,
+                            self._spent(connection, rules, generations.c.person, old.user,
+                                        old.created),
+                            self._spent(connection, rules, generations.c.chat, old.chat,
+                                        old.created),
+                            moment,
+                        )  # fmt: skip
+                    changed = self._set(
+                        connection, old, {State.QUEUED}, State.QUEUED, request=asdict(request),
+                        charged=cost,
+                    )  # fmt: skip
+                    for who in filter(None, (old.user, old.chat) if changed else ()):
+                        spend(connection, who, rules.day(old.created), 0, cost - old.charged)
+            if changed:
+                break
+        self._publish(changed.id)
+        with contextlib.suppress(RedisError):
+            if changed.state == State.DONE:
+                self.queue.forget(changed.id, changed.attempt)
+            else:
+                words, claim = _described(changed), self._claim(changed)
+                self.queue.change(changed.id, changed.attempt, words, claim)
+        return changed
+
+    def editable(self, generation_id: int, asker: Asker) -> Generation:
+        """A queued generation of the asker's own. Raises NotFound and NotAllowed."""
+        found = self.get(generation_id)
+        if not self._own(found, asker):
+            raise NotAllowed("Only the person who asked for this picture can change it.")
+        if found.request.mode == Mode.UPSCALE:
+            raise NotAllowed(f"#{found.id} makes a picture larger: there are no words to change.")
+        if found.state in RUNNING:
+            raise TooLate(f"#{found.id} is being drawn already and cannot be changed any more.")
+        if found.state != State.QUEUED:
+            raise TooLate(f"#{found.id} is {found.state} already and cannot be changed any more.")
+        return found
+
     # Drawing
 
     def claim(self, generation_id: int, job: str = "") -> Generation | None:
@@ -641,7 +715,7 @@ class Generations:
         """
         kept = [dict(result) for result in results]
         won = self._change(
-            drawn, lifecycle.sources(State.DONE), State.DONE, due=None,
+            drawn, RUNNING, State.DONE, due=None,
             results=kept, seconds=seconds, ended=now(), error=None, charged=seconds,
             fingerprint=drawn.request.fingerprint(revision) if revision else None,
         )  # fmt: skip
@@ -770,6 +844,25 @@ class Generations:
                 )
                 .order_by(generations.c.id.desc())
                 .limit(limit)
+            ).all()
+        return [_generation(row) for row in rows]
+
+    def asked_in(
+        self, platform: str, asker: str, chat: str, message: int
+    ) -> list[Generation]:  # fmt: skip
+        """What somebody asked for with one message, lately."""
+        columns = generations.c
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(generations)
+                .where(
+                    columns.platform == platform,
+                    columns.asker == asker,
+                    columns.chat == chat,
+                    columns.created > now() - EDITABLE,
+                    columns.address[ASKED].as_string() == str(message),
+                )
+                .order_by(columns.id)
             ).all()
         return [_generation(row) for row in rows]
 
@@ -1140,14 +1233,10 @@ class Generations:
 
     def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
         """Put a row in line; False when Redis or the database is left to the sweep."""
-        # Who reads it may be a terminal.
-        prompt = generation.request.prompt[:40]
-        words = "".join(sign if sign.isprintable() else " " for sign in prompt)
         try:
             self._rebuild_if_emptied()
             self.queue.enqueue(
-                generation.id, generation.attempt, f"#{generation.id} {words}",
-                self._claim(generation),
+                generation.id, generation.attempt, _described(generation), self._claim(generation),
                 # One that was drawn in vain had its turn already.
                 first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
@@ -1181,6 +1270,12 @@ class Generations:
 
         What is over without a word of its cost is charged the time it was drawn.
         """
+        charged = old.charged
+        if target in FINAL:
+            # An edit may have settled another cost since this row was looked at.
+            charged = connection.execute(
+                select(generations.c.charged).where(generations.c.id == old.id).with_for_update()
+            ).scalar_one()
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
             # No drawing takes longer than this, whenever its end was noticed.
@@ -1201,10 +1296,10 @@ class Generations:
         if row is None:
             return None
         _hold(connection, old.id, [str(one["key"]) for one in values.get("results", ())])
-        if target in FINAL and values["charged"] != old.charged:
+        if target in FINAL and values["charged"] != charged:
             day = policy().day(old.created)
             for who in filter(None, (old.user, old.chat)):
-                spend(connection, who, day, 0, values["charged"] - old.charged)
+                spend(connection, who, day, 0, values["charged"] - charged)
         return _generation(row)
 
     def _publish(self, generation_id: int) -> None:
@@ -1215,6 +1310,13 @@ class Generations:
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out only one tells."""
     return {what: how for what, how in manner.items() if what != LEFT}
+
+
+def _described(generation: Generation) -> str:
+    """A job's line for operators, whose reader may be a terminal."""
+    prompt = generation.request.prompt[:40]
+    words = "".join(sign if sign.isprintable() else " " for sign in prompt)
+    return f"#{generation.id} {words}"
 
 
 def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:

@@ -22,7 +22,8 @@ REDOABLE_IN_PLACE = frozenset({State.FAILED, State.CANCELLED})
 
 MOVES = MappingProxyType(
     {
-        State.QUEUED: frozenset({State.GENERATING, State.CANCELLED, State.FAILED}),
+        # Done at once is what an edit made the same as something that was drawn before.
+        State.QUEUED: frozenset({State.GENERATING, State.CANCELLED, State.FAILED, State.DONE}),
         State.GENERATING: frozenset(
             {State.DONE, State.FAILED, State.CANCELLED, State.WAITING, State.QUEUED}
         ),

@@ -1,6 +1,7 @@
 """Pictures in and out of storage: a local folder, or whatever fsspec reaches."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ class Media:
         """Remove a key; one that is gone already is no fault."""
         if self.has(key):
             self._files.rm_file(f"{self._root}/{key}")
+
+
+def drawn_by(key: str) -> int | None:
+    """The generation whose picture a key is; None where somebody brought it."""
+    found = re.match(r"\d+/(\d+)-", key)
+    return int(found[1]) if found else None
 
 
 def _folder(shard: int) -> str:

@@ -600,6 +600,19 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
     return options
 
 
+def typed(given: Mapping[str, Any]) -> str:
+    """Options by name as one types them: the prompt, then a flag for whatever is no default."""
+    words = [str(given.get("prompt") or "")]
+    for option in OPTIONS:
+        value = given.get(option.name)
+        if not option.flags or value in (None, "", option.default):
+            continue
+        # The shortest that is read as the same number.
+        shown = f"{value:.15g}" if isinstance(value, float) else value
+        words.append(f"--{option.flags[0]}" + ("" if value is True else f" {shown}"))
+    return " ".join(filter(None, words))
+
+
 def table() -> str:
     """The options as the Markdown table that stands in the README."""
     rows = ["| option | flags | values | what it does |", "| --- | --- | --- | --- |"]

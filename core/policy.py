@@ -327,6 +327,14 @@ class Policy(_Table):
         ):  # fmt: skip
             _left(who, limits, spent, jobs, 0 if again else jobs, seconds, self.renews(moment))
 
+    def dearer(self, name: str, seconds: float, person: "Spent", chat: "Spent",
+               moment: datetime) -> None:  # fmt: skip
+        """Raises TooMuch when a job in line may not take so many seconds more."""
+        for who, limits, spent in (
+            ("You have", self.of_class(name), person), ("This chat has", self.chat, chat),
+        ):  # fmt: skip
+            _time_left(who, limits, spent, seconds, self.renews(moment))
+
     def running(self, name: str, person: int, chat: int) -> bool:
         """Whether another picture may be drawn beside those being drawn for person and chat."""
         own, all_ = self.of_class(name).running, self.chat.running
@@ -346,7 +354,6 @@ class Spent:
 def _left(
     who: str, limits: Limits, spent: Spent, jobs: int, fresh: int, seconds: float, renews: float
 ) -> None:
-    again = f" It renews in {duration(renews)}; /quota shows what is left."
     if limits.queued and spent.queued + jobs > limits.queued:
         raise TooMuch(
             f"{who} {spent.queued} of at most {limits.queued} pictures in line; "
@@ -355,14 +362,22 @@ def _left(
     if limits.jobs_per_day and spent.jobs + fresh > limits.jobs_per_day:
         raise TooMuch(
             f"{who} asked for {spent.jobs} of {limits.jobs_per_day} pictures today; "
-            f"{_number(jobs)} more would be too many.{again}", renews,
+            f"{_number(jobs)} more would be too many.{_again(renews)}", renews,
         )  # fmt: skip
+    _time_left(who, limits, spent, seconds, renews)
+
+
+def _time_left(who: str, limits: Limits, spent: Spent, seconds: float, renews: float) -> None:
     if limits.seconds_per_day and spent.seconds + seconds > limits.seconds_per_day:
         used, most = duration(spent.seconds), duration(limits.seconds_per_day)
         raise TooMuch(
             f"{who} used {used} of {most} of drawing today; "
-            f"this would take about {duration(seconds)} more.{again}", renews,
+            f"this would take about {duration(seconds)} more.{_again(renews)}", renews,
         )  # fmt: skip
+
+
+def _again(renews: float) -> str:
+    return f" It renews in {duration(renews)}; /quota shows what is left."
 
 
 def _number(jobs: int) -> str:

@@ -43,6 +43,9 @@ FRESH_SECONDS = 0.3
 # How many cards' places are shown anew at one look: those in front, and some of the rest.
 NEAREST, OTHERS = 40, 20
 JOB = re.compile(r"generation-(\d{1,9})-(\d{1,9})")
+_DESCRIBE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'description', ARGV[1]) end
+"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,13 @@ class WorkQueue:
     def move(self, generation: int, attempt: int, claim: Claim, *, first: bool = False) -> bool:
         """Give a drawing that stands in line another place in it; False when it stands in none."""
         return self.rq.move(job_id(generation, attempt), claim, first=first)
+
+    def change(self, generation: int, attempt: int, description: str, claim: Claim) -> None:
+        """Let a drawing that keeps its place be described and charged as it is from now on."""
+        name = job_id(generation, attempt)
+        self.rq.charge(name, claim.cost, claim.model)
+        # One that an operator deleted meanwhile stays deleted.
+        self.redis.eval(_DESCRIBE, 1, Job.key_for(name), description)
 
     def exists(self, generation: int, attempt: int) -> bool:
         """Whether RQ knows the job, in whatever state."""

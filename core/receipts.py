@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core import samplers
-from core.options import OPTIONS, Mode, Request
+from core.options import OPTIONS, Mode, Request, typed
 
 OURS, THEIRS = "drawqueue", "parameters"
 # EXIF 2.32: where a comment stands, and what may be said of a picture.
@@ -47,13 +47,7 @@ class Receipt:
 
     def line(self) -> str:
         """The line that asks for it again."""
-        words = [f"/imagine {self.given.get('prompt', '')}".strip()]
-        for option in OPTIONS:
-            value = self.given.get(option.name)
-            if not option.flags or value in (None, "", option.default):
-                continue
-            words.append(f"--{option.flags[0]}" + ("" if value is True else f" {value}"))
-        return " ".join(words)
+        return f"/imagine {typed(self.given)}".strip()
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,11 @@ class Drawing(Settings):
         alias="DRAWQUEUE_WILDCARDS",
         description="Folder of word lists: `__colour__` in a prompt takes a line of `colour.txt`.",
     )
+    words: str = Field(
+        "",
+        alias="DRAWQUEUE_WORDS",
+        description='TOML file of phrases by category, besides ours: `styles = ["woodcut"]`.',
+    )
     upscaler: str = Field(
         "",
         alias="DRAWQUEUE_UPSCALER",

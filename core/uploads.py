@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from PIL import Image, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
 
 from core.errors import TryAgain, UserError, report
-from core.media import Media, Source
+from core.media import Media, Source, drawn_by
 from core.receipts import found
 from core.settings import Uploads as Limits
 from core.settings import read
@@ -137,6 +137,19 @@ class Uploads:
         return Source(
             key, image.width, image.height, whiteness(image), receipt=image.info[RECIPE]
         )  # fmt: skip
+
+    def stored(self, key: str) -> Source:
+        """A picture that something begins with, as it lies in the storage. Raises UserError."""
+        try:
+            with Image.open(io.BytesIO(self.media.load(key))) as image:
+                return Source(key, image.width, image.height, generation=drawn_by(key))
+        except FileNotFoundError:
+            raise UserError("The picture that this begins with is not kept any more.") from None
+        except Exception as error:
+            fault = report("a stored picture could not be read", error)
+            raise TryAgain(
+                f"I could not look at the picture that this begins with. (fault {fault})"
+            ) from error
 
     def opened(self, source: Source) -> Image.Image:
         """The pixels of a stored picture, RGB."""

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine, make_url, select, text
 
-from core import catalog, offers, policy, settings
+from core import catalog, offers, phrases, policy, settings
 from core.catalog import STARTER
 from core.database import Database, generations
 from core.house import House
@@ -48,7 +48,7 @@ def plain_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for field_ in section.model_fields.values():
             monkeypatch.delenv(str(field_.alias), raising=False)
     monkeypatch.setenv("DRAWQUEUE_MODEL", "pattern")
-    kept = settings._read, catalog.models, policy.policy
+    kept = settings._read, catalog.models, policy.policy, phrases.phrases
     for one in kept:
         one.cache_clear()
     yield

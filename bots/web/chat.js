@@ -155,10 +155,11 @@ function question(line) {
     const [action, id] = one.id.split(":");
     for (const button of row.children) button.disabled = true;
     try {
-      if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }));
+      if (action === "words") return turn(line, { ...(await call(`/api/words/${id}`)), buttons: line.choices, choices: [], samples: [] }, one.label);
+      if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }), one.label);
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
     } catch (error) {
-      if (!error.lost) return over(error.message, "bot sorry");
+      if (!error.lost && action !== "words") return over(error.message, "bot sorry");
       tell(`${error.message} Please press once more.`, "bot sorry", { after: line.after });
       for (const button of row.children) button.disabled = false;
     }
@@ -170,13 +171,15 @@ function question(line) {
 function said(answer) {
   return { words: answer.text, choices: answer.buttons, menu: answer.choices, images: answer.samples.map((one) => ({ thumb: one.url, name: one.name })) };
 }
-// Another page of a list, in the place of the one before.
-function turn(line, answer) {
+// Another page in the place of the one before; whoever pressed a button stays at it.
+function turn(line, answer, label) {
   Object.assign(line, said(answer));
   drawn.get(line).remove();
   drawn.delete(line);
-  draw(line).querySelector(".buttons button")?.focus({ preventScroll: true });
+  const buttons = [...draw(line).querySelectorAll(".buttons button")];
+  (buttons.find((one) => one.textContent === label) || buttons[0])?.focus({ preventScroll: true });
   keep();
+  follow();
 }
 
 // What may be chosen: what is answered to it takes the place of the words.
@@ -333,7 +336,44 @@ function preview(pictures, job) {
     }));
   }
 }
+// Other words for what waits, typed in its card; news of the card leave what is typed alone.
+async function edit(id, opener) {
+  const node = cards.get(id), open = node.querySelector(".edit textarea");
+  if (open) return open.focus();
+  let now;
+  try { now = (await call(`/api/jobs/${id}/line`)).text; } catch (error) { return tell(error.message, "bot sorry"); }
+  const form = document.querySelector("#edit").content.firstElementChild.cloneNode(true);
+  const area = form.querySelector("textarea"), fault = form.querySelector(".sorry");
+  const close = () => {
+    form.remove();
+    (opener.isConnected ? opener : node).focus();
+    follow();
+  };
+  area.value = now;
+  area.addEventListener("keydown", (key) => {
+    if (key.key === "Escape") close();
+    if (key.key !== "Enter" || key.shiftKey || key.isComposing) return;
+    key.preventDefault();
+    form.requestSubmit();
+  });
+  form.querySelector("[type=button]").addEventListener("click", close);
+  form.addEventListener("submit", async (submit) => {
+    submit.preventDefault();
+    try {
+      show(await call(`/api/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ text: area.value }) }));
+      close();
+    } catch (error) {
+      fault.textContent = error.message;
+      fault.hidden = false;
+      follow();
+    }
+  });
+  node.querySelector(".prompt").after(form);
+  area.focus();
+  follow();
+}
 function actionOf(job, one) {
+  if (one.action === "edit") return pressable(one.label, (button) => edit(job.id, button));
   const button = pressable(one.label, async () => {
     button.disabled = true;
     try {
@@ -570,7 +610,63 @@ form.addEventListener("submit", (submit) => {
   const images = chosen.map(({ id, thumb, name }) => ({ id, thumb, name }));
   for (const one of [...chosen]) drop(one);
   text.value = "";
+  unoffer();
   say(words, images);
+});
+// What the line may become, below which one goes on writing: nothing is taken that nobody chose.
+const offers = document.querySelector("#offers");
+const OFFER_AFTER = 150;
+let typing = 0, picked = -1;
+function pick(index) {
+  picked = index;
+  [...offers.children].forEach((one, place) => one.setAttribute("aria-selected", String(place === index)));
+  if (index < 0) text.removeAttribute("aria-activedescendant");
+  else text.setAttribute("aria-activedescendant", offers.children[index].id);
+}
+function unoffer() {
+  clearTimeout(typing);
+  offers.replaceChildren();
+  offers.hidden = true;
+  pick(-1);
+}
+function take(words) {
+  text.value = words;
+  unoffer();
+  text.focus();
+}
+text.addEventListener("input", () => {
+  unoffer();
+  const words = text.value;
+  // Only at the end of what is written, and of something.
+  if (!words.trim() || text.selectionStart !== words.length) return;
+  typing = setTimeout(async () => {
+    let found = [];
+    try { found = (await call("/api/complete", { method: "POST", body: JSON.stringify({ text: words }) })).texts; } catch { /* it is a convenience */ }
+    if (text.value !== words || document.activeElement !== text) return;
+    offers.replaceChildren(...found.map((one, index) => {
+      const node = document.createElement("li");
+      Object.assign(node, { id: `offer-${index}`, textContent: one });
+      node.setAttribute("role", "option");
+      // The field keeps the keyboard of a phone open.
+      node.addEventListener("pointerdown", (press) => press.preventDefault());
+      node.addEventListener("click", () => take(one));
+      return node;
+    }));
+    offers.hidden = !found.length;
+    pick(-1);
+  }, OFFER_AFTER);
+});
+text.addEventListener("blur", unoffer);
+text.addEventListener("keydown", (key) => {
+  const number = offers.children.length;
+  if (!number || key.isComposing) return;
+  if (key.key === "ArrowDown" || key.key === "ArrowUp") {
+    pick((picked + (key.key === "ArrowDown" ? 1 : picked < 0 ? 0 : -1) + number) % number);
+  } else if (key.key === "Escape") unoffer();
+  else if (key.key === "Enter" && !key.shiftKey && picked >= 0) take(offers.children[picked].textContent);
+  else return;
+  key.preventDefault();
+  key.stopImmediatePropagation();
 });
 text.addEventListener("keydown", (key) => {
   if (key.key === "Enter" && !key.shiftKey && !key.isComposing) {

@@ -122,3 +122,9 @@ def test_what_belongs_together_is_found_and_done_at_once(inbox: Inbox) -> None:
     inbox.handled("1", "3")
     assert inbox.alike(("message", "album"), "a") == {}
     assert inbox.unhandled() == ["2", "5", "6", "7", "8"]
+
+
+def test_what_says_the_same_number_is_found_on_both_databases(inbox: Inbox) -> None:
+    of = {"message": {"message_id": 12}}
+    inbox.record({"1": of, "2": {"message": {"message_id": 120}}, "3": {"message": {}}})
+    assert inbox.alike(("message", "message_id"), "12") == {"1": of}

@@ -72,7 +72,8 @@ class Discord:
     def answers(self, asked: str) -> list[dict[str, Any]]:
         """The messages an interaction was answered with that stand there and say something."""
         told = self.interaction(asked)
-        new = [] if told["type"] == 3 else [told["original"]]
+        # What a press or a modal leaves as it is, or changes, stood there before.
+        new = [] if told["ack_type"] in (6, 7) else [told["original"]]
         return [one for one in (*new, *told["followups"]) if one and not one["deleted"]]
 
     def only_answer(self, asked: str) -> dict[str, Any]:

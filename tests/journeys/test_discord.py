@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from core.phrases import composed
 from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, on_discord
 
 MANAGE_MESSAGES = 1 << 13
@@ -206,6 +207,44 @@ def test_models_are_completed_from_memory(discord: Discord) -> None:
     }).json()  # fmt: skip
     assert {"DPM++ 2M Karras"} <= {choice["value"] for choice in answer["choices"]}
     assert answer["after"] < 1
+
+
+def completed(discord: Discord, typed: str) -> list[str]:
+    answer = discord.door.post("/control/autocomplete", json={
+        "name": "imagine", "focused": "prompt", "value": typed, "user_id": ANN,
+        "channel_id": CHANNEL,
+    }).json()  # fmt: skip
+    assert answer["after"] < 1
+    return [choice["value"] for choice in answer["choices"]]
+
+
+def test_a_prompt_is_completed_and_never_cut(discord: Discord) -> None:
+    # The first is what was typed: it is what Enter takes.
+    assert completed(discord, "a fox, gold")[:2] == ["a fox, gold", "a fox, golden hour"]
+    assert len(completed(discord, "")) == 25
+    assert completed(discord, "a fox, xyzzy") == []
+    long = "x" * 84 + ", gold"
+    assert completed(discord, long)[1] == "x" * 84 + ", golden hour"
+    assert completed(discord, "x" * 90 + ", gold") == [], "a choice has 100 characters"
+    assert completed(discord, "x" * 5000 + ", ") == []
+
+
+def test_words_turn_their_page_and_random_draws(discord: Discord) -> None:
+    told = discord.only_answer(discord.command("words"))
+    assert told["ephemeral"] and "lighting: golden hour" in told["content"]
+    discord.press(told["id"], "lighting")
+
+    def turned() -> bool:
+        (now,) = [one for one in discord.messages() if one["id"] == told["id"]]
+        return str(now["versions"][-1]["content"]).startswith("lighting: golden hour, soft window")
+
+    discord.until(turned)
+    told = discord.only_answer(discord.command("words", category="style"))
+    assert "Did you mean styles?" in told["content"]
+    discord.command("random", category="styles", seed=7)
+    prompt = composed(7, ["styles"])
+    done = discord.card(prompt, "done in")
+    assert "seed 7" in done["versions"][-1]["embeds"][0]["footer"]["text"]
 
 
 def answer(discord: Discord, asked: str) -> str:

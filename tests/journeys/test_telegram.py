@@ -17,6 +17,7 @@ from telegram import Bot
 from bots import telegram_cards
 from core.cards import Card
 from core.lifecycle import State
+from core.phrases import composed
 from tests.journeys.chats import SECOND_THOUGHT, Telegram, on_telegram, shown
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
 
@@ -218,6 +219,22 @@ def test_kill_9_of_the_bot_loses_nothing(telegram: Telegram) -> None:
     telegram.card("a survivor", "done in")
     telegram.card("a newcomer", "done in")
     assert TOKEN not in telegram.drawqueue.log.read_text()
+
+
+def test_words_turn_their_page_and_random_draws(telegram: Telegram) -> None:
+    before = len(telegram.messages())
+    assert "mood: serene" in shown(telegram.only_answer("/words"))
+    page = telegram.messages()[-1]
+    assert telegram.press(page, "lighting") == ""
+    telegram.until(lambda: shown(telegram.messages()[-1]["versions"][-1]).startswith("lighting: g"))
+    assert telegram.press(page, "lighting") == "", "pressed twice it is the same"
+    telegram.press(page, "mood", user=ANN)
+    telegram.until(lambda: shown(telegram.messages()[-1]["versions"][-1]).startswith("mood: ser"))
+    assert len(telegram.messages()) == before + 1
+    telegram.say("/random styles mood --seed 7")
+    done = telegram.card(composed(7, ["styles", "mood"]), "done in")
+    assert "seed 7" in shown(done["versions"][-1])
+    assert "Known: subjects" in shown(telegram.only_answer("/random " + "w" * 200))
 
 
 def test_a_group_that_became_a_supergroup_keeps_its_card(telegram: Telegram) -> None:

@@ -69,6 +69,9 @@ def keyboard(p: Params, editing: bool = False) -> Json | None:
     if "inline_keyboard" not in given:
         if editing:
             raise bad("inline keyboard expected")
+        hint = str(given.get("input_field_placeholder") or "")
+        if "force_reply" in given and (given["force_reply"] is not True or units(hint) > 64):
+            raise bad("can't parse reply keyboard markup JSON object")
         return None
     rows = given["inline_keyboard"]
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):

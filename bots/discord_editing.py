@@ -1,0 +1,49 @@
+"""The modal in which a person changes the prompt and flags of a picture that waits."""
+
+from typing import Any
+
+import discord
+
+from bots.discord_cards import PREFIX, TOKEN_SECONDS
+from core.cards import Button, pressed
+from core.errors import UserError
+from core.options import PROMPT_LIMIT
+
+# What a text field holds.
+MOST = PROMPT_LIMIT
+FIELD = "words"
+
+
+def modal(number: int, line: str) -> discord.ui.Modal:
+    """Shows what a picture is to be drawn from. Raises UserError for more than fits."""
+    if len(line) > MOST:
+        raise UserError(
+            f"What #{number} is to be drawn from has {len(line)} characters, and a window here has "
+            f"room for {MOST}. /edit {number} and new words change it all the same."
+        )
+    # Its id says all: any process knows it after any restart.
+    made = discord.ui.Modal(
+        title=f"Change #{number}", custom_id=PREFIX + Button("edit", number, "").id,
+        timeout=TOKEN_SECONDS,
+    )  # fmt: skip
+    made.add_item(
+        discord.ui.Label(
+            text="Prompt and flags",
+            description="It keeps its place in line.",
+            component=discord.ui.TextInput(
+                custom_id=FIELD, style=discord.TextStyle.paragraph, default=line, max_length=MOST
+            ),
+        )
+    )
+    return made
+
+
+def submitted(told: Any) -> tuple[int, str] | None:
+    """The picture and its new words that a modal hands in; None of another modal."""
+    try:
+        action, number = pressed(str(told["custom_id"]).removeprefix(PREFIX))
+    except UserError:
+        return None
+    fields = [part.get("component", {}) for part in told["components"]]
+    words = next((one["value"] for one in fields if one.get("custom_id") == FIELD), "")
+    return (number, words) if action == "edit" else None

@@ -1,0 +1,166 @@
+"""Another prompt, other flags for a picture that waits: the same job, in the same place in line."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from core import catalog, flags, options
+from core.asking import Ask, Reply, which_one
+from core.braces import plainly
+from core.drawing import ADDRESS, SENT, drawn_here, inherited, named_in, with_tastes
+from core.errors import TooLate, UserError
+from core.generations import Generation
+from core.house import House
+from core.lifecycle import State
+from core.media import Source
+from core.options import COMMAND_OF, Mode, Option, Options, Request
+
+WORDS = Option(
+    "words", "The new prompt and flags; empty: see those it has.", str, (), None, None, (), None,
+    False,
+)  # fmt: skip
+SIZE = ("aspect", "width", "height")
+
+
+def line(one: Generation) -> str:
+    """The prompt and flags of a request as one types them: said of it again, they change nothing.
+
+    What a model does where nothing is said, and the size that a picture brings along, are left out.
+    """
+    request = one.request
+    usual = _usual(request)
+    given: dict[str, Any] = {
+        option.name: value
+        for option in options.of(request.mode)
+        if (value := request.told.get(option.name)) != usual.get(option.name)
+        and not (option.name in SIZE and request.sources)
+    }
+    if request.model == next(iter(catalog.models())):
+        given.pop("model", None)
+    if request.loras:
+        given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
+    if "{" in (negative := str(given.get("negative_prompt") or "")):
+        given["negative_prompt"] = plainly(negative)
+    return options.typed({**given, "prompt": plainly(request.prompt), "seed": request.seed})
+
+
+def _usual(request: Request) -> dict[str, Any]:
+    """What a request for the same model would be, had nothing but a prompt been given."""
+    bare = Options.model_construct(prompt=request.prompt, model=request.model, zoom=1.0)
+    as_large = Source("", request.width, request.height, white=1.0, generation=1)
+    sources = [as_large] * len(request.held)
+    try:
+        settled = catalog.settle(bare, request.seed, request.mode, sources)
+    except UserError:
+        return {}  # A model that is gone since: all is said.
+    return {**settled.told, "model": ""}
+
+
+def edit(house: House, ask: Ask) -> Reply:
+    number = which_one(house, ask, frozenset({State.QUEUED}), "edit")
+    text = str(ask.given.get("words") or "").strip()
+    if not text:
+        now = line(house.generations.editable(number, ask.asker))
+        return Reply(f"#{number} is to be drawn from these words. To change them:\n"
+                     f"/edit {number} {now}")  # fmt: skip
+    return change(house, ask, number, text)
+
+
+def change(house: House, ask: Ask, number: int, text: str, *, whole: bool = False) -> Reply:
+    """Draw a queued picture from other words.
+
+    They are the `whole` of what it was asked for with, or what `line` told and somebody changed: in
+    a whole, a size that is left out is the usual one. Raises UserError.
+    """
+    old = house.generations.get(number)
+    try:
+        house.generations.editable(number, ask.asker)
+        request = _wanted(house, ask, old, text, whole)
+        changed = house.generations.edit(number, request, ask.asker)
+    except TooLate as error:
+        if whole:
+            with contextlib.suppress(UserError):
+                if _wanted(house, ask, old, text, whole) == old.request:
+                    return Reply(generation=old)  # No word of it was changed.
+        if old.request.mode != Mode.TEXT:
+            raise
+        # The words are not lost.
+        anew = f"/{COMMAND_OF[Mode.TEXT]} {_bare(old, text)}"
+        raise TooLate(f"{error} To have this drawn as well:\n{anew[:1500]}") from None
+    if changed.state == State.DONE:
+        return Reply(f"#{number} is changed. It was drawn before and is there at once.", changed)
+    said = "is the same as before" if changed.version == old.version else "is changed"
+    return Reply(f"#{number} {said}. It keeps its place in line.", changed)
+
+
+def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> Request:
+    """The request that a text makes of an old one, read as a new one is."""
+    was, mode = old.request, old.request.mode
+    given, faults = flags.split_flags(_bare(old, text))
+    given, named, looks = named_in(given, mode)
+    _same_pictures(house, ask, old, [*named, *looks])
+    if given.get("preset") and not whole:
+        raise UserError("An edit takes no --preset: ask for a new picture with it.")
+    if whole:
+        # What the pictures brought along, they bring along again, and so does what was set.
+        said = {name: value for name, value in given.items() if value not in (None, "")}
+        brought = inherited([was], said) if was.sources else {}
+        given, _manner = with_tastes(house, ask.asker, said, brought, mode)
+    if given.get("seed") in (None, ""):
+        given["seed"] = was.seed
+    wanted = catalog.requested(given, faults, mode)
+    if "priority" in given and options.PRIORITIES.index(wanted.priority) != old.priority:
+        raise UserError(
+            f"An edit keeps the picture's place: /priority {wanted.priority} {old.id} moves it."
+        )
+    requests = house.proposals.requests(wanted, mode, _sources(house, was))
+    if len(requests) > 1:
+        raise UserError(
+            f"That makes {len(requests)} pictures, and #{old.id} is one. Ask for the others anew."
+        )
+    made = requests[0]
+    sized = wanted.pan != (was.pan or None) or any(given.get(name) for name in SIZE)
+    if was.sources and not whole and not sized:
+        made = replace(made, width=was.width, height=was.height)
+    return made
+
+
+def _bare(old: Generation, text: str) -> str:
+    """A typed line without the command in front of it. Raises UserError for another command."""
+    match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
+    if match is None:
+        return text
+    # The table of commands holds this one, too.
+    from core.commands import BY_NAME
+
+    command, mode = BY_NAME.get(match[1].lower()), old.request.mode
+    # Words with a picture draw that anew, whichever of the two commands they come with.
+    may = {mode, Mode.TEXT} if mode in (Mode.REMIX, Mode.STYLE) else {mode}
+    if command is None or command.mode not in may:
+        raise UserError(f"#{old.id} was asked for by /{COMMAND_OF[mode]}, and an edit keeps that.")
+    return text[match.end() :]
+
+
+def _same_pictures(house: House, ask: Ask, old: Generation, named: Sequence[str]) -> None:
+    """Raises UserError where a text names other pictures than the request begins with."""
+    keys = [
+        drawn_here(house, ask, word)[1].key
+        for word in named
+        if not SENT.fullmatch(word) and not ADDRESS.match(word)
+    ]
+    # What was fetched from an address is known by no name any more.
+    if len(named) > len(old.request.held) or not set(keys) <= set(old.request.held):
+        raise UserError(
+            f"An edit changes words and flags of #{old.id}, not the pictures that it begins with. "
+            "For others, ask anew."
+        )
+
+
+def _sources(house: House, request: Request) -> list[Source]:
+    """The pictures of a request as they were when it was made; only the first one's size counts."""
+    if not request.held:
+        return []
+    first = house.uploads.stored(request.held[0])
+    return [replace(first, key=key, white=1.0) for key in request.held]

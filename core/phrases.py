@@ -1,0 +1,195 @@
+"""Words that help to write a prompt: by category, ours and the host's, and what is made of them."""
+
+import logging
+import random
+import re
+import secrets
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from core.asking import Ask, Reply
+from core.cards import Button
+from core.drawing import draw
+from core.errors import UserError, nearest
+from core.house import House
+from core.options import SEED_LIMIT, Mode, Option, of, validate
+from core.settings import Drawing, read
+
+log = logging.getLogger("drawqueue")
+
+OWN = Path(__file__).with_name("phrases.toml")
+# How long a phrase may be, and how many a file may hold.
+LONGEST, MOST = 80, 5000
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+# What a prompt reads as something else: flags, choices, lines.
+_ODD = re.compile(r"--|—|–|[{}\x00-\x1f\x7f,]")
+_FLAG = re.compile(r"(?:^|\s)(?:--|—|–)[A-Za-z]")
+# So many of the last words may be the beginning of a phrase.
+DEEPEST = 4
+# Examples of a category where all are told, and as long as an answer may be.
+FEW, ANSWER = 4, 1500
+# How many categories have a button, and how many stand side by side.
+BUTTONS, A_ROW = 20, 4
+CATEGORY = Option(
+    "category", "Which words; empty: all categories.", str, (), None, None, (), None, False
+)
+CATEGORIES = replace(
+    CATEGORY, help="What to take words from, such as subjects styles; empty: everything."
+)
+RANDOM = (CATEGORIES, *(one for one in of(Mode.TEXT) if one.name not in ("prompt", "source")))
+
+
+@cache
+def phrases() -> Mapping[str, tuple[str, ...]]:
+    """The phrases of each category, the host's behind ours; a host's broken file adds nothing."""
+    own = _read(OWN)[0]
+    more, wrong = _hosts()
+    if wrong:
+        log.warning("DRAWQUEUE_WORDS is left out: %s", wrong[0])
+        return own
+    both = {name: (*own.get(name, ()), *more.get(name, ())) for name in {**own, **more}}
+    return {name: tuple(dict.fromkeys(words)) for name, words in both.items()}
+
+
+def faults() -> list[str]:
+    """What is wrong with the host's file, in words."""
+    return [f"DRAWQUEUE_WORDS: {fault}" for fault in _hosts()[1]]
+
+
+def _hosts() -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    path = read(Drawing).words
+    return _read(Path(path)) if path else ({}, [])
+
+
+def _read(path: Path) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """A file's phrases by category, and what is wrong with it."""
+    try:
+        told = tomllib.loads(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError:
+        return {}, [f"{path} is not UTF-8. Save the file as UTF-8."]
+    except OSError as error:
+        return {}, [f"{str(path)[:200]} cannot be read: {error.strerror}."]
+    except (ValueError, RecursionError) as error:
+        why = error if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        return {}, [f"{path} is not TOML: {str(why)[:200].rstrip('.')}."]
+    found: dict[str, tuple[str, ...]] = {}
+    wrong = []
+    for name, words in told.items():
+        if not _NAME.fullmatch(name):
+            wrong.append(
+                f"“{name[:60]}” is no name of a category; use up to 31 small letters, digits, - "
+                "and _."
+            )
+        elif not isinstance(words, list) or not all(isinstance(one, str) for one in words):
+            wrong.append(f'“{name}” must be a list of texts, such as ["woodcut", "mosaic"].')
+        else:
+            found[name] = tuple(filter(None, map(str.strip, words)))
+            wrong += [
+                f"“{one[:40]}” in “{name}” is no phrase: at most {LONGEST} characters, without "
+                "commas, braces and --."
+                for one in found[name]
+                if len(one) > LONGEST or _ODD.search(one)
+            ]
+    if sum(map(len, found.values())) > MOST:
+        wrong.append(f"{path} holds more than {MOST} phrases.")
+    return {name: words for name, words in found.items() if words}, wrong
+
+
+def _category(name: str) -> str:
+    """A category as it is called. Raises UserError."""
+    wanted = name.strip().lower()
+    if wanted in phrases():
+        return wanted
+    near = nearest(wanted, phrases())
+    meant = f" Did you mean {near}?" if near else ""
+    raise UserError(
+        f"There is no category “{name.strip()[:40]}”.{meant} Known: {', '.join(phrases())}."
+    )
+
+
+def words(house: House, ask: Ask) -> Reply:
+    """Tell the phrases of a category, or some of each."""
+    named = str(ask.given.get("category") or "").strip()
+    if named:
+        return _paged(told(_category(named)))
+    lines = [
+        f"{name}: {', '.join(found[:FEW])}{' …' if len(found) > FEW else ''}"
+        for name, found in phrases().items()
+    ]
+    first = next(iter(phrases()))
+    return _paged("\n".join([*lines, f"All of one: /words {first}. By chance: /random"]))
+
+
+def page(number: int) -> Reply:
+    """The phrases of the category whose button was pressed. Raises UserError."""
+    if number >= len(phrases()):
+        raise UserError("The words have changed since: /words shows them as they are now.")
+    return _paged(told(list(phrases())[number]))
+
+
+def _paged(text: str) -> Reply:
+    """An answer with a button for each category."""
+    return Reply(text, buttons=tuple(
+        Button("words", number, name, number // A_ROW)
+        for number, name in enumerate(list(phrases())[:BUTTONS])
+    ))  # fmt: skip
+
+
+def told(category: str) -> str:
+    """The phrases of a category in one answer."""
+    found = phrases()[category]
+    shown = list(found)
+    while len(", ".join(shown)) > ANSWER:
+        shown.pop()
+    left = len(found) - len(shown)
+    return f"{category}: {', '.join(shown)}" + (f" … and {left} more." if left else "")
+
+
+def composed(seed: int, categories: Sequence[str] = ()) -> str:
+    """A prompt of a phrase of each category; the same seed makes the same one."""
+    draws = random.Random(seed)
+    return ", ".join(draws.choice(phrases()[name]) for name in categories or phrases())
+
+
+def at_random(house: House, ask: Ask) -> Reply:
+    """Draw what chance makes of the categories. Raises UserError."""
+    given: dict[str, Any] = {**ask.given}
+    named = re.split(r"[\s,]+", str(given.pop("category", None) or "").strip())
+    wanted = list(dict.fromkeys(_category(name) for name in named if name))
+    checked = validate({**given, "prompt": "any"}, list(ask.faults))
+    seed = secrets.randbelow(SEED_LIMIT + 1) if checked.seed == -1 else checked.seed
+    given |= {"prompt": composed(seed, wanted), "seed": seed}
+    return draw(house, replace(ask, given=given), Mode.TEXT)
+
+
+def completions(text: str, most: int) -> list[str]:
+    """What a prompt that is being typed may become: its last words as the beginning of a phrase.
+
+    Of the longest beginning first; nothing within flags.
+    """
+    if _FLAG.search(text):
+        return []
+    known = [phrase for found in phrases().values() for phrase in found]
+    starts = [match.start() for match in re.finditer(r"[^\s,]+", text)]
+    made: dict[str, None] = {}
+    # As they were typed: a space at the end begins another word.
+    for start in starts[-DEEPEST:]:
+        typed = text[start:].lower()
+        if "," in typed:
+            continue
+        for phrase in known:
+            if phrase.lower().startswith(typed) and phrase.lower() != typed:
+                made[text[:start] + phrase] = None
+    if re.search(r"(^|,)\s*$", text):
+        # Nothing is begun: one of each in turn.
+        head = text if not text or text[-1].isspace() else f"{text} "
+        deepest = max(map(len, phrases().values()))
+        for index in range(deepest):
+            for found in phrases().values():
+                if index < len(found) and found[index] not in text:
+                    made[head + found[index]] = None
+    return list(made)[:most]
