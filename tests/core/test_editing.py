@@ -379,6 +379,7 @@ def test_retry_and_cancel_after_an_edit(house: House, ann: Asker) -> None:
         ("a fox --tile --n 4 --clip-skip 2 --hires 1.5 --seed 7",
          "a fox --seed 7 --count 4 --clip-skip 2 --tile --hires 1.5"),
         ("a \\{red, green\\} fox --seed 7", "a \\{red, green\\} fox --seed 7"),
+        ("a fox --no \\{cats, dogs\\} --seed 7", "a fox --no \\{cats, dogs\\} --seed 7"),
         ("a {fox} and {{emphasis}} --seed 7", "a {fox} and {{emphasis}} --seed 7"),
     ],
 )  # fmt: skip
