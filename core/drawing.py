@@ -149,6 +149,9 @@ def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str,
     if model and model != first.model.lower():
         return {"prompt": words}
     given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
+    if "quality" in said:
+        # So many times the model's own steps, not those of the picture.
+        del given["steps"]
     if first.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in first.loras)
     return given | {"prompt": words[: options.PROMPT_LIMIT]}

@@ -80,6 +80,17 @@ def test_a_picture_that_was_drawn_here_brings_its_recipe_along(house: House) -> 
     assert told.sources == (old.results[0]["key"],) and held(house, new.id) == set(told.sources)
 
 
+def test_what_is_said_of_steps_and_schedule_wins_over_what_is_brought_along(house: House) -> None:
+    old = drawn(house, steps=3, sampler="DPM++ 2M Karras")
+    usual = catalog.models()["pattern"].steps
+    told = made(say(house, f"/remix a hen --from {old.id} --quality 0.5")).request
+    assert (told.steps, told.sampler) == (usual // 2, "DPM++ 2M Karras")
+    told = made(say(house, f"/remix a hen --from {old.id} --schedule beta")).request
+    assert (told.steps, told.sampler) == (3, "DPM++ 2M Beta")
+    with pytest.raises(InvalidOptions, match="either steps or a quality"):
+        say(house, f"/remix a hen --from {old.id} --quality 0.5 --steps 4")
+
+
 def test_what_is_sent_along_keeps_its_shape_at_the_models_area(house: House) -> None:
     source = house.uploads.keep(png(900, 300))
     new = made(say(house, "/remix a fox", source))
