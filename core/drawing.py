@@ -16,7 +16,7 @@ from core.house import House
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Request
 from core.policy import policy
-from core.proposals import counted
+from core.proposals import counted, escaped
 from core.settings import Web, read
 
 # One of the pictures sent along, by its place among them, where an order matters.
@@ -145,6 +145,8 @@ def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str,
     """What pictures bring along; to another model only their words, which any understands."""
     first = parents[0]
     words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
+    # What stood for others has done so already.
+    words = escaped(words)
     model = str(said.get("model") or "").strip().lower()
     if model and model != first.model.lower():
         return {"prompt": words}

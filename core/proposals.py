@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -101,6 +102,15 @@ def permutations(text: str, most: int) -> list[str]:
         many = number if number < 10**6 else "millions of"
         raise InvalidOptions([f"These braces make {many} prompts; {most} is the most."])
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
+
+
+def escaped(text: str) -> str:
+    """What stands for this very prompt alone, whatever braces and wildcards are in it."""
+    text = wildcards.escaped(text)
+    with contextlib.suppress(InvalidOptions):
+        if permutations(text, 1) == [text]:
+            return text
+    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", text)
 
 
 def counted(requests: Sequence[Request]) -> str:

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core import samplers
 from core.options import OPTIONS, Mode, Request
+from core.proposals import escaped
 
 OURS, THEIRS = "drawqueue", "parameters"
 # EXIF 2.32: where a comment stands, and what may be said of a picture.
@@ -47,7 +48,7 @@ class Receipt:
 
     def line(self) -> str:
         """The line that asks for it again."""
-        words = [f"/imagine {self.given.get('prompt', '')}".strip()]
+        words = [f"/imagine {escaped(str(self.given.get('prompt', '')))}".strip()]
         for option in OPTIONS:
             value = self.given.get(option.name)
             if not option.flags or value in (None, "", option.default):

@@ -3,13 +3,14 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from core import catalog, drawing
+from core import catalog, drawing, receipts, settings
 from core.asking import Ask, Reply, picture_number
 from core.cards import buttons_of
 from core.commands import from_text, press, run
@@ -89,6 +90,27 @@ def test_what_is_said_of_steps_and_schedule_wins_over_what_is_brought_along(hous
     assert (told.steps, told.sampler) == (3, "DPM++ 2M Beta")
     with pytest.raises(InvalidOptions, match="either steps or a quality"):
         say(house, f"/remix a hen --from {old.id} --quality 0.5 --steps 4")
+
+
+def test_what_was_escaped_is_not_expanded_where_it_is_brought_along(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colour.txt").write_text("red\ngreen")
+    monkeypatch.setenv("DRAWQUEUE_WILDCARDS", str(tmp_path))
+    settings._read.cache_clear()
+    # As what was typed with them escaped is kept.
+    old = drawn(house, "a {red, blue} fox, __colour__")
+    receipt = receipts.read(receipts.notes(old.id, old.request, 5).ours)
+    assert receipt
+    for line in (
+        r"/imagine a \{red, blue\} fox, \__colour__",
+        f"/remix --from {old.id}",
+        receipt.line(),
+    ):
+        reply = say(house, line)
+        assert made(reply).request.prompt == old.request.prompt and not reply.others, line
+    both = made(say(house, f"/blend --from {old.id} {drawn(house, 'an owl').id}"))
+    assert both.request.prompt == "a {red, blue} fox, __colour__, an owl"
 
 
 def test_what_is_sent_along_keeps_its_shape_at_the_models_area(house: House) -> None:
