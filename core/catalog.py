@@ -114,6 +114,8 @@ class Model:
     # The width of what the text encoder tells the drawing part, and the channels of what it draws.
     context: int | None = None
     channels: int | None = None
+    # The layers of its text encoder, the least where it has several.
+    layers: int | None = None
     # What takes a style for it, where the host has that.
     style: StyleAdapter | None = None
 
@@ -165,7 +167,10 @@ def _model(source: str) -> Model:
     unet, vae = told(folder / "unet" / "config.json"), told(folder / "vae" / "config.json")
     flow = told(folder / "transformer" / "config.json")
     width = unet.get("cross_attention_dim") or flow.get("joint_attention_dim")
+    encoders = (told(folder / f"text_encoder{n}" / "config.json") for n in ("", "_2", "_3"))
+    layers = [one.get("num_hidden_layers") for one in encoders]
     facts |= {"context": width, "channels": vae.get("latent_channels")}
+    facts["layers"] = min((one for one in layers if isinstance(one, int)), default=None)
     if hub and not width and family.adapter:
         # As the first models of a family have it: what is still at a hub is not looked into.
         width = family.adapter[2]
@@ -452,6 +457,13 @@ def unable(model: Model, mode: Mode) -> list[str]:
     return [f"{model.name} does not know /{COMMAND_OF[mode]}.{others}"]
 
 
+def too_few(layers: int) -> str:
+    """That --clip-skip leaves none of a text encoder's layers."""
+    return (
+        f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} at most."
+    )
+
+
 def _unknown_to(model: Model, options: Options) -> list[str]:
     """What a model's family does not know of what was asked, in words."""
     family, faults = model.family, []
@@ -460,6 +472,8 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
             option.default, None, "",
         ):  # fmt: skip
             faults.append(f"{model.name} knows no --{option.flags[0]}.")
+    if "clip_skip" not in family.lacks and model.layers and options.clip_skip >= model.layers:
+        faults.append(too_few(model.layers))
     sampler = _sampler(options, model)
     if options.sampler and options.sampler not in family.samplers:
         faults.append(

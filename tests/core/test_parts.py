@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from core import catalog, parts, settings
-from core.catalog import Model
+from core.catalog import STARTER, Model
+from core.errors import InvalidOptions
+from core.options import validate
 
 
 @pytest.fixture
@@ -61,6 +63,29 @@ def test_vaes_are_folders_and_files(folders: Path) -> None:
     (folders / "vaes" / "empty").mkdir()
     assert set(parts.vaes(MODEL)) == {"ft-mse", "ft-ema"}
     assert set(parts.vaes(replace(MODEL, channels=16))) == {"flux"}
+
+
+def test_no_more_layers_are_left_out_than_a_models_text_encoders_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = tmp_path / "two"
+    for name, layers in (("text_encoder", 12), ("text_encoder_2", 4), ("text_encoder_3", "odd")):
+        (two / name).mkdir(parents=True)
+        (two / name / "config.json").write_text(json.dumps({"num_hidden_layers": layers}))
+    monkeypatch.setenv("DRAWQUEUE_MODEL", f"{STARTER},{two},owner/hub")
+    for kept in (settings._read, catalog.models):
+        kept.cache_clear()
+
+    def skipped(model: str, layers: int) -> int:
+        wanted = validate({"prompt": "a fox", "model": model, "clip_skip": layers})
+        return catalog.settle(wanted, 1).clip_skip
+
+    for model, has in (("starter", 3), ("two", 4)):
+        assert skipped(model, has - 1) == has - 1
+        words = f"text encoder has {has} layers: --clip-skip can be {has - 1} at most."
+        with pytest.raises(InvalidOptions, match=words):
+            skipped(model, has)
+    assert skipped("hub", 12) == 12, "who draws with it knows"
 
 
 def test_what_takes_a_style_fits_a_family_by_its_width(
