@@ -56,7 +56,8 @@ class Family:
     """What models of one architecture share.
 
     `lacks` names the options they do not know; `adapter` are the folder, the file and the width
-    of text of what takes a style for them.
+    of text of what takes a style for them; `network` is what draws, as LoRAs' layers tell it, and
+    `channels` what it draws has.
     """
 
     # What a model's name holds where no folder says of which family it is.
@@ -68,6 +69,8 @@ class Family:
     # torch's name of the numbers that a GPU draws in.
     numbers: str = "float16"
     adapter: tuple[str, str, int] | None = None
+    network: str = "unet"
+    channels: int = 4
 
 
 STABLE_DIFFUSION = Family(adapter=("models", "ip-adapter_sd15.safetensors", 768))
@@ -78,11 +81,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "StableDiffusion3Pipeline": Family(
         "stable-diffusion-3", lacks=frozenset({"clip_skip", "tile"}), samplers=("Euler",),
-        multiple=16,
+        multiple=16, network="sd3", channels=16,
     ),
     "FluxPipeline": Family(
         "flux", lacks=frozenset({"clip_skip", "tile", "negative_prompt", "chaos"}),
-        samplers=("Euler",), multiple=16, numbers="bfloat16",
+        samplers=("Euler",), multiple=16, numbers="bfloat16", network="flux", channels=16,
     ),
     "StableDiffusionPipeline": STABLE_DIFFUSION,
 }  # fmt: skip
@@ -90,7 +93,7 @@ FAMILIES: Mapping[str, Family] = {
 ANOTHER = Family(
     modes=frozenset({Mode.TEXT, Mode.UPSCALE}), samplers=("Euler",), multiple=16,
     lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires", "chaos"}),
-    numbers="bfloat16",
+    numbers="bfloat16", network="",
 )  # fmt: skip
 PATTERNS = Family(modes=frozenset(Mode), lacks=frozenset({"chaos"}))
 
@@ -111,7 +114,8 @@ class Model:
     # How much of the small picture a larger one may change; a small model knows but one size.
     hires_strength: float = HIRES_STRENGTH
     family: Family = STABLE_DIFFUSION
-    # The width of what the text encoder tells the drawing part, and the channels of what it draws.
+    # The width of what the text encoder tells the drawing part, of a transformer its own; and the
+    # channels of what it draws.
     context: int | None = None
     channels: int | None = None
     # The layers of its text encoder, the least where it has several.
@@ -129,16 +133,20 @@ class Model:
 # Steps and guidance are those their authors give on the model cards.
 USUAL: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sdxl-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
-    ("sd-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
-    ("flux.1-schnell", {"size": 1024, "steps": 4, "guidance": 0.0}),
-    ("flux", {"size": 1024, "steps": 28, "guidance": 3.5}),
-    ("stable-diffusion-3.5-large-turbo", {"size": 1024, "steps": 4, "guidance": 0.0}),
-    ("stable-diffusion-3.5", {"size": 1024, "steps": 28, "guidance": 4.5}),
-    ("stable-diffusion-3", {"size": 1024, "steps": 28, "guidance": 7.0}),
+    ("sd-turbo",
+     {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a", "context": 1024}),
+    ("flux.1-schnell", {"size": 1024, "steps": 4, "guidance": 0.0, "context": 3072}),
+    ("flux", {"size": 1024, "steps": 28, "guidance": 3.5, "context": 3072}),
+    ("stable-diffusion-3.5-large-turbo",
+     {"size": 1024, "steps": 4, "guidance": 0.0, "context": 2432}),
+    ("stable-diffusion-3.5-medium",
+     {"size": 1024, "steps": 28, "guidance": 4.5, "context": 1536}),
+    ("stable-diffusion-3.5", {"size": 1024, "steps": 28, "guidance": 4.5, "context": 2432}),
+    ("stable-diffusion-3", {"size": 1024, "steps": 28, "guidance": 7.0, "context": 1536}),
     ("lcm", {"steps": 6, "guidance": 1.5, "sampler": "LCM"}),
     ("xl", {"size": 1024, "steps": 30, "guidance": 6.0}),
-    ("stable-diffusion-2", {"size": 768}),
-)
+    ("stable-diffusion-2", {"size": 768, "context": 1024}),
+)  # fmt: skip
 
 
 def _family(source: str) -> Family:
@@ -166,14 +174,17 @@ def _model(source: str) -> Model:
         facts["sampler"] = family.samplers[0]
     unet, vae = told(folder / "unet" / "config.json"), told(folder / "vae" / "config.json")
     flow = told(folder / "transformer" / "config.json")
-    width = unet.get("cross_attention_dim") or flow.get("joint_attention_dim")
+    width, channels = unet.get("cross_attention_dim"), vae.get("latent_channels")
+    if "num_attention_heads" in flow and "attention_head_dim" in flow:
+        width = flow["num_attention_heads"] * flow["attention_head_dim"]
+    if hub:
+        # As the first models of a family have it: what is still at a hub is not looked into.
+        width = width or usual.get("context") or (family.adapter and family.adapter[2])
+        channels = channels or family.channels
     encoders = (told(folder / f"text_encoder{n}" / "config.json") for n in ("", "_2", "_3"))
     layers = [one.get("num_hidden_layers") for one in encoders]
-    facts |= {"context": width, "channels": vae.get("latent_channels")}
+    facts |= {"context": width, "channels": channels}
     facts["layers"] = min((one for one in layers if isinstance(one, int)), default=None)
-    if hub and not width and family.adapter:
-        # As the first models of a family have it: what is still at a hub is not looked into.
-        width = family.adapter[2]
     facts["style"] = style_adapter(family, width)
     if unet and vae:
         blocks = vae.get("block_out_channels", [0] * 4)
