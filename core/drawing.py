@@ -148,7 +148,8 @@ def _inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str,
     # What stood for others has done so already.
     words = escaped(words)
     model = str(said.get("model") or "").strip().lower()
-    if model and model != first.model.lower():
+    # One that is gone, nobody named.
+    if (model and model != first.model.lower()) or first.model not in catalog.models():
         return {"prompt": words}
     given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
     if "quality" in said:
