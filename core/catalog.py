@@ -19,6 +19,7 @@ from core.options import (
     OPTIONS,
     STEPS,
     Mode,
+    Option,
     Options,
     Request,
     validate,
@@ -375,11 +376,19 @@ def requested(
     asked = _find(str(wanted or "")) or next(iter(models().values()))
     faults = [*faults, *unable(asked, mode)]
     misplaced = [
-        f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
+        _misplaced(option, mode)
         for option in OPTIONS
         if option.modes and mode not in option.modes and given.get(option.name) not in (None, "")
     ]
     return validate(given, [*faults, *misplaced])
+
+
+def _misplaced(option: Option, mode: Mode) -> str:
+    """That an option makes no sense here, in words: a prompt with a picture is asked as any is."""
+    if option.modes == (Mode.TEXT,):
+        which = "whose style is taken" if mode == Mode.STYLE else "to begin with"
+        return f"--{option.flags[0]} does not go with a picture {which}."
+    return f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -144,6 +144,18 @@ def test_one_of_several_is_named_by_its_place(house: House) -> None:
             picture_number(odd)
 
 
+def test_one_of_several_is_shown_with_the_others(house: House) -> None:
+    old = drawn(house, count=2)
+    for number in (f"{old.id}.2", f"#{old.id}.1", str(old.id)):
+        assert made(say(house, f"/show {number}", event=number)) == old
+    with pytest.raises(NotFound, match=f"has 2 pictures; there is no {old.id}.3"):
+        say(house, f"/show {old.id}.3")
+    waiting = made(say(house, "/imagine an owl --count 2"))
+    assert f"#{waiting.id} " in say(house, f"/show {waiting.id}.1").text
+    with pytest.raises(UserError, match="for example 12"):
+        say(house, "/show owl")
+
+
 def test_a_mask_is_the_second_picture(house: House) -> None:
     old = drawn(house)
     mask = house.uploads.keep(png(256, 256, "white"))
@@ -181,7 +193,14 @@ def test_a_mask_is_the_second_picture(house: House) -> None:
             0,
             "--strength is for /remix, /inpaint, /style and /blend.",
         ),
-        ("/remix a fox --hires 2", 1, "--hires is for /imagine."),
+        ("/remix a fox --hires 2", 1, "--hires does not go with a picture to begin with."),
+        ("/imagine a fox --hires 2", 1, "--hires does not go with a picture to begin with."),
+        ("/imagine a fox --chaos 20", 1, "--chaos does not go with a picture to begin with."),
+        (
+            "/style a fox --chaos 20",
+            1,
+            "--chaos does not go with a picture whose style is taken.",
+        ),
         ("/inpaint a fox --pan north", 1, "must be one of left, right, up, down"),
         ("/inpaint a fox --zoom 9", 1, "“zoom” must be a number from 1 to 3; got 9."),
         ("/remix a fox --from twelve", 0, "for example 12"),
@@ -306,6 +325,20 @@ def test_what_another_model_draws_over_brings_its_words_alone(
     with pytest.raises(InvalidOptions) as refused:
         say(house, f"/remix --from {old.id} --model flux --no dogs --sampler Heun")
     assert "flux knows no --no." in str(refused.value) and "It has Euler." in str(refused.value)
+
+
+def test_what_a_model_drew_that_is_gone_brings_its_words_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = drawn(house, "a fox", steps=7, negative_prompt="dogs")
+    monkeypatch.setitem(
+        catalog.models(), "new", replace(catalog.models()["pattern"], name="new", steps=4)
+    )
+    monkeypatch.delitem(catalog.models(), "pattern")
+    told = made(say(house, f"/remix --from {old.id}")).request
+    assert (told.prompt, told.model, told.steps, told.negative_prompt) == ("a fox", "new", 4, "")
+    with pytest.raises(InvalidOptions, match=r"no model “pattern”\. On offer: new"):
+        say(house, f"/remix --from {old.id} --model pattern")
 
 
 def test_a_model_that_cannot_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
