@@ -47,6 +47,8 @@ USUAL_STRENGTH = {Mode.REMIX: 0.6, Mode.STYLE: 0.6, Mode.BLEND: 0.5, Mode.INPAIN
 STYLE_STRENGTH = 0.6
 # A picture that goes on to one side becomes so much longer there.
 PANNED = 0.5
+# Fewer pixels than this beside a picture are rounding, not a strip to paint.
+SLACK = 4
 # The longest side that is upscaled to.
 LARGEST_UPSCALED = 4096
 LANCZOS = "Lanczos"
@@ -421,15 +423,14 @@ def settle(
     faults += [*vae_faults, *unable(model, mode), *_unknown_to(model, options)]
     # What is drawn over, and what it is drawn after.
     over = {Mode.STYLE: sources[:-1], Mode.INPAINT: sources[:1]}.get(mode, sources)
-    frames = options.zoom or options.pan or options.aspect or options.width or options.height
-    if mode == Mode.INPAINT and len(sources) < 2 and not frames:
+    size = _sized(options, model, over[0] if over else None)
+    if mode == Mode.INPAINT and len(sources) < 2 and _filled(options, size, over):
         faults.append(
             "Say what to paint: give a mask as a second picture (white is painted anew, black "
             "stays), or --zoom 1.5, or --pan left."
         )
     if mode == Mode.INPAINT and len(sources) > 1:
         faults += mask_faults(sources[0], sources[1])
-    size = _sized(options, model, over[0] if over else None)
     # What is drawn large last must fit.
     if max(size) * options.hires > model.largest:
         asked = "×".join(f"{round(side * options.hires)}" for side in size)
@@ -547,6 +548,17 @@ def _sized(options: Options, model: Model, source: "Source | None") -> tuple[int
     elif options.pan:
         height = min(model.largest, height * (1 + PANNED))
     return _rounded(width, model.family.multiple), _rounded(height, model.family.multiple)
+
+
+def _filled(options: Options, size: tuple[int, int], over: Sequence["Source"]) -> bool:
+    """Whether the picture to begin with leaves nothing to paint around it."""
+    zoom = options.zoom or 1.0
+    framed = zoom > 1 or options.pan or options.aspect or options.width or options.height
+    if not framed or not over or options.pan:
+        return not framed
+    image = over[0]
+    scale = min(size[0] / image.width, size[1] / image.height) / zoom
+    return max(size[0] - image.width * scale, size[1] - image.height * scale) <= SLACK
 
 
 def mask_faults(image: "Source", mask: "Source") -> list[str]:

@@ -164,6 +164,31 @@ def test_a_mask_is_the_second_picture(house: House) -> None:
     assert new.request.strength == 1 and held(house, new.id) == {old.results[0]["key"], mask.key}
 
 
+def test_where_nothing_would_be_painted_it_is_told_before(house: House) -> None:
+    square, wide = drawn(house), drawn(house, "an owl", width=384, height=256)
+    brought = house.uploads.keep(png(1000, 700))
+    for line, along in (
+        (f"/inpaint a hen --from {square.id} --zoom 1", ()),
+        (f"/inpaint a hen --from {square.id} --ar 1:1", ()),
+        (f"/inpaint a hen --from {square.id} --width 512 --height 512", ()),
+        (f"/inpaint a hen --from {square.id} --zoom 1.01", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 3:2", ()),
+        ("/inpaint a hen --ar 10:7", (brought,)),
+    ):
+        with pytest.raises(InvalidOptions, match="Say what to paint: give a mask as a second"):
+            say(house, line, *along)
+    mask = house.uploads.keep(png(256, 256, "white"))
+    for line, along in (
+        (f"/inpaint a hen --from {square.id} --zoom 1", (mask,)),
+        (f"/inpaint a hen --from {square.id} --zoom 1.5", ()),
+        (f"/inpaint a hen --from {square.id} --ar 3:2", ()),
+        (f"/inpaint a hen --from {square.id} --zoom 1 --pan left", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 1:1", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 3:2 --pan up", ()),
+    ):
+        assert made(say(house, line, *along, event=f"{line} {along}")), line
+
+
 @pytest.mark.parametrize(
     ("line", "brought", "words"),
     [
