@@ -15,7 +15,7 @@ from core.house import House
 from core.lifecycle import State
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Options, Request
-from core.proposals import plainly
+from core.proposals import escaped
 
 WORDS = Option(
     "words", "The new prompt and flags; empty: see those it has.", str, (), None, None, (), None,
@@ -41,14 +41,16 @@ def line(one: Generation) -> str:
         given.pop("model", None)
     if request.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
-    return options.typed({**given, "prompt": plainly(request.prompt), "seed": request.seed})
+    return options.typed({**given, "prompt": escaped(request.prompt), "seed": request.seed})
 
 
 def _usual(request: Request) -> dict[str, Any]:
     """What a request for the same model would be, had nothing but a prompt been given."""
     bare = Options.model_construct(prompt=request.prompt, model=request.model, zoom=1.0)
     as_large = Source("", request.width, request.height, white=1.0, generation=1)
-    sources = [as_large] * len(request.held)
+    # As with a mask: whatever frames it was asked for with is what was said.
+    masked = 2 if request.mode == Mode.INPAINT else 0
+    sources = [as_large] * max(len(request.held), masked)
     try:
         settled = catalog.settle(bare, request.seed, request.mode, sources)
     except UserError:

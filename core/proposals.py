@@ -104,12 +104,13 @@ def permutations(text: str, most: int) -> list[str]:
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
-def plainly(prompt: str) -> str:
-    """A prompt as it is typed where its braces stand for themselves."""
+def escaped(text: str) -> str:
+    """What stands for this very prompt alone, whatever braces and wildcards are in it."""
+    text = wildcards.escaped(text)
     with contextlib.suppress(InvalidOptions):
-        if permutations(prompt, 1) == [prompt]:
-            return prompt
-    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", prompt)
+        if permutations(text, 1) == [text]:
+            return text
+    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", text)
 
 
 def counted(requests: Sequence[Request]) -> str:

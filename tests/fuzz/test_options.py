@@ -10,12 +10,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bots.discord_cards import CONTENT, plain
+from core import wildcards
 from core.catalog import requested, settle
 from core.commands import BY_NAME, from_text
 from core.errors import InvalidOptions, UserError
 from core.house import House
 from core.options import OPTIONS, Request, split_flags, unfolded, validate
-from core.proposals import permutations
+from core.proposals import escaped, permutations
 from tests.fuzz.texts import JSON, TEXT
 
 # The longest line that a chat hands on: the web chat's.
@@ -71,6 +72,12 @@ def test_any_json_is_taken_or_answered_in_words(given_: dict[str, Any]) -> None:
 
 
 # What was read is written, and read again.
+
+
+@given(st.lists(st.sampled_from(["{", "}", ",", "\\", "__", "_", "a", " "]), max_size=24))
+def test_an_escaped_prompt_stands_for_itself_alone(pieces: list[str]) -> None:
+    prompt = "".join(pieces)
+    assert [wildcards.written(one, 7) for one in permutations(escaped(prompt), 1)] == [prompt]
 
 
 def rules(option: Any) -> st.SearchStrategy[Any]:
