@@ -26,6 +26,7 @@ from core.generations import Generation
 from core.house import House
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
+from core.proposals import escaped
 
 
 class Painted(Given):
@@ -93,7 +94,7 @@ def painting(house: House, brought: Brought) -> APIRouter:
             "height": str(found.picture["height"]),
             "back": "/" if found.who.platform == "web" else "",
             # The last, so that nothing in it is taken for one of the others.
-            "prompt": html.escape(found.one.request.prompt),
+            "prompt": html.escape(escaped(found.one.request.prompt)),
         }
         text = (PAGES / "paint.html").read_text()
         for name, value in told.items():

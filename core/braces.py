@@ -86,12 +86,12 @@ def permutations(text: str, most: int) -> list[str]:
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
-def plainly(prompt: str) -> str:
-    """A prompt as it is typed where its braces stand for themselves."""
+def plainly(text: str) -> str:
+    """A text as it is typed where its braces stand for themselves."""
     with contextlib.suppress(InvalidOptions):
-        if permutations(prompt, 1) == [prompt]:
-            return prompt
-    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", prompt)
+        if permutations(text, 1) == [text]:
+            return text
+    return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", text)
 
 
 def _too_many(number: int, most: int, what: str = "prompts") -> InvalidOptions:

@@ -20,6 +20,7 @@ from core.options import (
     OPTIONS,
     STEPS,
     Mode,
+    Option,
     Options,
     Request,
     validate,
@@ -48,6 +49,8 @@ USUAL_STRENGTH = {Mode.REMIX: 0.6, Mode.STYLE: 0.6, Mode.BLEND: 0.5, Mode.INPAIN
 STYLE_STRENGTH = 0.6
 # A picture that goes on to one side becomes so much longer there.
 PANNED = 0.5
+# Fewer pixels than this beside a picture are rounding, not a strip to paint.
+SLACK = 4
 # The longest side that is upscaled to.
 LARGEST_UPSCALED = 4096
 LANCZOS = "Lanczos"
@@ -60,7 +63,8 @@ class Family:
     """What models of one architecture share.
 
     `lacks` names the options they do not know; `adapter` are the folder, the file and the width
-    of text of what takes a style for them.
+    of text of what takes a style for them; `network` is what draws, as LoRAs' layers tell it, and
+    `channels` what it draws has.
     """
 
     # What a model's name holds where no folder says of which family it is.
@@ -72,6 +76,8 @@ class Family:
     # torch's name of the numbers that a GPU draws in.
     numbers: str = "float16"
     adapter: tuple[str, str, int] | None = None
+    network: str = "unet"
+    channels: int = 4
 
 
 STABLE_DIFFUSION = Family(adapter=("models", "ip-adapter_sd15.safetensors", 768))
@@ -82,11 +88,11 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "StableDiffusion3Pipeline": Family(
         "stable-diffusion-3", lacks=frozenset({"clip_skip", "tile"}), samplers=("Euler",),
-        multiple=16,
+        multiple=16, network="sd3", channels=16,
     ),
     "FluxPipeline": Family(
         "flux", lacks=frozenset({"clip_skip", "tile", "negative_prompt", "chaos"}),
-        samplers=("Euler",), multiple=16, numbers="bfloat16",
+        samplers=("Euler",), multiple=16, numbers="bfloat16", network="flux", channels=16,
     ),
     "StableDiffusionPipeline": STABLE_DIFFUSION,
 }  # fmt: skip
@@ -94,7 +100,7 @@ FAMILIES: Mapping[str, Family] = {
 ANOTHER = Family(
     modes=frozenset({Mode.TEXT, Mode.UPSCALE}), samplers=("Euler",), multiple=16,
     lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires", "chaos"}),
-    numbers="bfloat16",
+    numbers="bfloat16", network="",
 )  # fmt: skip
 PATTERNS = Family(modes=frozenset(Mode), lacks=frozenset({"chaos"}))
 
@@ -115,9 +121,12 @@ class Model:
     # How much of the small picture a larger one may change; a small model knows but one size.
     hires_strength: float = HIRES_STRENGTH
     family: Family = STABLE_DIFFUSION
-    # The width of what the text encoder tells the drawing part, and the channels of what it draws.
+    # The width of what the text encoder tells the drawing part, of a transformer its own; and the
+    # channels of what it draws.
     context: int | None = None
     channels: int | None = None
+    # The layers of its text encoder, the least where it has several.
+    layers: int | None = None
     # What takes a style for it, where the host has that.
     style: StyleAdapter | None = None
 
@@ -131,16 +140,20 @@ class Model:
 # Steps and guidance are those their authors give on the model cards.
 USUAL: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sdxl-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
-    ("sd-turbo", {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a"}),
-    ("flux.1-schnell", {"size": 1024, "steps": 4, "guidance": 0.0}),
-    ("flux", {"size": 1024, "steps": 28, "guidance": 3.5}),
-    ("stable-diffusion-3.5-large-turbo", {"size": 1024, "steps": 4, "guidance": 0.0}),
-    ("stable-diffusion-3.5", {"size": 1024, "steps": 28, "guidance": 4.5}),
-    ("stable-diffusion-3", {"size": 1024, "steps": 28, "guidance": 7.0}),
+    ("sd-turbo",
+     {"size": 512, "steps": 2, "guidance": 0.0, "sampler": "Euler a", "context": 1024}),
+    ("flux.1-schnell", {"size": 1024, "steps": 4, "guidance": 0.0, "context": 3072}),
+    ("flux", {"size": 1024, "steps": 28, "guidance": 3.5, "context": 3072}),
+    ("stable-diffusion-3.5-large-turbo",
+     {"size": 1024, "steps": 4, "guidance": 0.0, "context": 2432}),
+    ("stable-diffusion-3.5-medium",
+     {"size": 1024, "steps": 28, "guidance": 4.5, "context": 1536}),
+    ("stable-diffusion-3.5", {"size": 1024, "steps": 28, "guidance": 4.5, "context": 2432}),
+    ("stable-diffusion-3", {"size": 1024, "steps": 28, "guidance": 7.0, "context": 1536}),
     ("lcm", {"steps": 6, "guidance": 1.5, "sampler": "LCM"}),
     ("xl", {"size": 1024, "steps": 30, "guidance": 6.0}),
-    ("stable-diffusion-2", {"size": 768}),
-)
+    ("stable-diffusion-2", {"size": 768, "context": 1024}),
+)  # fmt: skip
 
 
 def _family(source: str) -> Family:
@@ -168,11 +181,17 @@ def _model(source: str) -> Model:
         facts["sampler"] = family.samplers[0]
     unet, vae = told(folder / "unet" / "config.json"), told(folder / "vae" / "config.json")
     flow = told(folder / "transformer" / "config.json")
-    width = unet.get("cross_attention_dim") or flow.get("joint_attention_dim")
-    facts |= {"context": width, "channels": vae.get("latent_channels")}
-    if hub and not width and family.adapter:
+    width, channels = unet.get("cross_attention_dim"), vae.get("latent_channels")
+    if "num_attention_heads" in flow and "attention_head_dim" in flow:
+        width = flow["num_attention_heads"] * flow["attention_head_dim"]
+    if hub:
         # As the first models of a family have it: what is still at a hub is not looked into.
-        width = family.adapter[2]
+        width = width or usual.get("context") or (family.adapter and family.adapter[2])
+        channels = channels or family.channels
+    encoders = (told(folder / f"text_encoder{n}" / "config.json") for n in ("", "_2", "_3"))
+    layers = [one.get("num_hidden_layers") for one in encoders]
+    facts |= {"context": width, "channels": channels}
+    facts["layers"] = min((one for one in layers if isinstance(one, int)), default=None)
     facts["style"] = style_adapter(family, width)
     if unet and vae:
         blocks = vae.get("block_out_channels", [0] * 4)
@@ -379,11 +398,19 @@ def _requested(given: Mapping[str, Any], faults: Sequence[str], mode: Mode) -> O
     asked = _find(str(wanted or "")) or next(iter(models().values()))
     faults = [*faults, *unable(asked, mode)]
     misplaced = [
-        f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
+        _misplaced(option, mode)
         for option in OPTIONS
         if option.modes and mode not in option.modes and given.get(option.name) not in (None, "")
     ]
     return validate(given, [*faults, *misplaced])
+
+
+def _misplaced(option: Option, mode: Mode) -> str:
+    """That an option makes no sense here, in words: a prompt with a picture is asked as any is."""
+    if option.modes == (Mode.TEXT,):
+        which = "whose style is taken" if mode == Mode.STYLE else "to begin with"
+        return f"--{option.flags[0]} does not go with a picture {which}."
+    return f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -416,15 +443,14 @@ def settle(
     faults += [*vae_faults, *unable(model, mode), *_unknown_to(model, options)]
     # What is drawn over, and what it is drawn after.
     over = {Mode.STYLE: sources[:-1], Mode.INPAINT: sources[:1]}.get(mode, sources)
-    frames = options.zoom or options.pan or options.aspect or options.width or options.height
-    if mode == Mode.INPAINT and len(sources) < 2 and not frames:
+    size = _sized(options, model, over[0] if over else None)
+    if mode == Mode.INPAINT and len(sources) < 2 and _filled(options, size, over):
         faults.append(
             "Say what to paint: give a mask as a second picture (white is painted anew, black "
             "stays), or --zoom 1.5, or --pan left."
         )
     if mode == Mode.INPAINT and len(sources) > 1:
         faults += mask_faults(sources[0], sources[1])
-    size = _sized(options, model, over[0] if over else None)
     # What is drawn large last must fit.
     if max(size) * options.hires > model.largest:
         asked = "×".join(f"{round(side * options.hires)}" for side in size)
@@ -472,6 +498,13 @@ def unable(model: Model, mode: Mode) -> list[str]:
     return [f"{model.name} does not know /{COMMAND_OF[mode]}.{others}"]
 
 
+def too_few(layers: int) -> str:
+    """That --clip-skip leaves none of a text encoder's layers."""
+    return (
+        f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} at most."
+    )
+
+
 def _unknown_to(model: Model, options: Options) -> list[str]:
     """What a model's family does not know of what was asked, in words."""
     family, faults = model.family, []
@@ -480,6 +513,8 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
             option.default, None, "",
         ):  # fmt: skip
             faults.append(f"{model.name} knows no --{option.flags[0]}.")
+    if "clip_skip" not in family.lacks and model.layers and options.clip_skip >= model.layers:
+        faults.append(too_few(model.layers))
     sampler = _sampler(options, model)
     if options.sampler and options.sampler not in family.samplers:
         faults.append(
@@ -533,6 +568,17 @@ def _sized(options: Options, model: Model, source: "Source | None") -> tuple[int
     elif options.pan:
         height = min(model.largest, height * (1 + PANNED))
     return _rounded(width, model.family.multiple), _rounded(height, model.family.multiple)
+
+
+def _filled(options: Options, size: tuple[int, int], over: Sequence["Source"]) -> bool:
+    """Whether the picture to begin with leaves nothing to paint around it."""
+    zoom = options.zoom or 1.0
+    framed = zoom > 1 or options.pan or options.aspect or options.width or options.height
+    if not framed or not over or options.pan:
+        return not framed
+    image = over[0]
+    scale = min(size[0] / image.width, size[1] / image.height) / zoom
+    return max(size[0] - image.width * scale, size[1] - image.height * scale) <= SLACK
 
 
 def mask_faults(image: "Source", mask: "Source") -> list[str]:

@@ -127,7 +127,15 @@ def _queue(house: House, ask: Ask) -> Reply:
 
 
 def _show(house: House, ask: Ask) -> Reply:
-    found = house.generations.visible(which_one(house, ask, frozenset(State), "show"), ask.asker)
+    place = None
+    if ask.given.get("id"):
+        which, place = picture_number(ask.given["id"])
+    else:
+        which = which_one(house, ask, frozenset(State), "show")
+    found = house.generations.visible(which, ask.asker)
+    if place and found.state == State.DONE:
+        # Its card shows them all; one that is not there is told.
+        found.picture(place - 1)
     if found.state in PENDING:
         # Its card stands elsewhere and moves there; a second one would stand still.
         return Reply(_status(house, found))

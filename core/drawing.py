@@ -9,6 +9,7 @@ from typing import Any
 
 from core import catalog, flags, options
 from core.asking import Ask, Reply, index_of, one_picture, picture_number
+from core.braces import plainly
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button
 from core.errors import InvalidOptions, NotAllowed, UserError, many
@@ -18,7 +19,7 @@ from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
-from core.proposals import counted
+from core.proposals import counted, escaped
 from core.settings import Web, read
 
 # One of the pictures sent along, by its place among them, where an order matters.
@@ -175,10 +176,18 @@ def inherited(parents: Sequence[Request], said: Mapping[str, Any]) -> dict[str, 
     """What pictures bring along; to another model only their words, which any understands."""
     first = parents[0]
     words = ", ".join(dict.fromkeys(filter(None, (one.prompt for one in parents))))
+    # What stood for others has done so already.
+    words = escaped(words)
     model = str(said.get("model") or "").strip().lower()
-    if model and model != first.model.lower():
+    # One that is gone, nobody named.
+    if (model and model != first.model.lower()) or first.model not in catalog.models():
         return {"prompt": words}
     given: dict[str, Any] = {name: getattr(first, name) for name in INHERITED}
+    if "{" in first.negative_prompt:
+        given["negative_prompt"] = plainly(first.negative_prompt)
+    if "quality" in said:
+        # So many times the model's own steps, not those of the picture.
+        del given["steps"]
     if first.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in first.loras)
     return given | {"prompt": words[: options.PROMPT_LIMIT]}

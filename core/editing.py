@@ -8,7 +8,6 @@ from typing import Any
 
 from core import catalog, flags, options
 from core.asking import Ask, Reply, which_one
-from core.braces import plainly
 from core.drawing import ADDRESS, SENT, drawn_here, inherited, named_in, with_tastes
 from core.errors import TooLate, UserError
 from core.generations import Generation
@@ -16,6 +15,7 @@ from core.house import House
 from core.lifecycle import State
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Options, Request
+from core.proposals import escaped
 
 WORDS = Option(
     "words", "The new prompt and flags; empty: see those it has.", str, (), None, None, (), None,
@@ -41,16 +41,16 @@ def line(one: Generation) -> str:
         given.pop("model", None)
     if request.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
-    if "{" in (negative := str(given.get("negative_prompt") or "")):
-        given["negative_prompt"] = plainly(negative)
-    return options.typed({**given, "prompt": plainly(request.prompt), "seed": request.seed})
+    return options.typed({**given, "prompt": escaped(request.prompt), "seed": request.seed})
 
 
 def _usual(request: Request) -> dict[str, Any]:
     """What a request for the same model would be, had nothing but a prompt been given."""
     bare = Options.model_construct(prompt=request.prompt, model=request.model, zoom=1.0)
     as_large = Source("", request.width, request.height, white=1.0, generation=1)
-    sources = [as_large] * len(request.held)
+    # As with a mask: whatever frames it was asked for with is what was said.
+    masked = 2 if request.mode == Mode.INPAINT else 0
+    sources = [as_large] * max(len(request.held), masked)
     try:
         settled = catalog.settle(bare, request.seed, request.mode, sources)
     except UserError:

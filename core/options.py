@@ -18,6 +18,7 @@ from annotated_types import Ge, Le, MaxLen, MultipleOf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from core import samplers
+from core.braces import plainly
 from core.errors import InvalidOptions
 
 PROMPT_LIMIT = 4000
@@ -609,6 +610,8 @@ def typed(given: Mapping[str, Any]) -> str:
             continue
         # The shortest that is read as the same number.
         shown = f"{value:.15g}" if isinstance(value, float) else value
+        if isinstance(value, str) and "{" in value:
+            shown = plainly(value)
         words.append(f"--{option.flags[0]}" + ("" if value is True else f" {shown}"))
     return " ".join(filter(None, words))
 

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +26,17 @@ HEADER = 100_000_000
 
 # The layers whose input tells how wide a part is.
 LAYERS = {
-    # Attention to the text is the second of each block, in every trainer's spelling.
-    "lora": r"attn2.*to_k.*(lora_A|lora_down|lora\.down)",
+    # Attention to the text is the second of each block of a UNet; transformers attend to all at
+    # once. In every trainer's spelling.
+    "lora": r"(attn2.*to_k|[._]attn[._](to|add)_[qkv]|_attn[._]qkv).*(lora_A|lora_down|lora\.down)",
     "vae": r"decoder\.conv_in\.weight$",
+}
+# The networks whose layers are called so, by the first that is found; several have some alike.
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    r"single_transformer_blocks|(double|single)_blocks": ("flux",),
+    r"joint_blocks": ("sd3",),
+    r"^(lora_)?transformer[._]": ("flux", "sd3"),
+    r"^unet\.|^lora_unet_(down|mid|up|input|middle|output)_|attn[12]": ("unet",),
 }
 
 
@@ -36,12 +44,14 @@ LAYERS = {
 class Part:
     """A file or folder that is added to a model; its width must be the model's, where it says one.
 
-    Of a LoRA and of an adapter, that of the text they were learned with; of a VAE, its channels.
+    Of a LoRA and of an adapter, that of the text they were learned with, or of the transformer; of
+    a VAE, its channels. `networks` are those that have such layers, none where that cannot be told.
     """
 
     name: str
     path: Path
     width: int | None
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ def added() -> list[Part]:
 
 
 def _added(one: Offer) -> Part:
-    return Part(one.name, Path(one.file), (one.facts or {}).get("width"))
+    facts = one.facts or {}
+    return Part(one.name, Path(one.file), facts.get("width"), tuple(facts.get("networks", ())))
 
 
 def width_of(kind: str, path: Path) -> int | None:
@@ -83,6 +94,12 @@ def width_of(kind: str, path: Path) -> int | None:
     if path.is_dir():
         return told(path / "config.json").get("latent_channels")
     return _width(path, LAYERS[kind])
+
+
+def networks_of(path: Path) -> tuple[str, ...]:
+    """The networks that a LoRA's file may be for; none where that cannot be told."""
+    layers = "\n".join(header(path) or ())
+    return next((of for name, of in NETWORKS.items() if re.search(name, layers, re.MULTILINE)), ())
 
 
 def folders(model: "Model") -> list[Path]:
@@ -100,6 +117,7 @@ def _fitting(
         name: one
         for name, one in parts.items()
         if (width is None or one.width in (None, width))
+        and (not one.networks or model.family.network in one.networks)
         and (hidden or not offers.hidden(kind, name))
     }
 
@@ -113,24 +131,24 @@ def _set(kind: str) -> Path | None:
 @cache
 def _loras(folder: Path | None) -> dict[str, Part]:
     files = _listed(folder, "*.safetensors")
-    return _named({path: width_of("lora", path) for path in files})
+    return _named([Part("", path, width_of("lora", path), networks_of(path)) for path in files])
 
 
 @cache
 def _vaes(folder: Path | None) -> dict[str, Part]:
     found = _listed(folder, "*.safetensors")
     found += [config.parent for config in _listed(folder, "*/config.json")]
-    return _named({path: width_of("vae", path) for path in found})
+    return _named([Part("", path, width_of("vae", path)) for path in found])
 
 
 def _listed(folder: Path | None, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern)) if folder and is_folder(folder) else []
 
 
-def _named(parts: Mapping[Path, int | None]) -> dict[str, Part]:
+def _named(parts: Iterable[Part]) -> dict[str, Part]:
     # As one types it: without blanks, commas and colons, which end a name.
-    names = {path: re.sub(r"[\s,:]+", "-", path.stem) for path in parts}
-    return {names[path].lower(): Part(names[path], path, width) for path, width in parts.items()}
+    named = (replace(one, name=re.sub(r"[\s,:]+", "-", one.path.stem)) for one in parts)
+    return {one.name.lower(): one for one in named}
 
 
 def style_adapter(family: "Family", width: int | None) -> StyleAdapter | None:

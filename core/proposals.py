@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core import wildcards
-from core.braces import permutations
+from core.braces import permutations, plainly
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
@@ -25,6 +25,11 @@ from core.policy import policy
 
 # A question stands for a while; who answers later is told to ask again.
 KEPT = timedelta(days=30)
+
+
+def escaped(text: str) -> str:
+    """What stands for this very prompt alone, whatever braces and wildcards are in it."""
+    return plainly(wildcards.escaped(text))
 
 
 def counted(requests: Sequence[Request]) -> str:

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core import samplers
 from core.options import OPTIONS, Mode, Request, typed
+from core.proposals import escaped
 
 OURS, THEIRS = "drawqueue", "parameters"
 # EXIF 2.32: where a comment stands, and what may be said of a picture.
@@ -47,7 +48,8 @@ class Receipt:
 
     def line(self) -> str:
         """The line that asks for it again."""
-        return f"/imagine {typed(self.given)}".strip()
+        prompt = escaped(str(self.given.get("prompt", "")))
+        return f"/imagine {typed({**self.given, 'prompt': prompt})}".strip()
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def parameters(request: Request) -> str:
     """The recipe as AUTOMATIC1111 writes it (modules/processing.py: create_infotext)."""
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.loras)
     lines = [request.prompt + loras]
+    # Of an upscaled one, that of the picture that was drawn.
+    width, height = request.width // request.factor, request.height // request.factor
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     facts: dict[str, Any] = {
@@ -87,11 +91,17 @@ def parameters(request: Request) -> str:
         "Sampler": request.sampler,
         "CFG scale": f"{request.guidance:g}",
         "Seed": request.seed,
-        "Size": f"{request.width}x{request.height}",
+        "Size": f"{width}x{height}",
         "Model": request.model,
     }
     if request.begun and request.mode != Mode.UPSCALE:
         facts["Denoising strength"] = f"{request.strength:g}"
+    if request.style_strength or request.mode == Mode.STYLE:
+        # For us: others know no such fact, and pass over it.
+        facts["Style strength"] = f"{request.style_strength:g}"
+    if request.factor > 1:
+        facts["Postprocess upscale by"] = request.factor
+        facts["Postprocess upscaler"] = request.upscaler
     if request.chaos != 100:
         facts["Variation seed"] = request.seeds[0]
         facts["Variation seed strength"] = f"{request.chaos / 100:g}"
@@ -146,6 +156,12 @@ def read(text: str) -> Receipt | None:
     if isinstance(loras := told.get("loras"), list):
         pairs = [one for one in loras if isinstance(one, list) and len(one) == 2]
         given["lora"] = ", ".join(f"{name}:{weight}" for name, weight in pairs)
+    factor = told.get("factor")
+    if isinstance(factor, int) and factor > 1:
+        # It asks for the picture that was made larger.
+        for name in ("width", "height"):
+            if isinstance(given.get(name), int):
+                given[name] //= factor
     number = told.get("id")
     ours = isinstance(number, int) and 0 < number < 2**31
     begun = told.get("mode", Mode.TEXT) != Mode.TEXT
@@ -187,7 +203,8 @@ def infotext(text: str) -> Receipt | None:
         given["chaos"] = float(facts["variation seed strength"]) * 100
     if size := re.fullmatch(r"(\d+)x(\d+)", facts.get("size", "")):
         given |= {"width": int(size[1]), "height": int(size[2])}
-    return Receipt(given, begun="denoising strength" in facts and "hires upscale" not in facts)
+    over = "denoising strength" in facts and "hires upscale" not in facts
+    return Receipt(given, begun=over or "style strength" in facts)
 
 
 @dataclass(frozen=True)

@@ -415,7 +415,11 @@ def examine(kind: str, source: str) -> dict[str, Any]:
             raise NotHere
         if kind in FILES:
             raise NotHere
-        return catalog.facts_of(catalog._model(source)) if kind == "model" else {}
+        if kind == "model":
+            return catalog.facts_of(catalog._model(source))
+        # Of a VAE's id the name tells as much as of a model's, where it is not fetched.
+        fetched = parts.width_of(kind, parts.folder_of(source))
+        return {"width": fetched or catalog._family(source).channels}
     match kind:
         case "model":
             told = _json(path, "model_index.json", "a model's folder")
@@ -481,4 +485,4 @@ def _header(path: Path) -> dict[str, Any]:
 def _lora(path: Path) -> dict[str, Any]:
     if not any("lora" in name.lower() for name in _header(path)):
         raise UserError(f"{path} is no LoRA: none of its layers is called so.")
-    return {"width": parts.width_of("lora", path)}
+    return {"width": parts.width_of("lora", path), "networks": parts.networks_of(path)}

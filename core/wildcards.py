@@ -1,6 +1,7 @@
 """Words that stand for others: `a __colour__ fox` takes a line of the host's `colour.txt`.
 
 Which line, the seed decides: the same request stays the same, and each of several has its own.
+One that is escaped, as `\\__colour__`, means itself.
 """
 
 import random
@@ -11,7 +12,7 @@ from pathlib import Path
 from core.errors import InvalidOptions, nearest
 from core.settings import Drawing, read
 
-_CARD = re.compile(r"__([A-Za-z0-9][A-Za-z0-9-]{0,40}?)__")
+_CARD = re.compile(r"\\?__([A-Za-z0-9][A-Za-z0-9-]{0,40}?)__")
 # A line may hold cards itself, so deep.
 DEEPEST = 5
 # Lines of a file that are read.
@@ -41,12 +42,12 @@ def _lines(folder: Path, name: str, _written: float) -> tuple[str, ...]:
 def written(prompt: str, seed: int) -> str:
     """A prompt with a line in each card's place. Raises InvalidOptions for cards nobody has."""
     folder = _folder()
-    if folder is None:
-        return prompt
     draw = random.Random(seed)
     faults: list[str] = []
 
     def line(match: re.Match[str]) -> str:
+        if folder is None or match[0][0] == "\\":
+            return match[0]
         name = match[1].lower()
         try:
             lines = _lines(folder, name, folder.stat().st_mtime)
@@ -60,9 +61,12 @@ def written(prompt: str, seed: int) -> str:
         return draw.choice(lines)
 
     for _ in range(DEEPEST):
-        if not _CARD.search(prompt) or faults:
-            break
         prompt = _CARD.sub(line, prompt)
-    if faults:
-        raise InvalidOptions(faults)
-    return prompt
+        if faults:
+            raise InvalidOptions(faults)
+    return _CARD.sub(lambda match: match[0].removeprefix("\\"), prompt)
+
+
+def escaped(prompt: str) -> str:
+    """A prompt whose cards mean themselves."""
+    return _CARD.sub(lambda match: f"\\{match[0]}", prompt)

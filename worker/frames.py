@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageFilter
 
-from core.catalog import PANNED
+from core.catalog import PANNED, SLACK
 from core.options import Mode, Request
 from core.uploads import flat
 
@@ -17,8 +17,6 @@ HALO = 6
 OVERLAP = 1 / 16
 # What is painted fades in along its border, over this share of the drawing's shorter side.
 FADE = 1 / 32
-# Less than this beside a picture is rounding, not a strip to paint.
-SLACK = 4
 # Pixels a side of what one latent value stands for.
 CELL = 8
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from core.catalog import too_few
 from core.engine import AskDifferently
 
 # As AUTOMATIC1111 has it: what one pair of brackets does.
@@ -104,10 +105,7 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
         return texts
     layers = min(int(one.config.num_hidden_layers) for _, one in _encoders(pipeline))
     if clip_skip >= layers:
-        raise AskDifferently(
-            f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} "
-            "at most."
-        )
+        raise AskDifferently(too_few(layers))
     # Imported where it is needed: it brings every text encoder's code.
     import torch
 

@@ -202,6 +202,17 @@ def test_many_are_asked_about_first(house: House, open_: Callable[..., Page]) ->
     assert len(house.generations.of(LOCAL)) == 7
 
 
+def test_what_was_escaped_stays_so_in_the_words_on_the_page(
+    house: House, open_: Callable[..., Page]
+) -> None:
+    old = drawn(house, "a {red, blue} sea", who=LOCAL)
+    page = open_(f"/paint/{old.id}")
+    stroke(page, (0.4, 0.4), (0.6, 0.6))
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("is in line")
+    assert newest(house).request.prompt == old.request.prompt
+
+
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAWQUEUE_WEB_KEY", "sesame")

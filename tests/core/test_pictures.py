@@ -3,13 +3,14 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from core import catalog, drawing
+from core import catalog, drawing, receipts, settings
 from core.asking import Ask, Reply, picture_number
 from core.cards import buttons_of
 from core.commands import from_text, press, run
@@ -50,7 +51,7 @@ def drawn(house: House, prompt: str = "a fox", who: Asker = ANN, **given: Any) -
 
 def say(house: House, line: str, *pictures: Source, who: Asker = ANN, event: str = "") -> Reply:
     name, given, faults = from_text(line)
-    ask = Ask(who, event or line, {"chat": "web"}, given, faults, pictures=pictures)
+    ask = Ask(who, (event or line)[-100:], {"chat": "web"}, given, faults, pictures=pictures)
     return run(house, name, ask)
 
 
@@ -78,6 +79,38 @@ def test_a_picture_that_was_drawn_here_brings_its_recipe_along(house: House) -> 
     assert (told.steps, told.strength) == (9, 0.4)
     assert (told.width, told.height) == (old.request.width, old.request.height)
     assert told.sources == (old.results[0]["key"],) and held(house, new.id) == set(told.sources)
+
+
+def test_what_is_said_of_steps_and_schedule_wins_over_what_is_brought_along(house: House) -> None:
+    old = drawn(house, steps=3, sampler="DPM++ 2M Karras")
+    usual = catalog.models()["pattern"].steps
+    told = made(say(house, f"/remix a hen --from {old.id} --quality 0.5")).request
+    assert (told.steps, told.sampler) == (usual // 2, "DPM++ 2M Karras")
+    told = made(say(house, f"/remix a hen --from {old.id} --schedule beta")).request
+    assert (told.steps, told.sampler) == (3, "DPM++ 2M Beta")
+    with pytest.raises(InvalidOptions, match="either steps or a quality"):
+        say(house, f"/remix a hen --from {old.id} --quality 0.5 --steps 4")
+
+
+def test_what_was_escaped_is_not_expanded_where_it_is_brought_along(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colour.txt").write_text("red\ngreen")
+    monkeypatch.setenv("DRAWQUEUE_WILDCARDS", str(tmp_path))
+    settings._read.cache_clear()
+    # As what was typed with them escaped is kept.
+    old = drawn(house, "a {red, blue} fox, __colour__")
+    receipt = receipts.read(receipts.notes(old.id, old.request, 5).ours)
+    assert receipt
+    for line in (
+        r"/imagine a \{red, blue\} fox, \__colour__",
+        f"/remix --from {old.id}",
+        receipt.line(),
+    ):
+        reply = say(house, line)
+        assert made(reply).request.prompt == old.request.prompt and not reply.others, line
+    both = made(say(house, f"/blend --from {old.id} {drawn(house, 'an owl').id}"))
+    assert both.request.prompt == "a {red, blue} fox, __colour__, an owl"
 
 
 def test_what_is_sent_along_keeps_its_shape_at_the_models_area(house: House) -> None:
@@ -111,12 +144,49 @@ def test_one_of_several_is_named_by_its_place(house: House) -> None:
             picture_number(odd)
 
 
+def test_one_of_several_is_shown_with_the_others(house: House) -> None:
+    old = drawn(house, count=2)
+    for number in (f"{old.id}.2", f"#{old.id}.1", str(old.id)):
+        assert made(say(house, f"/show {number}", event=number)) == old
+    with pytest.raises(NotFound, match=f"has 2 pictures; there is no {old.id}.3"):
+        say(house, f"/show {old.id}.3")
+    waiting = made(say(house, "/imagine an owl --count 2"))
+    assert f"#{waiting.id} " in say(house, f"/show {waiting.id}.1").text
+    with pytest.raises(UserError, match="for example 12"):
+        say(house, "/show owl")
+
+
 def test_a_mask_is_the_second_picture(house: House) -> None:
     old = drawn(house)
     mask = house.uploads.keep(png(256, 256, "white"))
     new = made(say(house, f"/inpaint a hen --from {old.id}", mask))
     assert new.request.mode == Mode.INPAINT and new.request.mask == mask.key
     assert new.request.strength == 1 and held(house, new.id) == {old.results[0]["key"], mask.key}
+
+
+def test_where_nothing_would_be_painted_it_is_told_before(house: House) -> None:
+    square, wide = drawn(house), drawn(house, "an owl", width=384, height=256)
+    brought = house.uploads.keep(png(1000, 700))
+    for line, along in (
+        (f"/inpaint a hen --from {square.id} --zoom 1", ()),
+        (f"/inpaint a hen --from {square.id} --ar 1:1", ()),
+        (f"/inpaint a hen --from {square.id} --width 512 --height 512", ()),
+        (f"/inpaint a hen --from {square.id} --zoom 1.01", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 3:2", ()),
+        ("/inpaint a hen --ar 10:7", (brought,)),
+    ):
+        with pytest.raises(InvalidOptions, match="Say what to paint: give a mask as a second"):
+            say(house, line, *along)
+    mask = house.uploads.keep(png(256, 256, "white"))
+    for line, along in (
+        (f"/inpaint a hen --from {square.id} --zoom 1", (mask,)),
+        (f"/inpaint a hen --from {square.id} --zoom 1.5", ()),
+        (f"/inpaint a hen --from {square.id} --ar 3:2", ()),
+        (f"/inpaint a hen --from {square.id} --zoom 1 --pan left", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 1:1", ()),
+        (f"/inpaint a hen --from {wide.id} --ar 3:2 --pan up", ()),
+    ):
+        assert made(say(house, line, *along, event=f"{line} {along}")), line
 
 
 @pytest.mark.parametrize(
@@ -148,7 +218,14 @@ def test_a_mask_is_the_second_picture(house: House) -> None:
             0,
             "--strength is for /remix, /inpaint, /style and /blend.",
         ),
-        ("/remix a fox --hires 2", 1, "--hires is for /imagine."),
+        ("/remix a fox --hires 2", 1, "--hires does not go with a picture to begin with."),
+        ("/imagine a fox --hires 2", 1, "--hires does not go with a picture to begin with."),
+        ("/imagine a fox --chaos 20", 1, "--chaos does not go with a picture to begin with."),
+        (
+            "/style a fox --chaos 20",
+            1,
+            "--chaos does not go with a picture whose style is taken.",
+        ),
         ("/inpaint a fox --pan north", 1, "must be one of left, right, up, down"),
         ("/inpaint a fox --zoom 9", 1, "“zoom” must be a number from 1 to 3; got 9."),
         ("/remix a fox --from twelve", 0, "for example 12"),
@@ -273,6 +350,20 @@ def test_what_another_model_draws_over_brings_its_words_alone(
     with pytest.raises(InvalidOptions) as refused:
         say(house, f"/remix --from {old.id} --model flux --no dogs --sampler Heun")
     assert "flux knows no --no." in str(refused.value) and "It has Euler." in str(refused.value)
+
+
+def test_what_a_model_drew_that_is_gone_brings_its_words_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = drawn(house, "a fox", steps=7, negative_prompt="dogs")
+    monkeypatch.setitem(
+        catalog.models(), "new", replace(catalog.models()["pattern"], name="new", steps=4)
+    )
+    monkeypatch.delitem(catalog.models(), "pattern")
+    told = made(say(house, f"/remix --from {old.id}")).request
+    assert (told.prompt, told.model, told.steps, told.negative_prompt) == ("a fox", "new", 4, "")
+    with pytest.raises(InvalidOptions, match=r"no model “pattern”\. On offer: new"):
+        say(house, f"/remix --from {old.id} --model pattern")
 
 
 def test_a_model_that_cannot_says_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

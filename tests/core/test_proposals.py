@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core import settings
 from core.asking import Ask, Reply
 from core.braces import permutations
 from core.cards import pressed
@@ -15,6 +17,8 @@ from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from core.proposals import escaped
+from core.wildcards import written
 
 ANN = Asker("web", "ann")
 
@@ -42,6 +46,30 @@ def ask(house: House, text: str, event: str = "e") -> Reply:
 )
 def test_braces(prompt: str, made: list[str]) -> None:
     assert permutations(prompt, 100) == made
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a {red, blue} fox", "plain, with commas", "{{best quality}} fox", "{one} {}",
+        r"a \(sly\) fox", r"C:\\ and \, \{ \} \\{a, b}", "{a, b", "a} {a, b}}}", "{" * 9,
+        "{a,{b,{c,d}}}",
+        "a __colour__ fox", r"a \__colour__ fox", r"\\__a__b__ ___c__", "{__a__, \\", "a, \\",
+    ],
+)  # fmt: skip
+def test_what_is_escaped_stands_for_itself(
+    prompt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for card in ("colour", "a", "b", "c"):
+        (tmp_path / f"{card}.txt").write_text("red")
+    monkeypatch.setenv("DRAWQUEUE_WILDCARDS", str(tmp_path))
+    settings._read.cache_clear()
+    assert [written(one, 1) for one in permutations(escaped(prompt), 40)] == [prompt]
+
+
+def test_what_needs_no_escaping_stays_as_it_is_typed() -> None:
+    for prompt in ("plain, with commas", "{{best quality}} fox", r"a \(sly\) fox", "{one}, {}"):
+        assert escaped(prompt) == prompt
 
 
 def test_a_bomb_of_braces_is_counted_and_not_made() -> None:

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from bots.pictures import fitted, grid
-from core import receipts
+from core import catalog, receipts
 from core.asking import Reply
 from core.errors import UserError
 from core.flags import split_flags
 from core.generations import Generation
 from core.house import House
+from core.media import Source
 from core.options import Mode, Request, validate
 from core.people import Asker
 from core.receipts import Known, apart, copied, found, look, nearest, notes, read, sealed
@@ -112,6 +113,35 @@ def test_both_recipes_in_a_file_say_the_same() -> None:
     assert mine and theirs
     for name in ("prompt", "negative_prompt", "width", "height", "sampler", "lora", "clip_skip"):
         assert mine.given[name] == theirs.given[name], name
+
+
+def test_an_upscaled_picture_asks_for_the_one_that_was_made_larger(house: House) -> None:
+    large = catalog.upscaled(REQUEST.alone(8), Source("k", 128, 96), 4)
+    assert (large.width, large.height) == (512, 384)
+    told = notes(1, large, 8)
+    for text in (told.ours, told.theirs):
+        again = as_asked(read(text))
+        assert (again.width, again.height, again.seed) == (128, 96, 8), text
+    assert "Postprocess upscale by: 4, Postprocess upscaler: Lanczos" in told.theirs
+    # As the whole bot says it, of a picture that nobody here has.
+    data = sealed(noise(4), 999, replace(large, model="pattern"), 8).png
+    line = given_back(house, data).text.splitlines()[-1]
+    assert "--width 128 --height 96" in line
+    # Its own size alone suits the model, which draws 1024 pixels a side at most.
+    wide = replace(large, width=2048, height=2048, factor=4, clip_skip=0, loras=())
+    line = read(notes(1, replace(wide, model="pattern"), 8).ours)
+    assert line and say(house, line.line()).fresh
+
+
+def test_what_was_drawn_in_a_style_began_with_a_picture() -> None:
+    for mode, sources, style, begun in (
+        (Mode.TEXT, (), 0.0, False), (Mode.REMIX, ("k",), 0.0, True),
+        (Mode.STYLE, ("k",), 0.6, True), (Mode.STYLE, ("k", "l"), 0.6, True),
+        (Mode.STYLE, ("k",), 0.0, True),
+    ):  # fmt: skip
+        told = notes(1, replace(REQUEST, mode=mode, sources=sources, style_strength=style), 8)
+        for text in (told.ours, told.theirs):
+            assert (receipt := read(text)) and receipt.begun == begun, text
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,24 @@ def test_a_hub_id_is_taken_by_its_shape(house: House) -> None:
     assert (one.source, one.size, one.engine) == ("owner/dreamy-xl", 1024, "diffusers")
 
 
+def test_parts_are_offered_to_models_of_their_family_alone(house: House, tmp_path: Path) -> None:
+    for source in ("owner/dreamy-xl", "owner/flux.1-dev"):
+        say(house, MOD, f"/model add model {source}")
+    xl, flux = catalog.models()["dreamy-xl"], catalog.models()["flux.1-dev"]
+    say(house, MOD, "/model add vae owner/sdxl-vae four")
+    say(house, MOD, "/model add vae owner/flux-vae sixteen")
+    assert (set(parts.vaes(xl)), set(parts.vaes(flux))) == ({"four"}, {"sixteen"})
+    layer = "transformer.single_transformer_blocks.0.norm.linear.lora_A.weight"
+    for path in (
+        safetensors(tmp_path / "ink.safetensors", {layer: (4, 5)}),
+        lora(tmp_path / "oil.safetensors", 2048),
+    ):
+        say(house, MOD, f"/model add lora {path}")
+    assert (set(parts.loras(xl)), set(parts.loras(flux))) == ({"oil"}, {"ink"})
+    with pytest.raises(InvalidOptions, match="LoRA “ink” is for another model than dreamy-xl"):
+        settle(validate({"prompt": "a fox", "model": "dreamy-xl", "lora": "ink"}), 1)
+
+
 def test_a_folder_of_another_machine_is_looked_at_there(house: House, tmp_path: Path) -> None:
     """Two machines in one: what stands below `models` is there while the worker looks."""
     models = tmp_path / "models"

@@ -1,5 +1,6 @@
 """Words that stand for others."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_the_seed_decides_which_word_it_is(lists: Path) -> None:
     assert animals == {"a red fox", "a green fox", "a blue fox", "an owl"}
     assert written("snake_case and __init", 1) == "snake_case and __init"
     assert "__round__" in written("__round__", 1), "and it ends"
+
+
+def test_an_escaped_card_means_itself(lists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lists / "lead.txt").write_text(r"\__colour__ __colour__")
+    assert written(r"a \__colour__ car", 1) == "a __colour__ car"
+    assert re.fullmatch("__colour__ (red|green|blue)", written("__lead__", 1))
+    monkeypatch.delenv("DRAWQUEUE_WILDCARDS")
+    settings._read.cache_clear()
+    assert written(r"a \__colour__ car", 1) == "a __colour__ car", "nor where there are no lists"
 
 
 def test_a_list_that_is_written_anew_counts(lists: Path) -> None:

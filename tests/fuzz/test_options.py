@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bots.discord_cards import CONTENT, plain
+from core import wildcards
 from core.braces import permutations
 from core.catalog import requested, settle
 from core.commands import BY_NAME, from_text
@@ -17,6 +18,7 @@ from core.errors import InvalidOptions, UserError
 from core.flags import split_flags, unfolded
 from core.house import House
 from core.options import OPTIONS, Request, validate
+from core.proposals import escaped
 from tests.fuzz.texts import JSON, TEXT
 
 # The longest line that a chat hands on: the web chat's.
@@ -72,6 +74,12 @@ def test_any_json_is_taken_or_answered_in_words(given_: dict[str, Any]) -> None:
 
 
 # What was read is written, and read again.
+
+
+@given(st.lists(st.sampled_from(["{", "}", ",", "\\", "__", "_", "a", " "]), max_size=24))
+def test_an_escaped_prompt_stands_for_itself_alone(pieces: list[str]) -> None:
+    prompt = "".join(pieces)
+    assert [wildcards.written(one, 7) for one in permutations(escaped(prompt), 1)] == [prompt]
 
 
 def rules(option: Any) -> st.SearchStrategy[Any]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DiffusionPipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -108,6 +110,32 @@ def test_a_family_is_known_by_its_folder_and_told_what_it_lacks(
     for words in ("knows no --tile", "knows no --clip-skip", "It has Euler.", "such as 64 or 80"):
         assert words in str(told.value)
     forget()
+
+
+def test_a_lora_of_one_family_is_drawn_with_and_not_offered_to_others(
+    engine: LocalDiffusers, tiny: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_LORAS", str(tmp_path))
+    for name, model in tiny.items():
+        pipeline = DiffusionPipeline.from_pretrained(model.source)
+        part = "unet" if name == "sdxl" else "transformer"
+        network = getattr(pipeline, part)
+        network.add_adapter(LoraConfig(
+            r=4, target_modules=["to_q", "to_k", "to_v"], init_lora_weights=False,
+        ))  # fmt: skip
+        pipeline.save_lora_weights(
+            tmp_path, weight_name=f"{name}.safetensors",
+            **{f"{part}_lora_layers": get_peft_model_state_dict(network)},
+        )  # fmt: skip
+    forget()
+    # Of one width here, the last are told apart by the layers that Flux alone has.
+    fitting = {"sdxl": {"sdxl"}, "flux": {"flux", "sd3"}, "sd3": {"sd3"}}
+    for name, model in tiny.items():
+        assert set(parts.loras(model)) == fitting[name], name
+        assert parts.loras(model)[name].width == model.context
+        plain = engine.draw(model, of(model), on)[0]
+        drawn = engine.draw(model, of(model, loras=((name, 2.0),)), on)[0]
+        assert apart(plain, drawn) > 0
 
 
 @pytest.mark.parametrize(("source", "size", "sampler", "lacks"), [
