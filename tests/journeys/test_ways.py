@@ -592,8 +592,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_is_one_clear_answer_on_all_chats(ways: list[Chat], name: str) -> None:
     way, words = BAD[name]
-    before = ways[0].drawqueue.rows()
+    before = ways[0].drawqueue.rows().keys()
     for one in ways:
         told = one.refused(way)
         assert words in told and "fault" not in told, (one.name, told)
-    assert ways[0].drawqueue.rows() == before, "nothing was queued"
+    assert ways[0].drawqueue.rows().keys() == before, "nothing was queued"
