@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from core import catalog
 from core.catalog import settle
 from core.commands import BY_NAME
 from core.errors import InvalidOptions
 from core.flags import CLASHES, FOREIGN, READ, split_flags
-from core.options import OPTIONS, Options, Request, validate
+from core.media import Source
+from core.options import OPTIONS, Mode, Options, Request, validate
 
 
 def ask(text: str):  # type: ignore[no-untyped-def]
@@ -57,6 +59,33 @@ def test_an_empty_or_endless_prompt_is_refused_in_words(prompt: str) -> None:
 def test_an_unknown_model_names_those_on_offer() -> None:
     with pytest.raises(InvalidOptions, match="On offer: pattern"):
         settle(ask("a fox --model nope"), 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ("--pan left", (384, 256)),
+        ("--pan right", (384, 256)),
+        ("--pan up", (256, 384)),
+        ("--pan down", (256, 384)),
+        ("--pan left --ar 3:2", (472, 208)),
+        ("--pan left --width 512 --height 320", (768, 320)),
+        ("--zoom 1.5", (256, 256)),
+    ],
+)
+def test_a_picture_that_goes_on_to_one_side_is_half_as_long_again_there(
+    words: str, size: tuple[int, int]
+) -> None:
+    drawn = Source("a", 256, 256, generation=1)
+    made = settle(ask(f"a fox {words}"), 1, Mode.INPAINT, [drawn])
+    assert (made.width, made.height) == size and made.sources == ("a",) and not made.mask
+
+
+def test_a_picture_grows_no_larger_than_its_model_draws() -> None:
+    largest = catalog.models()["pattern"].largest
+    drawn = Source("a", largest - 64, 256, generation=1)
+    made = settle(ask("a fox --pan left"), 1, Mode.INPAINT, [drawn])
+    assert (made.width, made.height) == (largest, 256)
 
 
 def test_an_aspect_keeps_the_models_area() -> None:

@@ -107,8 +107,11 @@ def test_what_was_escaped_is_not_expanded_where_it_is_brought_along(
         f"/remix --from {old.id}",
         receipt.line(),
     ):
-        reply = say(house, line)
+        reply = say(house, line, event=line[:60])
         assert made(reply).request.prompt == old.request.prompt and not reply.others, line
+    kept = drawn(house, "a fox", negative_prompt="{cats, dogs}")
+    reply = say(house, f"/remix --from {kept.id}")
+    assert made(reply).request.negative_prompt == "{cats, dogs}" and not reply.others
     both = made(say(house, f"/blend --from {old.id} {drawn(house, 'an owl').id}"))
     assert both.request.prompt == "a {red, blue} fox, __colour__, an owl"
 
@@ -186,7 +189,7 @@ def test_where_nothing_would_be_painted_it_is_told_before(house: House) -> None:
         (f"/inpaint a hen --from {wide.id} --ar 1:1", ()),
         (f"/inpaint a hen --from {wide.id} --ar 3:2 --pan up", ()),
     ):
-        assert made(say(house, line, *along, event=f"{line} {along}")), line
+        assert made(say(house, line, *along, event=f"{line} {len(along)}")), line
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_an_upscaled_picture_asks_for_the_one_that_was_made_larger(house: House)
     # Its own size alone suits the model, which draws 1024 pixels a side at most.
     wide = replace(large, width=2048, height=2048, factor=4, clip_skip=0, loras=())
     line = read(notes(1, replace(wide, model="pattern"), 8).ours)
-    assert line and say(house, line.line()).fresh
+    assert line and say(house, line.line(), event="wide").fresh
 
 
 def test_what_was_drawn_in_a_style_began_with_a_picture() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core import catalog, parts, settings
-from core.catalog import Model
+from core.catalog import STARTER, Model
 from core.engine import AskDifferently, GiveUp, Stopped, TransientError
 from core.errors import InvalidOptions
 from core.media import Source
@@ -208,6 +208,61 @@ def test_sdxl_hears_weights_long_prompts_and_fewer_layers(
     assert all(apart(one, plain) > 0 for one in drawn)
     with pytest.raises(AskDifferently, match="2 at most"):
         engine.draw(model, of(model, clip_skip=3), on)
+
+
+@pytest.fixture
+def parts_for_sdxl(
+    tiny: dict[str, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Model]:
+    """The tiny SDXL with a LoRA for its drawing part and a VAE of its own, and its neighbours'."""
+    model = tiny["sdxl"]
+    for kind in ("loras", "vaes"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setenv(f"DRAWQUEUE_{kind.upper()}", str(tmp_path / kind))
+    monkeypatch.setenv("DRAWQUEUE_MODEL", model.source)
+    torch.manual_seed(6)
+    unet = UNet2DConditionModel.from_pretrained(model.source, subfolder="unet")
+    layers = [name for name, _ in unet.named_modules() if name.endswith(("attn2.to_k", "to_q"))]
+    told = {}
+    for name in layers:
+        wide, long = unet.get_submodule(name).weight.shape
+        told[f"unet.{name}.lora_A.weight"] = torch.randn(4, long) / 4
+        told[f"unet.{name}.lora_B.weight"] = torch.randn(wide, 4) / 4
+    save_file(told, tmp_path / "loras" / "oils.safetensors")
+    shutil.copy(STARTER / "loras" / "blueprint.safetensors", tmp_path / "loras")
+    vae = AutoencoderKL.from_pretrained(model.source, subfolder="vae")
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 0.5
+    vae.save_pretrained(tmp_path / "vaes" / "brighter")
+    forget()
+    yield catalog.models()[model.name]
+    forget()
+
+
+def test_sdxl_takes_a_lora_by_its_weight_and_another_vae(
+    engine: LocalDiffusers, parts_for_sdxl: Model
+) -> None:
+    model = parts_for_sdxl
+    plain = engine.draw(model, of(model), on)[0]
+
+    def drawn(weight: float) -> Image.Image:
+        asked = settled(model, lora=f"oils:{weight}")
+        assert asked.loras == (("oils", weight),)
+        return engine.draw(model, of(model, loras=asked.loras), on)[0]
+
+    assert drawn(0).tobytes() == plain.tobytes(), "of weight 0 is none"
+    far = [apart(drawn(weight), plain) for weight in (0.25, 1.0)]
+    assert 0 < far[0] < far[1], far
+    vae = settled(model, vae="brighter").vae
+    assert vae == "brighter"
+    bright = engine.draw(model, of(model, vae=vae), on)[0]
+    assert pixels(bright).mean() > pixels(plain).mean() + 15
+    both = engine.draw(model, of(model, vae=vae, loras=(("oils", 1.0),)), on)[0]
+    assert apart(both, bright) > 0 and pixels(both).mean() > pixels(plain).mean() + 15
+    assert engine.draw(model, of(model), on)[0].tobytes() == plain.tobytes(), "nothing is left"
+    # What was learned with another family's text is not for it.
+    with pytest.raises(InvalidOptions, match="LoRA “blueprint”"):
+        settled(model, lora="blueprint:1")
 
 
 def test_weights_that_a_family_does_not_know_are_told(
