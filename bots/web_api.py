@@ -400,10 +400,10 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
         )  # fmt: skip
 
-    @api.get("/api/words/{id}", response_model=Words)
-    async def words(id: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
+    @api.get("/api/words/{place}", response_model=Words)
+    async def words(place: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
         """The words of a category that help to write a prompt, by its place among all."""
-        return {"text": phrases.page(id).text}
+        return {"text": phrases.page(place).text}
 
     @api.post("/api/complete", response_model=Completed)
     async def complete(line: Line) -> dict[str, list[str]]:
