@@ -132,6 +132,10 @@ def on_discord(folder: Path, **environment: str) -> Iterator[Discord]:
         yield made
 
 
+# A chat of Telegram's has so many edits a minute: what comes after them comes in the next.
+NEXT_MINUTE = 80
+
+
 @dataclass
 class Telegram:
     """What a person does in Telegram, and what they see."""
@@ -172,7 +176,7 @@ class Telegram:
     def pictures(self, chat: int = 501) -> list[dict[str, Any]]:
         return [one for one in self.messages(chat) if one["versions"][-1]["kind"] == "photo"]
 
-    def until(self, what: Callable[[], Any], seconds: float = 40) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = NEXT_MINUTE) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if found := what():
@@ -181,7 +185,7 @@ class Telegram:
         log = self.drawqueue.log.read_text()[-2500:]
         raise AssertionError(f"never came\n{self.messages()[-2:]}\n{log}")
 
-    def card(self, *words: str, chat: int = 501, seconds: float = 40) -> dict[str, Any]:
+    def card(self, *words: str, chat: int = 501, seconds: float = NEXT_MINUTE) -> dict[str, Any]:
         """The newest message whose newest version says all these words."""
 
         def find() -> dict[str, Any] | None:
