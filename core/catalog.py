@@ -620,7 +620,7 @@ def _no_part(
     what: str, name: str, kind: Parts, model: Model
 ) -> str:  # fmt: skip
     """That a model has no part of that name, in words."""
-    if name.lower() in {known.lower() for known in known_parts(kind)}:
+    if name.lower() in {known.lower() for known in known_parts(kind)} | parts.there(kind):
         return f"The {what} “{name[:60]}” is for another model than {model.name}."
     known = ", ".join(sorted(one.name for one in kind(model).values())) or "none"
     return f"There is no {what} “{name[:60]}”. For {model.name}: {known}."

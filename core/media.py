@@ -1,6 +1,7 @@
 """Pictures in and out of storage: a local folder, or whatever fsspec reaches."""
 
 import contextlib
+import hashlib
 import re
 import secrets
 from collections.abc import Iterator
@@ -46,8 +47,12 @@ class Media:
         return self._save(f"{shard}/{generation}-{secrets.token_urlsafe(9)}-{name}", data)
 
     def save_upload(self, data: bytes) -> str:
-        """Store a picture that somebody brought, in the day's folder; returns its key."""
-        return self._save(f"{_day(datetime.now(UTC).date())}/{secrets.token_urlsafe(15)}.png", data)
+        """Store a picture that somebody brought, in the day's folder; returns its key.
+
+        Nobody can guess it, and it tells two of the same content from others; see `content_of`.
+        """
+        name = f"{secrets.token_urlsafe(15)}.{hashlib.sha256(data).hexdigest()[:32]}.png"
+        return self._save(f"{_day(datetime.now(UTC).date())}/{name}", data)
 
     def save_sample(self, data: bytes) -> str:
         """Store a picture that shows what something draws, until it is deleted; returns its key."""
@@ -95,6 +100,12 @@ class Media:
         """Remove a key; one that is gone already is no fault."""
         if self.has(key):
             self._files.rm_file(f"{self._root}/{key}")
+
+
+def content_of(key: str) -> str:
+    """What a key shares with those of the same picture, whoever brought it again, and when."""
+    found = re.fullmatch(r"uploads/.+\.([0-9a-f]{32})\.png", key)
+    return found[1] if found else key
 
 
 def drawn_by(key: str) -> int | None:

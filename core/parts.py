@@ -79,6 +79,12 @@ def vaes(model: "Model", *, hidden: bool = False) -> dict[str, Part]:
     return _fitting(_vaes, model, "vae", model.channels, hidden)
 
 
+def there(kind: Parts) -> set[str]:
+    """The names of whatever the host's folder holds of a kind, though no model here takes it."""
+    found, named = (_loras, "lora") if kind is loras else (_vaes, "vae")
+    return {name for name in found(_set(f"{named}s")) if not offers.hidden(named, name)}
+
+
 def added() -> list[Part]:
     """What moderators put on offer of them."""
     return [_added(one) for one in offers.told() if one.kind in ("lora", "vae") and one.usable]

@@ -23,6 +23,7 @@ from core.keeping import forget
 from core.lifecycle import MOVES, State
 from core.options import Request, validate
 from core.people import Asker
+from tests.core.test_pictures import png
 
 DAY = timedelta(days=1)
 FOX = Request("a fox", "", 64, 64, 5, 5.0, 1, "Euler", "pattern", 1)
@@ -506,6 +507,26 @@ def test_the_same_request_is_answered_from_the_storage_at_once(house: House, ann
         )
     assert forget(house, DAY * 30) == 1
     assert house.media.load(str(results[0]["key"])) == b"x"
+
+
+def test_a_picture_that_is_brought_again_is_the_same_request(house: House, ann: Asker) -> None:
+    def asked(event: str, colour: str, mask: str = "white") -> Generation:
+        brought = [house.uploads.keep(png(64, 64, one)) for one in (colour, mask)]
+        given = {"prompt": "a fox", "seed": "7"}
+        made = run(house, "inpaint", Ask(ann, event, {}, given, pictures=tuple(brought))).generation
+        assert made
+        return made
+
+    one = asked("one", "navy")
+    claimed = house.generations.claim(one.id)
+    assert claimed
+    results = [{"key": house.media.save(one.id, "0.png", b"x"), "seed": 7}]
+    assert house.generations.finish(claimed, results, 3.0, "revision 1")
+    again = asked("two", "navy")
+    assert again.state == State.DONE and again.results[0]["key"] == results[0]["key"]
+    assert again.request.sources != one.request.sources, "nobody is told a key of another's"
+    for event, colour, mask in (("three", "red", "white"), ("four", "navy", "#ddd")):
+        assert asked(event, colour, mask).state == State.QUEUED
 
 
 @pytest.mark.parametrize(

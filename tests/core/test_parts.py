@@ -55,6 +55,24 @@ def test_loras_of_every_trainer_tell_their_width(folders: Path) -> None:
     }
 
 
+def test_one_that_no_model_here_takes_is_told_to_be_for_another(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors(folders / "loras" / "wide.safetensors",
+            unet__attn2__to_k__lora__down__weight=[8, 2048])  # fmt: skip
+    (folders / "vaes" / "broad").mkdir()
+    (folders / "vaes" / "broad" / "config.json").write_text('{"latent_channels": 16}')
+    monkeypatch.setattr(catalog, "models", lambda: {MODEL.name: MODEL})
+    monkeypatch.setattr(catalog, "every_model", lambda: {MODEL.name: MODEL})
+    for what, flag, name in (("LoRA", "lora", "Wide"), ("VAE", "vae", "broad")):
+        for asked, told in (
+            (name, f"The {what} “{name}” is for another model than m"),
+            ("nix", f"There is no {what} “nix”"),
+        ):
+            with pytest.raises(InvalidOptions, match=told):
+                catalog.settle(validate({"prompt": "a fox", flag: asked}), 1)
+
+
 # Of each family: the width of its LoRAs, and layers as trainers call them.
 CALLED = {
     "StableDiffusion": (768, ["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k",
