@@ -116,6 +116,15 @@ def test_pictures_that_are_brought_are_remixed_painted_over_and_made_larger(quic
         type="upscale", images=[brought(picture("teal", 90, 60))], parameters={"factor": 4}
     )
     assert large.size == (360, 240)
+    assert made(type="style", prompt="wholly teal", images=[teal_id],
+                parameters={"style_strength": 1}).getcolors() == [(256 * 256, teal)]  # fmt: skip
+    olive_id = brought(picture("olive"))
+    over = made(type="style", prompt="over it", images=[teal_id, olive_id],
+                parameters={"strength": 0, "style_strength": 1})  # fmt: skip
+    assert over.getcolors() == [(256 * 256, teal)], "the style is that of the last"
+    mixed = made(type="blend", prompt="both", images=[teal_id, olive_id],
+                 parameters={"strength": 0})  # fmt: skip
+    assert mixed.getcolors() == [(256 * 256, (64, 128, 64))]
     line = {"text": "a hen --strength 0.3", "images": [teal_id]}
     job = quick.client.post("/api/chat", json=line).json()["job"]
     assert quick.until(job["id"], "done")["parameters"]["mode"] == "remix"
