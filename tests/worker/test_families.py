@@ -21,6 +21,7 @@ from core.media import Source
 from core.options import Mode, Options, Request, validate
 from tests.worker.families import FAMILIES, style_adapter
 from tests.worker.test_modes import CROWN, FROG, apart, on, pixels, request
+from tests.worker.test_previews import often as often
 from worker import wording
 from worker.engines import local
 from worker.engines.local import LocalDiffusers
@@ -171,6 +172,18 @@ def test_what_nobody_knows_draws_from_prompts_alone(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "SomethingNewPipeline"}')
     model = catalog._model(str(tmp_path))
     assert model.modes == {Mode.TEXT, Mode.UPSCALE} and "negative_prompt" in model.family.lacks
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+def test_previews_are_seen_and_change_nothing(
+    engine: LocalDiffusers, tiny: dict[str, Model], family: str
+) -> None:
+    model, seen = tiny[family], list[Image.Image]()
+    plain = engine.draw(model, of(model), on)[0]
+    drawn = engine.draw(model, of(model), on, {}, seen.append)[0]
+    assert apart(drawn, plain) == 0 and seen
+    assert all(max(one.size) == 256 and one.getcolors(1) is None for one in seen)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3"])
