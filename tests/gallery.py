@@ -43,6 +43,7 @@ THINGS = (
     Shown("negative", "a crown --no blue --seed 9", "What to keep out."),
     Shown("aspect", "a rocket on a purple background --ar 2:3 --seed 3", "Another shape."),
     Shown("tile", "a star on a blue background --tile --seed 5", "Laid side by side, twice."),
+    Shown("hires", f"{CROWN} --hires 2", "Drawn small, then larger with more detail."),
     Shown("lora", "a fox, blueprint --lora blueprint:1 --seed 4", "A style learned apart."),
     Shown("remix-15", "a frog on a blue background --strength 0.15 --seed 7", "Near the picture.",
           Mode.REMIX, "imagine"),
