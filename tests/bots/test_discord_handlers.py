@@ -179,7 +179,8 @@ REFUSED = "Only the person who asked for this picture, or a moderator, can do th
 @pytest.mark.parametrize(("command", "id_", "words"), [
     ("show", "7", "There is no #7."),
     ("show", "1", "There is no #1 of yours."),
-    ("show", "a fox", "Say which picture by its number, for example: 12"),
+    ("show", "a fox",
+     "Say which picture by its number, for example 12, or 12.2 for the second of several."),
     ("cancel", "7", "There is no #7."),
     ("cancel", "1", REFUSED),
     ("cancel", "2", "#2 is already done."),

@@ -189,4 +189,4 @@ def test_no_line_takes_long(house: House) -> None:
                 asked(house, line)
             except UserError as error:
                 for_a_person(error)
-            assert time.process_time() - begun < 1.5, line[:50]
+            assert time.process_time() - begun < 3, line[:50]

@@ -246,7 +246,7 @@ def test_upscale_takes_what_is_attached(discord: Discord) -> None:
     discord.command("upscale", image=spec(halves((90, 60))), factor="4")
     card = child(discord, "upscaled 4×", "360×240")
     assert picture(card).size == (360, 240)
-    assert labels(card) == [["Vary (subtle)", "Vary (strong)"]]
+    assert labels(card) == [["Vary (subtle)", "Vary (strong)", "🖌 Paint"]]
 
 
 def rotated() -> Spec:
@@ -416,7 +416,8 @@ def test_u_shows_one_in_full_once(discord: Discord, four: Spec) -> None:
     picked = child(discord, "seed 8 · 256×256")
     assert number_of(picked) > number and alike(picture(picked), quarter(four, 1))
     assert labels(picked) == [
-        ["Vary (subtle)", "Vary (strong)"], ["Upscale 2×", "Upscale 4×"], ["Retry", "🎲 New seed"],
+        ["Vary (subtle)", "Vary (strong)"], ["Upscale 2×", "Upscale 4×"],
+        ["Retry", "🎲 New seed", "🖌 Paint"],
     ]  # fmt: skip
     refused(discord, press(discord, four, "U2"), f"#{number_of(picked)} shows that picture already")
     refused(discord, press(discord, four, "U1", BOB), "Only the person who asked")

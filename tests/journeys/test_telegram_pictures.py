@@ -450,7 +450,8 @@ def test_one_of_several_is_picked_varied_and_made_larger(telegram: Telegram) -> 
     again = telegram.press(grid, "U2")
     assert again.startswith(f"#{number_of(picked)} shows that picture already")
     assert rows_of(picked) == [
-        ["Vary (subtle)", "Vary (strong)"], ["Upscale 2×", "Upscale 4×"], ["Retry", "🎲 New seed"]
+        ["Vary (subtle)", "Vary (strong)"], ["Upscale 2×", "Upscale 4×"],
+        ["Retry", "🎲 New seed", "🖌 Paint"]
     ]  # fmt: skip
     assert telegram.press(grid, "V1") == ""
     telegram.until(lambda: len(of(telegram, number_of(grid))) == 2)
