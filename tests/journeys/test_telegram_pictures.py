@@ -458,7 +458,7 @@ def test_one_of_several_is_picked_varied_and_made_larger(telegram: Telegram) -> 
     assert telegram.press(picked, "Upscale 2×") == ""
     large = telegram.card(f"upscaled 2× from #{number_of(picked)}", "done in")
     assert large["versions"][-1]["photo"]["width"] == 512
-    assert rows_of(large) == [["Vary (subtle)", "Vary (strong)"]]
+    assert rows_of(large) == [["Vary (subtle)", "Vary (strong)", "🖌 Paint"]]
     telegram.until(lambda: len(telegram.messages()) == before + 3)
     menu = telegram.door.get("/control/commands").json()[0]["commands"]
     assert {"remix", "inpaint", "vary", "upscale"} < {one["command"] for one in menu}
