@@ -28,7 +28,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             parts_ = self.path.split("?")[0].strip("/").split("/")
             at = held / "/".join(parts_[2:4] if parts_[0] == "api" else parts_[:2])
             if not at.is_dir():
-                return 404, b"{}"
+                return 404, b"RepoNotFound"
             if "tree" in parts_:
                 return 200, json.dumps([
                     {"type": "file", "path": one.name, "size": one.stat().st_size, "oid": COMMIT}
@@ -38,7 +38,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
                 files = [{"rfilename": one.name} for one in at.iterdir()]
                 told = {"id": "/".join(parts_[2:4]), "sha": COMMIT, "siblings": files}
                 return 200, json.dumps(told).encode()
-            return 200, (at / parts_[-1]).read_bytes()
+            file = at / parts_[-1]
+            return (200, file.read_bytes()) if file.is_file() else (404, b"EntryNotFound")
 
         def do_HEAD(self) -> None:
             self._send(body=False)
@@ -53,7 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
             self.send_header("X-Repo-Commit", COMMIT)
             if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
+                self.send_header("X-Error-Code", data.decode())
             self.end_headers()
             if body:
                 self.wfile.write(data)

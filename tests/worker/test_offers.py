@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from core import catalog, offers, parts
 from core.engine import AskDifferently
 from core.offers import Offer
 from core.options import Mode, Request
+from tests.core.test_fetching import hub as hub
 from tests.worker.test_swapping import on, request
 from tests.worker.test_warm import png
 from worker.upscaler import _spandrel
@@ -47,6 +48,34 @@ def test_a_lora_that_was_added_is_drawn_with(
     offers.show([])
     with pytest.raises(AskDifferently, match="no longer on offer"):
         engine.draw(model, wanted, on)
+
+
+def test_a_vae_of_a_hub_is_fetched_by_the_engine_that_draws_with_it(
+    starter_model: str, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = hub / "ann" / "brighter"
+    held.mkdir(parents=True)
+    weights = load_file(Path(starter_model) / "vae" / "diffusion_pytorch_model.safetensors")
+    weights["decoder.conv_out.bias"] = weights["decoder.conv_out.bias"] + 0.2
+    save_file(weights, held / "diffusion_pytorch_model.safetensors")
+    config = (Path(starter_model) / "vae" / "config.json").read_text()
+    (held / "config.json").write_text(config)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    model = catalog._model(starter_model)
+    wanted = asked(starter_model, vae="brighter")
+    made = WarmEngine("cpu", 1, 0)
+    try:
+        drawn = []
+        for source in (str(held), "ann/brighter"):
+            offers.show([Offer("vae", "brighter", source, facts={"width": model.channels})])
+            drawn.append(made.draw(model, wanted, on)[0])
+        assert drawn[0] == drawn[1] != made.draw(model, asked(starter_model), on)[0]
+        assert list((tmp_path / "cache").rglob("diffusion_pytorch_model.safetensors"))
+        offers.show([Offer("vae", "brighter", "ann/none", facts={"width": model.channels})])
+        with pytest.raises(AskDifferently, match="VAE brighter does not fit"):
+            made.draw(model, wanted, on)
+    finally:
+        made.kill()
 
 
 def test_an_upscaler_that_was_added_draws_and_one_that_is_gone_is_told(
