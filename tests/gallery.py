@@ -153,7 +153,9 @@ def main() -> int:
         "where `DRAWQUEUE_IP_ADAPTER` names IP-Adapter's weights (`h94/IP-Adapter`); a blend then "
         "sees every one of its pictures too. SDXL, Stable Diffusion 3 and Flux draw with all "
         "commands above, but for what `/models` says they lack. Their code runs in the tests on "
-        "tiny models without training, whose pictures show nothing.",
+        "tiny models without training, whose pictures show nothing. `/upscale` draws detail with "
+        "weights of the ESRGAN family (`DRAWQUEUE_UPSCALER`), and `--vae` takes another VAE "
+        "(`DRAWQUEUE_VAES`), where the host has them.",
         "",
     ]
     PAGE.write_text("\n".join(page))
