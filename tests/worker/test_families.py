@@ -479,7 +479,7 @@ def test_vaes_that_do_not_fit_are_told(
 ) -> None:
     starter = catalog.models()["starter"]
     for name, words in (
-        ("wide", "There is no VAE “wide”. For starter: brighter-ones."),
+        ("wide", "The VAE “wide” is for another model than starter."),
         ("nix", "There is no VAE “nix”."),
     ):
         with pytest.raises(InvalidOptions) as told:
