@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,7 +23,7 @@ from core.asking import Ask, Reply
 from core.database import Database, keys, now
 from core.errors import NotFound, TooMuch, UserError
 from core.house import House
-from core.people import Asker, People
+from core.people import KEY, Asker, People
 from core.settings import Web, read
 
 # What a key begins with, so that whoever finds one knows what it is.
@@ -52,7 +53,7 @@ class Key:
     @property
     def user(self) -> str:
         """The web account that asks with it."""
-        return f"key-{self.id}"
+        return f"{KEY}{self.id}"
 
     @property
     def told(self) -> str:
@@ -71,7 +72,7 @@ class Keys:
 
     def make(self, asker: Asker, name: str, scope: str) -> str:
         """A new key, which nobody can be told again. Raises UserError."""
-        if asker.platform == "web" and asker.id.startswith("key-"):
+        if asker.platform == "web" and asker.id.startswith(KEY):
             raise UserError("A key makes no keys: ask for one in a chat.")
         if len(name) > NAME or not re.fullmatch(r"[\w .,+-]*", name):
             raise UserError(f"A key's name has at most {NAME} letters, digits and spaces.")
@@ -147,7 +148,7 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 
-def _key(row: Row) -> Key:  # type: ignore[type-arg]
+def _key(row: Row[Any]) -> Key:
     return Key(**{name: row._mapping[name] for name in Key.__dataclass_fields__})
 
 

@@ -35,6 +35,8 @@ CODE_LIVES = timedelta(minutes=10)
 # Wrong codes from one account in an hour: a guess hits one of 2^40.
 MOST_GUESSES = 5
 GUESS_SECONDS = 3600
+# What the id of a web account begins with that is a key of somebody's; see core/keys.py.
+KEY = "key-"
 WRONG_CODE = (
     "That code is wrong, was used, or is older than ten minutes. "
     "Get a new one with /link in the other chat."
@@ -257,7 +259,7 @@ def _get(connection: Connection, platform: str, id_: str) -> Person:
         select(people.c.platform, people.c.id)
         .where(people.c.person == person)
         # A key follows its owner, and is nobody to be linked with.
-        .where((people.c.platform != "web") | people.c.id.not_like("key-%"))
+        .where((people.c.platform != "web") | people.c.id.not_like(f"{KEY}%"))
     ).all()
     return Person(
         person, bool(row and row.quiet), (owner and owner.chosen) or "",
