@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables fuzz chaos guards outages gallery starter-model clean
+.PHONY: install run test check tables languages fuzz chaos guards outages gallery starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ check: $(INSTALLED)
 # Writes what is derived from declarations: .env.example and the README's table of options.
 tables: $(INSTALLED)
 	$(BIN)/python -m tests.tables --write
+
+# What is said anew is gathered into core/locale, and what was translated is compiled.
+languages: $(INSTALLED)
+	$(BIN)/python -m tests.languages --write
 
 # Odd input for everything that takes input, so many times what `make test` tries: make fuzz TIMES=50
 TIMES ?= 20
