@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Words
-from bots.web_door import ask, asker, refused
+from bots.web_door import ask, asker, refused, stays
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
 from core import catalog, commands, events, history, options, parts, phrases, registry
 from core.asking import Reply
@@ -321,6 +321,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
                 if now["status"] not in PENDING:
                     return
                 await presence.wait(PROGRESS_SECONDS)
+                if not await stays(request):
+                    return
                 now = await in_thread(lambda: shown(house.generations.get(id)))
 
         return EventSourceResponse(tell())
@@ -486,6 +488,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
                 for text in await in_thread(look):
                     yield ServerSentEvent(text, event="update")
                 await presence.wait(PROGRESS_SECONDS if live else 15)
+                if not await stays(request):
+                    return
 
         return EventSourceResponse(tell())
 

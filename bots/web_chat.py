@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
-from bots.web_door import DOCS, PAGES, guard, refused, sorry
+from bots.web_door import DOCS, PAGES, guard, refused, session, sorry
+from bots.web_pages import page
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
+from bots.web_signin import signing_in
 from core.house import House, open_house
 from core.inbox import Inbox
 from core.settings import HOOK, Telegram, Web, read
@@ -73,8 +75,8 @@ def create_app(house: House) -> FastAPI:
         return Response(status_code=204)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGES / "index.html")
+    async def index(request: Request) -> Response:
+        return page("index.html", me=session(request))
 
     app.mount("/static", StaticFiles(directory=PAGES), name="static")
 
@@ -83,7 +85,7 @@ def create_app(house: House) -> FastAPI:
         return RedirectResponse(DOCS)
 
     for routes in (interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought)):  # fmt: skip
+                   painting(house, brought), signing_in(house)):  # fmt: skip
         app.include_router(routes)
     return app
 
@@ -96,7 +98,7 @@ def check() -> list[str]:
         door(settings.host, 0, "").close()
     except CannotStart as error:
         return [f"DRAWQUEUE_WEB_HOST: {error}"]
-    return [settings.fault] if settings.fault else []
+    return settings.faults
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -19,14 +19,16 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.accounts import Session
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.house import House
 from core.keys import PREFIX
+from core.languages import tr
 from core.media import Source
 from core.people import Asker
-from core.settings import HOOK, LOOPBACK, Web, read
+from core.settings import HOOK, LOOPBACK, Discord, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")
 
@@ -39,6 +41,7 @@ UPLOADS = "/api/uploads"
 STATIC = "/static/"
 # What is answered without the key, and tells nothing of anybody's.
 OPEN = ("/health", "/key", HOOK)
+SIGN_IN = "/signin"
 DOCS = "/api/docs"
 
 
@@ -79,6 +82,43 @@ def asker(request: Request) -> Asker:
     return house.known(Asker("web", request.state.user, "web"))
 
 
+def session(request: Request) -> Session | None:
+    """The browser that somebody is signed in with, as the door found."""
+    found: Session | None = request.state.session
+    return found
+
+
+async def stays(request: Request) -> bool:
+    """Whether who came in is still let in, for what is answered over a long time."""
+    found = session(request)
+    house: House = request.app.state.house
+    return found is None or await asyncio.to_thread(house.accounts.lasts, found)
+
+
+def safely(name: str) -> str:
+    """The name of a cookie: where all is https, one that no other host can set."""
+    return f"__Host-{name}" if read(Web).public_url.startswith("https://") else name
+
+
+def signed_cookie() -> str:
+    """The name of the cookie of who is signed in."""
+    return safely("drawqueue_session")
+
+
+def remember(answer: Response, name: str, value: str, seconds: int) -> None:
+    """Let a browser bring something along that no script and no other site can read."""
+    answer.set_cookie(
+        name, value, max_age=seconds, httponly=True, samesite="lax",
+        secure=name.startswith("__Host-"),
+    )  # fmt: skip
+
+
+def forget(answer: Response, name: str) -> None:
+    """Let a browser bring it no more, unless it was just given another."""
+    if not any(one.startswith(f"{name}=") for one in answer.headers.getlist("set-cookie")):
+        remember(answer, name, "", 0)
+
+
 def ask(
     who: Asker, given: dict[str, Any] | None = None, event: str = "",
     faults: tuple[str, ...] = (), *, agreed: bool = False, pictures: tuple[Source, ...] = (),
@@ -116,21 +156,34 @@ def guard(app: FastAPI) -> None:
         cookie = request.cookies.get(COOKIE, "")
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, _, proof = cookie.partition(".")
-        request.state.user = "local"
-        if key:
-            if user and hmac.compare_digest(proof.encode(), _proof(key, user).encode()):
-                request.state.user = user
-            elif given.startswith(PREFIX):
-                pass
-            elif hmac.compare_digest(given.encode(), key.encode()):
-                request.state.user = "api"
-            elif "key" in request.query_params:
-                return guarded(entered(request.query_params["key"], request), request)
-            elif not open_to_all(request.url.path):
-                return guarded(no_key(request), request)
+        request.state.user, request.state.session, request.state.inside = "local", None, False
+        token = request.cookies.get(signed_cookie(), "")
+        if token and not request.url.path.startswith(STATIC):
+            request.state.session = await asyncio.to_thread(app.state.house.accounts.known, token)
+        by_cookie = key and user and hmac.compare_digest(proof.encode(), _proof(key, user).encode())
+        # Whom the key let in with this browser, who may have signed in since.
+        request.state.browser = user if by_cookie else ""
+        if request.state.session:
+            request.state.user = request.state.session.user
+        elif token and not given and not reads(request) and not open_to_all(request.url.path):
+            # Whoever was signed in here does not go on as somebody else without a word.
+            return guarded(sorry(401, tr("You are signed out. Reload this page.")), request)
+        elif by_cookie:
+            request.state.user, request.state.inside = user, True
+        elif settings.open:
+            request.state.inside = True
+        elif given.startswith(PREFIX):
+            pass
+        elif key and hmac.compare_digest(given.encode(), key.encode()):
+            request.state.user = "api"
+        elif key and "key" in request.query_params:
+            return guarded(entered(request.query_params["key"], request), request)
+        elif not open_to_all(request.url.path):
+            return guarded(no_key(request), request)
         if given.startswith(PREFIX):
             try:
                 request.state.user = await asyncio.to_thread(by_key, given, request)
+                request.state.session, request.state.inside = None, False
             except UserError as error:
                 return guarded(await user_error(request, error), request)
         length = request.headers.get("content-length", "")
@@ -138,7 +191,10 @@ def guard(app: FastAPI) -> None:
         if long and request.url.path != UPLOADS:
             # Here, because the library says it in a shape of its own.
             return guarded(sorry(413, _UNSERVED[413]), request)
-        return guarded(await call_next(request), request)
+        answer = await call_next(request)
+        if token and not request.state.session and reads(request):
+            forget(answer, signed_cookie())
+        return guarded(answer, request)
 
     def by_key(given: str, request: Request) -> str:
         """The account of a program that brought a key. Raises UserError."""
@@ -166,7 +222,11 @@ def guard(app: FastAPI) -> None:
 
     def no_key(request: Request, words: str = "") -> Response:
         if "text/html" not in request.headers.get("accept", ""):
-            return sorry(401, words or "Open this page with ?key=… as its host gave it to you.")
+            told = "Open this page with ?key=… as its host gave it to you."
+            return sorry(401, words or (told if key else tr("Sign in first.")))
+        if not key or (not words and (read(Discord).login or read(Telegram).login)):
+            back = f"{request.url.path}?{request.url.query}".rstrip("?")
+            return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': back})}", 303)
         page = (PAGES / "key.html").read_text().replace("{sorry}", words)
         return HTMLResponse(page, 401)
 
@@ -223,7 +283,14 @@ def guard(app: FastAPI) -> None:
 def open_to_all(path: str) -> bool:
     """Whether a path is answered without the key; a link to paint proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
-    return path in OPEN or path.startswith(STATIC) or signed
+    enters = path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
+    return path in OPEN or path.startswith(STATIC) or signed or enters
+
+
+def reads(request: Request) -> bool:
+    """Whether a person's browser asks for a page."""
+    html = "text/html" in request.headers.get("accept", "")
+    return html and request.method in ("GET", "HEAD")
 
 
 _STATUS: dict[type[Exception], int] = {

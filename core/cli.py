@@ -124,7 +124,7 @@ def _unready() -> list[str]:
         _media_fault() if storage.media_url else "",
         _database()[0] if storage.database_url else "",
         _redis()[0] if storage.redis_url else "",
-        read(Web).fault,
+        *read(Web).faults,
     ]
     if not missing_starter():
         device = read(Drawing).device not in ("", "cpu")

@@ -315,6 +315,34 @@ shares = Table(
     Index(None, "preset"),
 )
 
+# People who sign in to the web chat with a name and a password; `key` is the name as it is
+# compared, `id` what the web knows them by, which nobody ever has again.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("key", String(128), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("password", String(200), nullable=False),
+    Column("created", Moment, nullable=False),
+    UniqueConstraint("key"),
+)
+
+# Browsers that somebody signed in with, whichever way; of the token only its hash is kept.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("hash", String(64), nullable=False),
+    Column("account", String(80), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("browser", String(64), nullable=False),
+    Column("made", Moment, nullable=False),
+    Column("used", Moment, nullable=False),
+    UniqueConstraint("hash"),
+    Index(None, "account"),
+)
+
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,

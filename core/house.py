@@ -19,6 +19,7 @@ from core.settings import Chat, Drawing, Storage, read
 from core.tastes import PREVIEWS, Tastes
 
 if TYPE_CHECKING:
+    from core.accounts import Accounts
     from core.keys import Keys
     from core.uploads import Uploads
 
@@ -67,6 +68,13 @@ class House:
         from core.keys import Keys
 
         return Keys(self.database, self.queue.redis, self.people)
+
+    @cached_property
+    def accounts(self) -> "Accounts":
+        # A library for passwords, which the web chat alone needs.
+        from core.accounts import Accounts
+
+        return Accounts(self.database, self.queue.redis, self.people)
 
     @cached_property
     def brush(self) -> Brush:

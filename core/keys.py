@@ -93,7 +93,7 @@ class Keys:
         with self.database.read() as connection:
             rows = connection.execute(
                 select(keys)
-                .where(keys.c.owner.in_({asker.account, person.id, *person.accounts}))
+                .where(keys.c.owner.in_({asker.account, *person.everyone}))
                 .where(keys.c.revoked.is_(None))
                 .order_by(keys.c.id)
             ).all()

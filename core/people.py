@@ -21,11 +21,14 @@ from core.database import (
     now,
     one_at_a_time,
     people,
+    presets,
     spend,
+    tastes,
     upsert,
     usage,
 )  # fmt: skip
 from core.errors import NotAllowed, TooMuch, TryAgain, UserError, duration
+from core.languages import tr
 from core.policy import MODERATOR, Policy
 
 # Crockford's base 32: no letter in it can be read as another.
@@ -37,6 +40,9 @@ MOST_GUESSES = 5
 GUESS_SECONDS = 3600
 # What the id of a web account begins with that is a key of somebody's; see core/keys.py.
 KEY = "key-"
+# The chats whose people may sign in to the web chat as who they are there: their web accounts
+# are called discord-123 and telegram-456, and belong to discord:123 and telegram:456.
+GUESTS = ("discord", "telegram")
 WRONG_CODE = (
     "That code is wrong, was used, or is older than ten minutes. "
     "Get a new one with /link in the other chat."
@@ -72,6 +78,18 @@ class Asker:
         return self.platform == "web" and self.id.startswith(KEY)
 
     @property
+    def home(self) -> str:
+        """Whom of another chat a web account speaks for since they signed in; empty for others."""
+        chat, _, id_ = self.id.partition("-")
+        return f"{chat}:{id_}" if self.platform == "web" and chat in GUESTS and id_ else ""
+
+    @property
+    def themselves(self) -> "Asker":
+        """The account that is linked and unlinked where this one asks."""
+        platform, _, id_ = self.home.partition(":")
+        return Asker(platform, id_) if id_ else self
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Everything the policy may know this person by."""
         own = (f"{self.platform}:user:{self.id}", self.chat, *self.places)
@@ -88,7 +106,8 @@ class Asker:
 class Person:
     """What is remembered: whom an account belongs to, and the class chosen and granted.
 
-    `accounts` are those that were linked to it.
+    `accounts` are those that were linked to it; `guests`, the web's for whom of another chat
+    signed in there.
     """
 
     id: str
@@ -96,11 +115,12 @@ class Person:
     chosen: str = ""
     granted: str = ""
     accounts: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
 
     @property
     def everyone(self) -> tuple[str, ...]:
         """All accounts that are this person."""
-        return tuple(dict.fromkeys((self.id, *self.accounts)))
+        return tuple(dict.fromkeys((self.id, *self.accounts, *self.guests)))
 
     def names(self, asker: Asker) -> tuple[str, ...]:
         """Everything the policy may know them by, whichever account they ask with."""
@@ -144,7 +164,7 @@ class People:
             _keep(connection, platform, id_, granted=name, chosen=name)
 
     def lend(self, key: str, owner: str) -> None:
-        """Let a key of the web's ask for whoever its owner is by now."""
+        """Let a web account, a key's or a guest's, ask for whoever its owner is by now."""
         platform, _, id_ = owner.partition(":")
         with self.database.read() as connection:
             person = _get(connection, platform, id_).id
@@ -154,10 +174,36 @@ class People:
             _keep(connection, "web", key, person=person)
             _rename(connection, "web", key, person)
 
+    def hand_over(self, browser: Asker, owner: Asker) -> int:
+        """Make what a browser asked for its owner's, who signed in with it; answers how many
+        pictures that were."""
+        with self.database.write() as connection:
+            one_at_a_time(connection, *sorted((browser.account, owner.account)))
+            mine, theirs = (_get(connection, "web", one.id) for one in (browser, owner))
+            if mine.id != browser.account or mine.accounts:
+                raise UserError(tr("What this browser made is another account's already."))
+            moved = connection.execute(
+                update(generations)
+                .where(generations.c.platform == "web", generations.c.asker == browser.id)
+                .values(asker=owner.id, person=theirs.id)
+            )
+            _add_usage(connection, mine.id, theirs.id)
+            for table, who, name in (
+                (presets, presets.c.owner, presets.c.key), (tastes, tastes.c.who, tastes.c.name)
+            ):  # fmt: skip
+                known = select(name).where(who == owner.account).scalar_subquery()
+                connection.execute(
+                    update(table)
+                    .where(who == browser.account, name.not_in(known))
+                    .values({who: owner.account})
+                )
+        return moved.rowcount
+
     # One person on several chats
 
     def code(self, asker: Asker) -> str:
         """A code that, entered on another platform within ten minutes, makes the two one."""
+        asker = asker.themselves
         made = "".join(secrets.choice(_LETTERS) for _ in range(CODE_LENGTH))
         with self.database.write() as connection:
             connection.execute(
@@ -182,6 +228,7 @@ class People:
 
         Raises UserError for a code that is wrong, used or old, TooMuch after too many of those.
         """
+        asker = asker.themselves
         found = self._find(asker, code)
         account = f"{found.platform}:{found.id}"
         with self.database.write() as connection:
@@ -199,6 +246,7 @@ class People:
             connection.execute(delete(links).where(links.c.code == _hash(_written(code))))
 
     def _find(self, asker: Asker, code: str) -> Row[Any]:
+        asker = asker.themselves
         guesses = f"drawqueue:guesses:{asker.account}"
         try:
             if int(self.redis.get(guesses) or 0) >= MOST_GUESSES:
@@ -232,6 +280,7 @@ class People:
         Its own pictures go with it. What the person has used today stays with both: nobody gets
         a second quota that way.
         """
+        asker = asker.themselves
         with self.database.write() as connection:
             mine = _get(connection, asker.platform, asker.id)
             # Where the person bears this account's name, it stays and the others leave.
@@ -240,6 +289,7 @@ class People:
                 platform, _, id_ = account.partition(":")
                 _keep(connection, platform, id_, person=None)
                 _rename(connection, platform, id_, account)
+                _follow(connection, platform, id_, account)
                 _copy_usage(connection, mine.id, account)
         return bool(leaving)
 
@@ -266,9 +316,11 @@ def _get(connection: Connection, platform: str, id_: str) -> Person:
         # A key follows its owner, and is nobody to be linked with.
         .where((people.c.platform != "web") | people.c.id.not_like(f"{KEY}%"))
     ).all()
+    named = [Asker(one.platform, one.id) for one in accounts]
     return Person(
         person, bool(row and row.quiet), (owner and owner.chosen) or "",
-        (owner and owner.granted) or "", tuple(f"{one.platform}:{one.id}" for one in accounts),
+        (owner and owner.granted) or "", tuple(one.account for one in named if not one.home),
+        tuple(one.account for one in named if one.home),
     )  # fmt: skip
 
 
@@ -295,6 +347,14 @@ def _rename(connection: Connection, platform: str, id_: str, person: str) -> Non
     )
 
 
+def _follow(connection: Connection, platform: str, id_: str, person: str) -> None:
+    """Let the web account of who signed in there be whose it is now."""
+    guest = f"{platform}-{id_}"
+    if _row(connection, "web", guest):
+        _keep(connection, "web", guest, person=person)
+        _rename(connection, "web", guest, person)
+
+
 def _join(connection: Connection, asker: Asker, person: str) -> None:
     mine = _get(connection, asker.platform, asker.id)
     if mine.id == person:
@@ -303,10 +363,16 @@ def _join(connection: Connection, asker: Asker, person: str) -> None:
         raise UserError("This account is linked already; /unlink it first.")
     _keep(connection, asker.platform, asker.id, person=person)
     _rename(connection, asker.platform, asker.id, person)
-    for row in connection.execute(select(usage).where(usage.c.who == mine.id)).all():
+    _follow(connection, asker.platform, asker.id, person)
+    _add_usage(connection, mine.id, person)
+
+
+def _add_usage(connection: Connection, source: str, target: str) -> None:
+    """Count what one has used for another alone."""
+    for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         jobs, seconds = row.jobs - row.copied_jobs, row.seconds - row.copied_seconds
-        spend(connection, person, row.day, max(0, jobs), max(0.0, seconds), row.last)
-    connection.execute(delete(usage).where(usage.c.who == mine.id))
+        spend(connection, target, row.day, max(0, jobs), max(0.0, seconds), row.last)
+    connection.execute(delete(usage).where(usage.c.who == source))
 
 
 def _copy_usage(connection: Connection, source: str, target: str) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -99,6 +100,12 @@ def _host(value: str) -> str:
                 "must be an address or name of this machine, such as 127.0.0.1, or 0.0.0.0 for "
                 f"all of them; got {value[:60]}"
             ) from None
+    return value
+
+
+def _registers(value: str) -> str:
+    if value not in (known := ("inside", "anybody", "nobody")):
+        raise ValueError(f"must be {', '.join(known[:-1])} or {known[-1]}")
     return value
 
 
@@ -423,15 +430,61 @@ class Web(Settings):
     public_url: PublicUrl = Field(
         "",
         alias="DRAWQUEUE_PUBLIC_URL",
-        description="Address at which people reach the web chat, for links in messages.",
+        description="Address at which people reach the web chat, for links in messages, and "
+        "where they come back to when they sign in.",
+    )
+    registers: Annotated[str, AfterValidator(_registers)] = Field(
+        "inside",
+        alias="DRAWQUEUE_REGISTER",
+        description="Who may make an account of the web chat's, with a name and a password: "
+        "`inside` (on this machine, or who came in with the key), `anybody`, or `nobody`.",
     )
 
     @property
-    def fault(self) -> str:
-        """Why the web chat cannot be served this way, in words; empty when it can."""
-        if self.host in LOOPBACK or self.key.get_secret_value():
-            return ""
-        return f"The web chat would listen on {self.host} for everybody: set DRAWQUEUE_WEB_KEY."
+    def open(self) -> bool:
+        """Whether everybody who reaches it is let in: from this machine alone."""
+        return self.host in LOOPBACK and not self.key.get_secret_value()
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody reads along on the way to it: it is https, or this machine."""
+        return self.public_url.startswith("https://") or (
+            self.host in LOOPBACK
+            and (not self.public_url or urlsplit(self.public_url).hostname in LOOPBACK)
+        )
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the web chat cannot be served this way, in words."""
+        discord, telegram = read(Discord), read(Telegram)
+        ways = [*(["Discord"] if discord.login else []), *(["Telegram"] if telegram.login else [])]
+        found = []
+        if bool(discord.client_id) != bool(discord.client_secret.get_secret_value()):
+            found.append(
+                "Signing in with Discord needs both DISCORD_CLIENT_ID and DISCORD_CLIENT_SECRET."
+            )
+        if telegram.client_secret.get_secret_value() and not telegram.client_id:
+            found.append(
+                "TELEGRAM_CLIENT_SECRET is of a bot: signing in with Telegram needs its "
+                "TELEGRAM_TOKEN, too."
+            )
+        if self.host not in LOOPBACK and not (
+            self.key.get_secret_value() or ways or self.registers == "anybody"
+        ):
+            found.append(
+                f"The web chat would listen on {self.host} for everybody: set DRAWQUEUE_WEB_KEY."
+            )
+        if ways and not self.private:
+            found.append(
+                f"Signing in with {' and '.join(ways)} beyond this machine needs "
+                "DRAWQUEUE_PUBLIC_URL to be the https address that people come back to."
+            )
+        if self.registers == "anybody" and not self.private:
+            found.append(
+                "DRAWQUEUE_REGISTER=anybody needs DRAWQUEUE_PUBLIC_URL with https: passwords "
+                "would be read on the way."
+            )
+        return found
 
 
 class Dashboard(Settings):
@@ -475,6 +528,27 @@ class Discord(Settings):
         alias="DISCORD_GATEWAY_URL",
         description="Gateway proxy in place of Discord's, such as ws://host:port/gateway.",
     )
+    client_id: Annotated[str, _like("[0-9]+$", "1234567890")] = Field(
+        "",
+        alias="DISCORD_CLIENT_ID",
+        description="Client id of the Discord application (OAuth2), for signing in to the web "
+        "chat; its redirect is DRAWQUEUE_PUBLIC_URL/signin/discord/back.",
+    )
+    client_secret: SecretStr = Field(
+        SecretStr(""),
+        alias="DISCORD_CLIENT_SECRET",
+        description="Client secret beside it; empty: nobody signs in with Discord.",
+    )
+    authorize_url: ApiUrl = Field(
+        "https://discord.com/oauth2/authorize",
+        alias="DISCORD_AUTHORIZE_URL",
+        description="Where Discord asks people whether they want to sign in.",
+    )
+
+    @property
+    def login(self) -> bool:
+        """Whether people may sign in to the web chat as who they are there."""
+        return bool(self.client_id and self.client_secret.get_secret_value())
 
 
 class Telegram(Settings):
@@ -499,6 +573,29 @@ class Telegram(Settings):
         description="Whether Telegram sends updates to the web process at DRAWQUEUE_PUBLIC_URL; "
         "otherwise the bot fetches them.",
     )
+    client_secret: SecretStr = Field(
+        SecretStr(""),
+        alias="TELEGRAM_CLIENT_SECRET",
+        description="Client secret of the bot (BotFather: Bot Settings, Web Login), for signing "
+        "in to the web chat; its redirect is DRAWQUEUE_PUBLIC_URL/signin/telegram/back. Empty: "
+        "nobody signs in with Telegram.",
+    )
+    login_url: ApiUrl = Field(
+        "https://oauth.telegram.org",
+        alias="TELEGRAM_LOGIN_URL",
+        description="Where Telegram asks people whether they want to sign in.",
+    )
+
+    @property
+    def client_id(self) -> str:
+        """What the bot is called where people sign in: its id, which its token begins with."""
+        id_ = self.token.get_secret_value().partition(":")[0]
+        return id_ if id_.isascii() and id_.isdigit() else ""
+
+    @property
+    def login(self) -> bool:
+        """Whether people may sign in to the web chat as who they are there."""
+        return bool(self.client_id and self.client_secret.get_secret_value())
 
     @property
     def hook_secret(self) -> str:
