@@ -182,3 +182,42 @@ def test_a_fault_of_the_settings_shows_no_secret() -> None:
 def test_a_model_whose_name_is_no_files_is_on_offer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAWQUEUE_MODEL", "x" * 5000)
     assert list(catalog.models()) == ["x" * 5000]
+
+
+HTTPS = {"DRAWQUEUE_PUBLIC_URL": "https://draw.example.org"}
+BEYOND = {"DRAWQUEUE_WEB_HOST": "0.0.0.0"}
+DISCORD = {"DISCORD_CLIENT_ID": "15", "DISCORD_CLIENT_SECRET": SECRET}
+TELEGRAM = {"TELEGRAM_TOKEN": f"123:{SECRET}", "TELEGRAM_CLIENT_SECRET": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ""),
+        (DISCORD, ""),
+        (DISCORD | TELEGRAM | BEYOND | HTTPS, ""),
+        (BEYOND | {"DRAWQUEUE_WEB_KEY": SECRET}, ""),
+        (BEYOND | HTTPS | {"DRAWQUEUE_REGISTER": "anybody"}, ""),
+        (BEYOND, "set DRAWQUEUE_WEB_KEY"),
+        (BEYOND | HTTPS, "set DRAWQUEUE_WEB_KEY"),
+        ({"DISCORD_CLIENT_ID": "15"}, "both DISCORD_CLIENT_ID and DISCORD_CLIENT_SECRET"),
+        ({"DISCORD_CLIENT_SECRET": SECRET}, "both DISCORD_CLIENT_ID and DISCORD_CLIENT_SECRET"),
+        ({"TELEGRAM_CLIENT_SECRET": SECRET}, "needs its TELEGRAM_TOKEN"),
+        (BEYOND | DISCORD | TELEGRAM, "with Discord and Telegram beyond this machine needs DRAWQ"),
+        (TELEGRAM | {"DRAWQUEUE_PUBLIC_URL": "http://draw.example.org"}, "to be the https address"),
+        (BEYOND | {"DRAWQUEUE_REGISTER": "anybody"}, "passwords would be read on the way"),
+    ],
+)
+def test_how_people_sign_in_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], words: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings._read.cache_clear()
+    told = " ".join(settings.read(settings.Web).faults)
+    assert words in told and bool(words) == bool(told) and SECRET not in told
+
+
+def test_who_may_make_an_account_is_one_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAWQUEUE_REGISTER", "friends")
+    assert faults() == ["DRAWQUEUE_REGISTER must be inside, anybody or nobody."]
