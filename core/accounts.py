@@ -39,7 +39,7 @@ NOTED_EVERY = timedelta(hours=1)
 MOST_BROWSERS = 20
 # Wrong passwords for one name, and from one address, in so many seconds.
 PER_NAME, PER_ADDRESS, GUESS_SECONDS = 10, 30, 900
-# Those who set out to sign in elsewhere, from one address in as many seconds.
+# Those who set out to make an account or sign in elsewhere, from one address in as many seconds.
 PER_KNOCK = 60
 # Accounts made from one address in a day.
 PER_DAY, DAY_SECONDS = 10, 86400
@@ -108,6 +108,8 @@ class Accounts:
         shown, password = _name(name), _normal(password)
         key = _key(shown)
         _check(password, key)
+        # Who makes one learns which names there are.
+        self.knock(address)
         with self.database.read() as connection:
             taken = connection.execute(select(accounts.c.id).where(accounts.c.key == key)).first()
         if taken:
@@ -184,7 +186,7 @@ class Accounts:
     # Guessing
 
     def knock(self, address: str) -> None:
-        """Count who sets out to sign in elsewhere. Raises TooMuch."""
+        """Count who sets out to make an account, or to sign in elsewhere. Raises TooMuch."""
         self._count(
             {f"knock:{_place(address)}": PER_KNOCK}, GUESS_SECONDS,
             mark("Too many sign in from your network just now. Try again in {wait}."),

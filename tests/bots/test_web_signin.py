@@ -293,10 +293,11 @@ def test_a_sign_in_from_a_chat_is_for_one_browser_and_once(
         changed = consent(begin(web, "discord")).replace(right, wrong)
         assert sorry(web.get(changed, headers=HTML)) == again
     back = consent(begin(web, "discord"))
+    bound = {"Cookie": f"drawqueue_signin={web.cookies['drawqueue_signin']}"}
     assert COOKIE in web.get(back, headers=HTML).headers["set-cookie"]
     web.post("/account/out")
     for _ in range(2):
-        replayed = web.get(back, headers=HTML)
+        replayed = web.get(back, headers={**HTML, **bound})
         assert (replayed.status_code, sorry(replayed)) == (409, again)
     # A code that was used is no one's, even where it comes with a state of this browser's.
     state = parse_qs(urlsplit(begin(web, "discord")).query)["state"][0]

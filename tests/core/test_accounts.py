@@ -23,7 +23,7 @@ from core.accounts import (
 )
 from core.database import accounts as table
 from core.database import now, sessions
-from core.errors import NotFound, TooMuch, TryAgain, UserError
+from core.errors import NotAllowed, NotFound, TooMuch, TryAgain, UserError
 from core.house import House
 from core.people import Asker
 from tests.core.test_people import code
@@ -306,13 +306,16 @@ def test_a_moderator_elsewhere_is_none_here_but_where_the_host_says_so(
         assert house.known(NELLY).trusted and house.known(WEB).trusted is trusted
 
 
-def test_a_class_of_a_discord_user_is_theirs_here(
+def test_what_the_policy_says_of_a_discord_user_it_says_here(
     house: House, kept: Accounts, rules: Callable[[str], None]
 ) -> None:
     rules("[classes.fast]\nmembers=['discord:user:80']\n[classes.slow]\nmembers=['everyone']\n")
     signed(kept, "discord:80")
     assert submit(house, WEB, "w1").class_name == "fast"
     assert submit(house, Asker("web", "discord-8"), "w2").class_name == "slow"
+    rules("[access]\nblock=['discord:user:80']\n")
+    with pytest.raises(NotAllowed):
+        submit(house, WEB, "w3")
 
 
 def test_what_a_browser_made_is_taken_along_once(house: House, kept: Accounts) -> None:
