@@ -146,7 +146,7 @@ class Accounts:
             if not self._fits(kept, _normal(password[: 2 * LONGEST])) or row is None:
                 raise Wrong(tr("That name and password do not go together."))
         if self.hasher.check_needs_rehash(row.password):
-            self._keep(row.id, _normal(password))
+            self._keep(row, _normal(password))
         return f"web:{row.id}", row.name
 
     def change(self, session: Session, old: str, new: str, address: str) -> None:
@@ -160,13 +160,18 @@ class Accounts:
         with self._guess(row.key, address):
             if not self._fits(row.password, _normal(old[: 2 * LONGEST])):
                 raise Wrong(tr("That is not your password of now."))
-        self._keep(id_, _normal(new))
+        self._keep(row, _normal(new))
         self.leave(session.account, but=session.id)
 
-    def _keep(self, id_: str, password: str) -> None:
+    def _keep(self, row: Row[Any], password: str) -> None:
+        """Keep another password, unless another was kept since the row was read."""
         kept = self._hash(password)
         with self.database.write() as connection:
-            connection.execute(update(accounts).where(accounts.c.id == id_).values(password=kept))
+            connection.execute(
+                update(accounts)
+                .where(accounts.c.id == row.id, accounts.c.password == row.password)
+                .values(password=kept)
+            )
 
     def _hash(self, password: str) -> str:
         with self._hashing:

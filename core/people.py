@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from core.database import (
     Database,
     generations,
+    keys,
     links,
     now,
     one_at_a_time,
@@ -188,6 +189,9 @@ class People:
                 .values(asker=owner.id, person=theirs.id)
             )
             _add_usage(connection, mine.id, theirs.id)
+            connection.execute(
+                update(keys).where(keys.c.owner == browser.account).values(owner=owner.account)
+            )
             for table, who, name in (
                 (presets, presets.c.owner, presets.c.key), (tastes, tastes.c.who, tastes.c.name)
             ):  # fmt: skip

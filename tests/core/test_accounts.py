@@ -324,6 +324,7 @@ def test_what_a_browser_made_is_taken_along_once(house: House, kept: Accounts) -
     queued = submit(house, browser, "q")
     say(house, browser, "/settings set count 2")
     say(house, browser, f"/preset save mine {picture.id}")
+    say(house, browser, "/key new")
     signed(kept, "discord:80")
     used = spent(house, browser.account)
     assert house.people.hand_over(browser, WEB) == 2
@@ -333,6 +334,7 @@ def test_what_a_browser_made_is_taken_along_once(house: House, kept: Accounts) -
     assert spent(house, NELLY.account) == used > 0
     assert house.tastes.values(NELLY)["count"].value == "2"
     assert "mine" in say(house, WEB, "/preset")
+    assert [one.name for one in house.keys.of(NELLY)] == ["a program"]
     assert house.people.hand_over(browser, WEB) == 0
     linked = replace(browser, id="fedcba9876543210")
     say(house, linked, f"/link {code(house, Asker('telegram', '2'))} yes")
