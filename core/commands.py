@@ -6,6 +6,7 @@ Chats register, parse and describe their commands from this table.
 import contextlib
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,9 +37,11 @@ from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
 from core.house import House
+from core.languages import LANGUAGES, speaking, tr, trc
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
+from core.people import Asker
 from core.policy import policy
 
 log = logging.getLogger("drawqueue")
@@ -51,6 +54,8 @@ FEW_PARTS = 8
 MODERATORS = "Moderators:"
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# What a command's name is in the catalogs of core/languages.py.
+NAME = "command"
 # What /help tells of beside commands.
 FLAGS = "flags"
 
@@ -609,25 +614,67 @@ BY_NAME: Mapping[str, Command] = {
 }
 
 
+def names(command: Command) -> dict[str, str]:
+    """What a command is called in each language that has a name of its own for it."""
+    known = _localised()
+    return {
+        language: name for language, name in _said(command).items() if known[name] is command
+    }  # fmt: skip
+
+
+def called(name: str) -> Command | None:
+    """The command that a name means, in whatever language; a name of two means none."""
+    return BY_NAME.get(name) or _localised().get(name)
+
+
+def _localised() -> dict[str, Command | None]:
+    """Every name that only another language has."""
+    found: dict[str, Command | None] = {}
+    for command in COMMANDS:
+        for name in _said(command).values():
+            other = name in BY_NAME or found.get(name, command) is not command
+            found[name] = None if other else command
+    return found
+
+
+def _said(command: Command) -> dict[str, str]:
+    """A command's name in each language that calls it differently."""
+    found = {}
+    for language in LANGUAGES:
+        with speaking(language):
+            found[language] = trc(NAME, command.name)
+    return {language: name for language, name in found.items() if name != command.name}
+
+
 @contextlib.contextmanager
-def _somebody_waits() -> Iterator[None]:
-    """Give the database a few seconds, and then say so. Raises TryAgain."""
+def _answering(house: House, asker: Asker) -> Iterator[None]:
+    """Speak the asker's language, give the database a few seconds, and then say so.
+
+    Raises TryAgain.
+    """
     before = PATIENCE.set(ANSWER_SECONDS)
     try:
-        yield
-    except AWAY as error:
-        if not is_away(error):
-            raise
-        log.warning("could not do what was asked: %s", error.orig)
-        raise TryAgain("I could not do that just now. Please try again.") from error
+        with speaking(house.speaks(asker)):
+            try:
+                yield
+            except AWAY as error:
+                if not is_away(error):
+                    raise
+                log.warning("could not do what was asked: %s", error.orig)
+                told = tr("I could not do that just now. Please try again.")
+                raise TryAgain(told) from error
     finally:
         PATIENCE.reset(before)
 
 
-@_somebody_waits()
 def run(house: House, name: str, ask: Ask) -> Reply:
-    """Run a command. Raises UserError with words for the asker."""
-    command = BY_NAME.get(name)
+    """Run a command. Raises UserError with words for the asker, in their language."""
+    with _answering(house, ask.asker):
+        return _run(house, name, ask)
+
+
+def _run(house: House, name: str, ask: Ask) -> Reply:
+    command = called(name)
     if command is None:
         # What somebody mistyped, signs and all.
         near = nearest(re.sub("[^a-z]", "", name.lower()), BY_NAME, 0.5) or COMMANDS[0].name
@@ -659,6 +706,8 @@ def _themselves(ask: Ask) -> None:
         raise NotAllowed("A key may not do that for you: write it to me in a chat yourself.")
 
 
+# A command in front of a line, in letters of any script.
+TYPED = re.compile(r"/([^\W\d][\w-]*)(?:@\w+)?(?:\s+|$)")
 # What may be written for these changes while a bot runs.
 CHANGING = ("model", "lora", "what")
 
@@ -685,9 +734,13 @@ def suggestions(option: str) -> list[str]:
     return next((list(o.choices) for o in known if o.name == option), [])
 
 
-@_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
+    with _answering(house, ask.asker):
+        return _press(house, action, generation, ask)
+
+
+def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "words":
         return phrases.page(generation)
     if action in QUESTIONS:
@@ -720,17 +773,17 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     return _again(house, ask, old, new_seed=action == "reseed")
 
 
-@_somebody_waits()
 def choose(house: House, id_: str, ask: Ask) -> Reply:
     """What choosing something does; only for who was asked. Raises UserError."""
-    _themselves(ask)
-    return choosing.chosen(house, id_, ask)
+    with _answering(house, ask.asker):
+        _themselves(ask)
+        return choosing.chosen(house, id_, ask)
 
 
-@_somebody_waits()
 def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
     """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
-    return editing.change(house, ask, number, words, whole=whole)
+    with _answering(house, ask.asker):
+        return editing.change(house, ask, number, words, whole=whole)
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
@@ -762,9 +815,9 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     text = text.strip()
     name, rest = "imagine", text
     if text.startswith("/"):
-        match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
-        name = match[1].lower() if match else (text[1:].split() or [""])[0]
-        if not match and name in BY_NAME:
+        match = TYPED.match(text)
+        name = _as_called(match[1]) if match else (text[1:].split() or [""])[0]
+        if not match and called(name):
             name = f" {name}"
         rest = text[match.end() :] if match else ""
     command = BY_NAME.get(name)
@@ -783,12 +836,20 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
 
 
+def _as_called(name: str) -> str:
+    """A name as the table has it, or as it was typed where there is none."""
+    name = unicodedata.normalize("NFC", name).lower()
+    command = None if name in BY_NAME else called(name)
+    return command.name if command else name
+
+
 def completions(text: str, most: int) -> list[str]:
     """What a prompt that is being typed may become, from memory; nothing of another command's."""
     if len(text) > options.PROMPT_LIMIT:
         return []
     if text.startswith("/"):
-        command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
+        match = TYPED.match(text)
+        command = called(match[1].lower()) if match else None
         if command is None or not command.draws or not re.search(r"\s", text):
             return []
     return phrases.completions(text, most)

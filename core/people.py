@@ -61,6 +61,8 @@ class Asker:
     places: tuple[str, ...] = ()
     # Whether the platform lets them change the chat itself.
     keeper: bool = False
+    # The language of their app, as the platform tells it; empty where nobody knows.
+    language: str = ""
 
     @property
     def account(self) -> str:
