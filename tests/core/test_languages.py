@@ -284,6 +284,13 @@ def test_a_command_can_be_typed_by_its_name_in_any_language(
     assert commands.names(BY_NAME["cancel"]) == commands.names(BY_NAME["quota"]) == {}
     assert ask(house, from_("de"), "/schlange").text == ask(house, from_("de"), "/queue").text
     assert ask(house, from_("fr"), "/bild a fox").generation, "in whatever language one speaks"
+    for language, wrong, meant in (
+        ("de", "/schlang", "/schlange?"),
+        ("ru", "/нарисй лису", "/нарисуй …?"),
+        ("en", "/schlang", "/class …?"),
+    ):
+        with pytest.raises(UserError, match=re.escape(f"Did you mean {meant}")):
+            ask(house, from_(language, "2"), wrong)
     told = ask(house, from_("de"), "/help bild").text
     assert told.startswith("/imagine prompt [--flags]\nEin Bild malen.\nAuch: ")
     assert "/bild" in told and "/нарисуй" not in told
