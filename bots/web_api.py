@@ -425,10 +425,17 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
         )  # fmt: skip
 
-    @api.get("/api/words/{place}", response_model=Words)
-    async def words(place: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
-        """The words of a category that help to write a prompt, by its place among all."""
-        return {"text": phrases.page(place).text}
+    @api.post("/api/words/{number}", response_model=Answer)
+    async def words(
+        request: Request, number: Annotated[int, InPath(ge=0, lt=10**18)]
+    ) -> dict[str, Any]:
+        """Press a button below words that help to write a prompt; what it answers takes their
+        place."""
+
+        def work() -> dict[str, Any]:
+            return answer(commands.press(house, phrases.WORDS, number, ask(asker(request))))
+
+        return dict(await in_thread(work))
 
     @api.post("/api/complete", response_model=Completed)
     async def complete(line: Line) -> dict[str, list[str]]:

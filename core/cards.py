@@ -104,7 +104,7 @@ class Button:
 def pressed(data: str) -> tuple[str, int]:
     """The action and generation of a pressed button. Raises UserError for anything else."""
     action, _, number = data.partition(":")
-    if action not in ACTIONS or not (number.isascii() and number.isdigit()) or len(number) > 12:
+    if action not in ACTIONS or not (number.isascii() and number.isdigit()) or len(number) > 18:
         raise UserError(tr("That button is not one I know."))
     return action, int(number)
 

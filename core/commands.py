@@ -571,8 +571,8 @@ COMMANDS: tuple[Command, ...] = (
         phrases.at_random, example="subjects styles --seed 7", card=True, flags=True,
     ),
     Command(
-        "words", mark("See words that help to write a prompt."), (phrases.CATEGORY,), phrases.words,
-        example="styles",
+        "words", mark("See words that help to write a prompt."), (phrases.CATEGORY, phrases.PROMPT),
+        phrases.words, example="styles a castle",
     ),
     Command("queue", mark("See your pictures in line, and how busy it is."), (), _queue),
     Command(
@@ -845,7 +845,7 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 
 def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "words":
-        return phrases.page(generation)
+        return phrases.pressed(house, generation, ask)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
     if action in PAGES:
@@ -909,6 +909,8 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
         ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True,
         pictures=asked.pictures, settled=True,
     )  # fmt: skip
+    if asked.command == phrases.WORDS:
+        return phrases.drawn(house, replace(agreed, settled=False), asked.given)
     return BY_NAME[asked.command].run(house, agreed)
 
 

@@ -140,6 +140,16 @@ class Proposals:
         pictures = tuple(Source(**one) for one in row.pictures)
         return Proposal(row.id, row.command, row.given, pictures, row.answer)
 
+    def rewrite(self, number: int, given: Mapping[str, Any]) -> bool:
+        """Change what is asked about; False where it was answered already."""
+        with self.database.write() as connection:
+            done = connection.execute(
+                update(proposals)
+                .where(proposals.c.id == number, proposals.c.answer.is_(None))
+                .values(given=dict(given))
+            )
+        return bool(done.rowcount)
+
     def prune(self) -> int:
         """Forget requests that were asked about long ago, with their prompts."""
         with self.database.write() as connection:
