@@ -325,7 +325,7 @@ async def _speak(interaction: Interaction) -> None:
     """Speak in this task, which is of one interaction, what its asker set, or has their app in."""
     asker = _asker(interaction)
     speak(closest(asker.language))
-    with contextlib.suppress(TimeoutError, *DATABASE_AWAY):
+    with contextlib.suppress(TimeoutError):
         looking = asyncio.to_thread(interaction.client.house.speaks, asker)
         speak(await asyncio.wait_for(looking, LANGUAGE_SECONDS))
 

@@ -27,8 +27,8 @@ def modal(number: int, line: str) -> discord.ui.Modal:
         )  # fmt: skip
     # Its id says all: any process knows it after any restart.
     made = discord.ui.Modal(
-        title=cut(tr("Change #{number}", number=number), TITLE), custom_id=PREFIX + Button("edit", number, "").id,
-        timeout=TOKEN_SECONDS,
+        title=cut(tr("Change #{number}", number=number), TITLE),
+        custom_id=PREFIX + Button("edit", number, "").id, timeout=TOKEN_SECONDS,
     )  # fmt: skip
     made.add_item(
         discord.ui.Label(

@@ -32,9 +32,7 @@ WORDS_SECONDS = 3600
 GONE = mark("Discord does not have that picture any more. Send it again, please.")
 WITHHELD = mark("Discord did not hand me that picture just now. Please try again.")
 NOTHING = mark("There is no picture in that message.")
-FORGOTTEN = mark(
-    "I do not know any more which picture that was for. Choose it once more, please."
-)
+FORGOTTEN = mark("I do not know any more which picture that was for. Choose it once more, please.")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from discord.app_commands import TranslationContextLocation as Where
 
 from bots.discord_cards import HELP, cut
 from core import commands
-from core.languages import ENGLISH, closest, spoken, speaking, tr, trc
+from core.languages import ENGLISH, closest, speaking, spoken, tr, trc
 
 # What is chosen from a message's menu has room for so many characters.
 MENU_NAME = 32

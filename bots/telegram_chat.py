@@ -62,8 +62,8 @@ from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import ASKED, FIRST_EDITOR, Generation
 from core.house import House, open_house
-from core.languages import ENGLISH, LANGUAGES, mark, speak, speaking, tr, trn
 from core.inbox import CLAIM_SECONDS, Inbox
+from core.languages import ENGLISH, LANGUAGES, mark, speak, speaking, tr, trn
 from core.media import Source
 from core.people import Asker
 from core.policy import Audience
@@ -313,7 +313,8 @@ class TelegramChat:
         one = Update.de_json(waiting.body, self.bot)
         query, edited = one.callback_query, one.edited_message
         message = query.message if query else edited or one.message
-        user = query.from_user if query else message and message.from_user
+        writes = message.from_user if isinstance(message, Message) else None
+        user = query.from_user if query else writes
         if user:
             # In this task, which is of one update.
             speak(await self._insist(event, asyncio.to_thread, self._speaks, message, user))
@@ -424,9 +425,7 @@ class TelegramChat:
             if not private and commands.BY_NAME[name].private:
                 # Others may have read it.
                 self.house.people.burn(str(given.get("code") or ""))
-                return Answer(
-                    tr("Write /{name} to me alone, where nobody reads along.", name=name)
-                )
+                return Answer(tr("Write /{name} to me alone, where nobody reads along.", name=name))
             reply = commands.run(self.house, name, ask)
             made = reply.generation
             if made and not reply.fresh:
@@ -658,7 +657,8 @@ class TelegramChat:
             if answer.own and not await asyncio.to_thread(self._first, made):
                 return None
             card = await asyncio.to_thread(self.house.card, made, answer.audience)
-            return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
+            with speaking(made.language):
+                return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
         if answer.question:
             return await self.bot.send_message(
                 address["chat"], message_thread_id=address["topic"],
@@ -667,8 +667,8 @@ class TelegramChat:
         if answer.words == tr(WELCOME):
             example = html.escape("/imagine " + EXAMPLE)
             return await self.bot.send_message(
-                address["chat"], f"{html.escape(answer.words)}\n<code>{example}</code>", parse_mode="HTML",
-                message_thread_id=address["topic"],
+                address["chat"], f"{html.escape(answer.words)}\n<code>{example}</code>",
+                parse_mode="HTML", message_thread_id=address["topic"],
                 # A tap on a reply keyboard's key sends its words.
                 reply_markup=ReplyKeyboardMarkup(
                     [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
