@@ -17,6 +17,7 @@ from typing import Any
 
 import discord
 from discord import app_commands
+from sqlalchemy.exc import SQLAlchemyError
 
 from bots import discord_cards, discord_editing, discord_words
 from bots.discord_cards import (
@@ -166,7 +167,11 @@ class Tree(app_commands.CommandTree[Any]):
 
     async def interaction_check(self, interaction: Interaction, /) -> bool:
         # The first that is done in the task of a command.
-        await _speak(interaction)
+        if interaction.type is discord.InteractionType.autocomplete:
+            # From memory, and as Discord shows the rest of the command.
+            speak(closest(interaction.locale.value))
+        else:
+            await _speak(interaction)
         return True
 
     async def on_error(
@@ -325,7 +330,7 @@ async def _speak(interaction: Interaction) -> None:
     """Speak in this task, which is of one interaction, what its asker set, or has their app in."""
     asker = _asker(interaction)
     speak(closest(asker.language))
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, SQLAlchemyError):
         looking = asyncio.to_thread(interaction.client.house.speaks, asker)
         speak(await asyncio.wait_for(looking, LANGUAGE_SECONDS))
 
