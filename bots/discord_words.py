@@ -5,6 +5,7 @@ interaction brings back bears the English names.
 """
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,16 @@ def meant(option: str, given: Any) -> Any:
     """The value that was given, also where it was typed as it is shown."""
     said = {choice(option, word).casefold(): word for word in words_of(option)}
     return said.get(given.strip().casefold(), given) if isinstance(given, str) else given
+
+
+def declared() -> Iterator[tuple[str, str]]:
+    """What there is to say of what commands take: in which context, and its English."""
+    for command in commands.COMMANDS:
+        for option in (*command.takes, *command.pictures):
+            if not option.rare:
+                yield NAME, option.name
+            for word in words_of(option.name):
+                yield CHOICE, word
 
 
 def words_of(option: str) -> tuple[str, ...]:
@@ -77,7 +88,7 @@ def _said(string: app_commands.locale_str, context: Any) -> str:
             # An alias stays what it is: two commands of one name are refused.
             command = commands.BY_NAME[string.message]
             known = commands.names(command) if string.message == command.name else {}
-            return known.get(spoken(), string.message)
+            return _name(known.get(spoken(), "")) or string.message
         case Where.parameter_name:
             return _names(context.data.command)[string.message]
         case Where.command_description | Where.parameter_description:
@@ -90,7 +101,12 @@ def _names(command: app_commands.Command[Any, Any, Any]) -> dict[str, str]:
     english = [option.name for option in command.parameters]
     called: dict[str, str] = {}
     for name in english:
-        said = re.sub(r"\s+", "_", trc(NAME, name).strip().lower())
-        taken = said in english or said in called.values()
-        called[name] = said if NAMED.fullmatch(said) and not taken else name
+        said = _name(trc(NAME, name))
+        called[name] = name if said in english or said in called.values() else said or name
     return called
+
+
+def _name(said: str) -> str:
+    """A name as Discord takes it; empty where it takes none, for with one it refuses them all."""
+    name = re.sub(r"\s+", "_", said.strip().lower())
+    return name if NAMED.fullmatch(name) else ""
