@@ -23,6 +23,7 @@ from bots.poster import Poster
 from bots.telegram_cards import TelegramDrawer
 from bots.telegram_chat import TelegramChat
 from core import languages, settings
+from core.cards import ACTIONS
 from core.commands import COMMANDS, NAME
 from core.database import generations, now
 from core.house import House
@@ -30,11 +31,13 @@ from core.languages import DOMAIN
 from core.people import Asker
 from tests.journeys.chats import TELEGRAM_TOKEN, server, shown, wire
 from tests.languages import compiled
+from tests.servers.discord_message_rules import walk
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANN, BOB, CAT, DAN, GROUP = 501, 502, 503, 504, -1001
 ALONE = "Write /{name} to me alone, where nobody reads along."
 HERE = {"discord": "{person} your picture is here.", "telegram": "{person}, your picture is here."}
+QUEUED, DONE = "queued (place {place}, no worker is on line)", "done in {time}"
 IMAGINE = COMMANDS[0].summary
 # By language: what is said of a text, or of a text in a context.
 Said = Mapping[str, Mapping[str | tuple[str, str], str]]
@@ -202,7 +205,8 @@ def test_each_on_discord_is_answered_in_their_own_language(
     say({
         "de": {
             outdated: "Unbekannt.", HERE["discord"]: "{person} dein Bild ist da.",
-            ("choice", "high"): "hoch",
+            ("choice", "high"): "hoch", QUEUED: "wartet (Platz {place})", DONE: "fertig in {time}",
+            ACTIONS["retry"]: "Nochmal",
         },
         "ru": {outdated: "Не знаю."},
     })  # fmt: skip
@@ -219,20 +223,26 @@ def test_each_on_discord_is_answered_in_their_own_language(
                 **place, "name": "imagine", "focused": "priority", "value": "ho", "options": {},
             })  # fmt: skip
             assert offered.json()["choices"] == [{"name": "hoch", "value": "high"}]
-            await door.command("imagine", ANN, "de", prompt="a fox", priority="Hoch")
-            await door.command("imagine", BOB, "en-US", prompt="an owl")
-            assert house.generations.get(1).priority == 2
+            card = await door.command("imagine", ANN, "de", prompt="a fox", priority="Hoch")
+            assert card == "🕓 wartet (Platz 1)" and house.generations.get(1).priority == 2
+            card = await door.command("imagine", BOB, "en-US", prompt="an owl")
+            assert card == f"🕓 {QUEUED.format(place=2)}"
+            # Drawn again by the poster, to whom nobody speaks.
             finish(house, 1)
             finish(house, 2)
 
-            async def mentioned() -> set[str]:
-                found = {one["content"] for one in await door.messages()}
-                here = {one for one in found if one.startswith("<@")}
-                return here if len(here) == 2 else set()
+            async def all_told() -> list[dict[str, Any]]:
+                found = await door.messages()
+                return found if sum(one["content"].startswith("<@") for one in found) == 2 else []
 
-            assert await until(mentioned) == {
-                f"<@{ANN}> dein Bild ist da.", f"<@{BOB}> your picture is here.",
+            told_now = {one["content"]: one for one in await until(all_told)}
+            assert told_now.keys() >= {
+                "✅ fertig in 1 s", f"<@{ANN}> dein Bild ist da.",
+                "✅ done in 1 s", f"<@{BOB}> your picture is here.",
             }  # fmt: skip
+            labels = [one["label"] for one in walk(told_now["✅ fertig in 1 s"]["components"])
+                      if one.get("label")]  # fmt: skip
+            assert "Nochmal" in labels and "Upscale 2×" in labels, labels
 
     asyncio.run(story())
 
@@ -247,7 +257,7 @@ def test_each_on_telegram_is_answered_in_their_own_language(
         "de": {ALONE: "Schreib /{name} mir allein.", IMAGINE: "Zeichne ein Bild."},
         "ru": {
             ALONE: "Напиши /{name} мне.", HERE["telegram"]: "{person}, готово.",
-            telegram_chat.WELCOME: "Что нарисовать? <3",
+            telegram_chat.WELCOME: "Что нарисовать? <3", DONE: "готово за {time}",
         },
     })  # fmt: skip
     house.tastes.set(Asker("telegram", str(DAN)), "language", "de")
@@ -292,7 +302,7 @@ def test_each_on_telegram_is_answered_in_their_own_language(
         ] * 2)  # fmt: skip
         welcome, card, mention = answers(ANN)
         assert welcome.startswith("Что нарисовать? <3\n/imagine a red crown"), welcome
-        assert "a fox" in card and mention == f"User {ANN}, готово."
+        assert card.startswith("✅ готово за 1 s\na fox") and mention == f"User {ANN}, готово."
         assert answers(CAT)[0].startswith(telegram_chat.WELCOME)
         known = {one["language_code"]: one["commands"] for one in door.get("/commands").json()}
     assert known.keys() == {"", "de", "es", "fr", "ru"}
