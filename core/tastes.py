@@ -287,7 +287,8 @@ class Tastes:
             prompt = made.given.get("prompt")
             if isinstance(prompt, str) and prompt.strip():
                 made.given["prompt"] = one.prompt(prompt.strip())
-            made.look(one, words, partial(tr, "Left out of the preset: {what}. {why}"))
+            left = mark("Left out of the preset: {what}. {why}")
+            made.look(one, words, partial(tr, left))
             manner[PRESET] = _named(one)
         # The model comes first: the others are looked at beside the one that counts.
         plain = [one for one in TASTES if one.options and one.name != PRESET]
