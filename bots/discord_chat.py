@@ -65,7 +65,8 @@ CHOICE = 100
 # What a modal asks for, and how long that may be where it is no prompt.
 ASKED = {"prompt": mark("Prompt"), "strength": mark("Strength")}
 SHORT = 10
-# How long one may look which language somebody set, before anything is answered.
+# How long one may look which language somebody set, which is known for a minute, before anything
+# is answered.
 LANGUAGE_SECONDS = 0.5
 # How long one may look before a modal is shown, for which Discord waits three seconds.
 LOOK_SECONDS = 1.0

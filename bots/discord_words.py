@@ -5,7 +5,7 @@ interaction brings back bears the English names.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -37,8 +37,11 @@ def choice(option: str, value: str) -> str:
 
 def meant(option: str, given: Any) -> Any:
     """The value that was given, also where it was typed as it is shown."""
-    said = {choice(option, word).casefold(): word for word in words_of(option)}
-    return said.get(given.strip().casefold(), given) if isinstance(given, str) else given
+    words = words_of(option)
+    if not isinstance(given, str) or given in words:
+        return given
+    said = {choice(option, word).casefold(): word for word in words}
+    return said.get(given.strip().casefold(), given)
 
 
 def declared() -> Iterator[tuple[str, str]]:
@@ -90,15 +93,14 @@ def _said(string: app_commands.locale_str, context: Any) -> str:
             known = commands.names(command) if string.message == command.name else {}
             return _name(known.get(spoken(), "")) or string.message
         case Where.parameter_name:
-            return _names(context.data.command)[string.message]
+            return names([one.name for one in context.data.command.parameters])[string.message]
         case Where.command_description | Where.parameter_description:
             return cut(tr(string.extras["whole"]), HELP)
     return string.message
 
 
-def _names(command: app_commands.Command[Any, Any, Any]) -> dict[str, str]:
+def names(english: Sequence[str]) -> dict[str, str]:
     """What each option of a command is called; no two alike, and none like another's English."""
-    english = [option.name for option in command.parameters]
     called: dict[str, str] = {}
     for name in english:
         said = _name(trc(NAME, name))

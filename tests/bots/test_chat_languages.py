@@ -17,7 +17,7 @@ from PIL import Image
 from sqlalchemy import update
 from telegram import Bot as TelegramBot
 
-from bots import discord_cards, discord_chat, poster, telegram_chat
+from bots import discord_cards, discord_chat, discord_words, poster, telegram_chat
 from bots.discord_chat import Bot
 from bots.poster import Poster
 from bots.telegram_cards import TelegramDrawer
@@ -33,7 +33,7 @@ from tests.journeys.chats import TELEGRAM_TOKEN, server, shown, wire
 from tests.languages import compiled
 from tests.servers.discord_message_rules import walk
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANN, BOB, CAT, DAN, GROUP = 501, 502, 503, 504, -1001
 ALONE = "Write /{name} to me alone, where nobody reads along."
 HERE = {"discord": "{person} your picture is here.", "telegram": "{person}, your picture is here."}
@@ -153,6 +153,7 @@ async def on_line(house: House, address: str) -> AsyncIterator[Door]:
             await task
 
 
+@SQLITE
 def test_discord_shows_the_commands_in_each_language(
     house: House, discord_wire: str, say: Callable[[Said], None]
 ) -> None:
@@ -196,6 +197,16 @@ def test_discord_shows_the_commands_in_each_language(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_no_name_of_an_option_is_refused(language: str) -> None:
+    with languages.speaking(language):
+        for command in COMMANDS:
+            english = [one.name for one in discord_chat._typed(command)]
+            wanted = {name: languages.trc(discord_words.NAME, name) for name in english}
+            assert discord_words.names(english) == wanted, command.name
+
+
+@SQLITE
 def test_each_on_discord_is_answered_in_their_own_language(
     house: House, discord_wire: str, say: Callable[[Said], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +261,7 @@ def test_each_on_discord_is_answered_in_their_own_language(
 # Telegram ----------------------------------------------------------------------------------------
 
 
+@SQLITE
 def test_each_on_telegram_is_answered_in_their_own_language(
     house: House, say: Callable[[Said], None]
 ) -> None:
