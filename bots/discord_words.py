@@ -1,11 +1,11 @@
 """The commands as Discord's own clients show them, in each language that there is.
 
-A command is registered in English, with what other languages call it and its options; what an
-interaction brings back bears the English names.
+A command is registered in English, with what other languages call it. Options keep their names:
+flags, faults and the help call them so.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,8 +19,8 @@ from core.languages import ENGLISH, closest, speaking, spoken, tr, trc
 
 # What is chosen from a message's menu has room for so many characters.
 MENU_NAME = 32
-# What the names of options, and the words one may choose for them, are in the catalogs.
-NAME, CHOICE = "option", "choice"
+# What the words that one may choose for an option are in the catalogs.
+CHOICE = "choice"
 # As Discord wants a name, less the few scripts whose letters are made of several signs.
 NAMED = re.compile(r"[-_\w]{1,32}")
 
@@ -44,14 +44,11 @@ def meant(option: str, given: Any) -> Any:
     return said.get(given.strip().casefold(), given)
 
 
-def declared() -> Iterator[tuple[str, str]]:
-    """What there is to say of what commands take: in which context, and its English."""
+def declared() -> Iterator[str]:
+    """Every word that one may choose."""
     for command in commands.COMMANDS:
         for option in (*command.takes, *command.pictures):
-            if not option.rare:
-                yield NAME, option.name
-            for word in words_of(option.name):
-                yield CHOICE, word
+            yield from words_of(option.name)
 
 
 def words_of(option: str) -> tuple[str, ...]:
@@ -92,20 +89,9 @@ def _said(string: app_commands.locale_str, context: Any) -> str:
             command = commands.BY_NAME[string.message]
             known = commands.names(command) if string.message == command.name else {}
             return _name(known.get(spoken(), "")) or string.message
-        case Where.parameter_name:
-            return names([one.name for one in context.data.command.parameters])[string.message]
         case Where.command_description | Where.parameter_description:
             return cut(tr(string.extras["whole"]), HELP)
     return string.message
-
-
-def names(english: Sequence[str]) -> dict[str, str]:
-    """What each option of a command is called; no two alike, and none like another's English."""
-    called: dict[str, str] = {}
-    for name in english:
-        said = _name(trc(NAME, name))
-        called[name] = name if said in english or said in called.values() else said or name
-    return called
 
 
 def _name(said: str) -> str:

@@ -22,8 +22,6 @@ STAMP = datetime(2026, 11, 22, tzinfo=UTC)
 FOLDERS = ("core", "bots", "worker")
 # What a translator reads of a command's name.
 NAMING = "A command: at most 32 small letters, digits, - and _; no other command's, in no language."
-# And of an option's.
-OPTION = "An option: at most 32 small letters, digits, - and _; no other's of the same command."
 METHODS = [("**.py", "python"), ("**.html", "jinja2"), ("**.js", "javascript")]
 
 
@@ -38,10 +36,8 @@ def template() -> Catalog:
             # Line numbers would change with every commit.
             found.add(text, None, [(f"{folder}/{name}", None)], auto_comments=comments,
                       context=context)  # fmt: skip
-    for context, text in discord_words.declared():
-        about = OPTION if context == discord_words.NAME else ""
-        found.add(text, None, [("bots/discord_words.py", None)],
-                  auto_comments=[about] if about else [], context=context)  # fmt: skip
+    for word in discord_words.declared():
+        found.add(word, None, [("bots/discord_words.py", None)], context=discord_words.CHOICE)
     for command in COMMANDS:
         found.add(command.name, None, [("core/commands.py", None)], auto_comments=[NAMING],
                   context=NAME)  # fmt: skip
