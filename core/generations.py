@@ -36,6 +36,7 @@ from core.database import AWAY, Database, files, generations, now, one_at_a_time
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
+from core.languages import ENGLISH
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
@@ -120,6 +121,11 @@ class Generation:
     def user(self) -> str:
         """Who is served fairly: one person, with all accounts they linked."""
         return self.person or f"{self.platform}:{self.asker}"
+
+    @property
+    def language(self) -> str:
+        """The language that its asker is spoken to."""
+        return str(self.manner.get("language") or ENGLISH)
 
 
 def _generation(row: Row[Any]) -> Generation:
