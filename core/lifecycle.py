@@ -3,6 +3,8 @@
 from enum import StrEnum
 from types import MappingProxyType
 
+from core.languages import mark, tr
+
 
 class State(StrEnum):
     """Where a generation stands; the same words in rows, the API, cards and metrics."""
@@ -33,6 +35,23 @@ MOVES = MappingProxyType(
         State.CANCELLED: frozenset({State.QUEUED}),
     }
 )
+
+
+SAID = MappingProxyType(
+    {
+        State.QUEUED: mark("queued"),
+        State.GENERATING: mark("generating"),
+        State.WAITING: mark("waiting"),
+        State.DONE: mark("done"),
+        State.FAILED: mark("failed"),
+        State.CANCELLED: mark("cancelled"),
+    }
+)
+
+
+def said(state: State) -> str:
+    """Where a generation stands, as it is said in a sentence: #12 is queued."""
+    return tr(SAID[state])
 
 
 def sources(target: State) -> frozenset[State]:
