@@ -16,6 +16,20 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def said(self) -> str:
+        """The state as a person reads it."""
+        return tr(_SAID[self])
+
+
+_SAID = {
+    State.QUEUED: mark("queued"),
+    State.GENERATING: mark("generating"),
+    State.WAITING: mark("waiting"),
+    State.DONE: mark("done"),
+    State.FAILED: mark("failed"),
+    State.CANCELLED: mark("cancelled"),
+}
 
 PENDING = frozenset({State.QUEUED, State.GENERATING, State.WAITING})
 FINAL = frozenset(State) - PENDING
@@ -35,23 +49,6 @@ MOVES = MappingProxyType(
         State.CANCELLED: frozenset({State.QUEUED}),
     }
 )
-
-
-SAID = MappingProxyType(
-    {
-        State.QUEUED: mark("queued"),
-        State.GENERATING: mark("generating"),
-        State.WAITING: mark("waiting"),
-        State.DONE: mark("done"),
-        State.FAILED: mark("failed"),
-        State.CANCELLED: mark("cancelled"),
-    }
-)
-
-
-def said(state: State) -> str:
-    """Where a generation stands, as it is said in a sentence: #12 is queued."""
-    return tr(SAID[state])
 
 
 def sources(target: State) -> frozenset[State]:
