@@ -25,6 +25,7 @@ from core.cards import Card
 from core.errors import report
 from core.generations import Generation
 from core.house import House
+from core.languages import speak
 from core.lifecycle import FINAL
 from core.settings import Chat, Discord, Telegram, read
 
@@ -253,6 +254,8 @@ class Poster:
             return
         if not await asyncio.to_thread(self.house.generations.lease, generation.id, self.name):
             return
+        # Whatever this task says, it says to one asker.
+        speak(generation.language)
         told: dict[str, Any] = {}
         try:
             # As it is now: another poster may have shown it since it was found.
