@@ -214,8 +214,7 @@ class Options(BaseModel):
             "iw",
             modes=DRAWN_OVER,
             also=["n"],
-            # Translators: what a flag's value is, in brackets after the flag.
-            notes={"iw": mark("0 to 3, and more keeps more"), "n": mark("a share")},
+            notes={"iw": "0 to 3, and more keeps more", "n": "a share"},
         ),
         examples=[0.6],
     )
@@ -223,7 +222,7 @@ class Options(BaseModel):
         None,
         description=mark("How much of the other picture's style to take: 0 takes none."),
         json_schema_extra=_flags(
-            "style-strength", "sw", modes=[Mode.STYLE], notes={"sw": mark("above 1: thousandths")}
+            "style-strength", "sw", modes=[Mode.STYLE], notes={"sw": "above 1: thousandths"}
         ),
         examples=[0.6],
     )
@@ -303,7 +302,7 @@ class Options(BaseModel):
                 "sampler",
                 "sampler-name",
                 also=["r", "s"],
-                notes=dict.fromkeys(("r", "s"), mark("a sampler's name")),
+                notes=dict.fromkeys(("r", "s"), "a sampler's name"),
             ),
             "choices": list(samplers.OFFERED),
         },
@@ -389,7 +388,7 @@ class Options(BaseModel):
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
         1,
         description=mark("Ask this many times, each with a seed of its own."),
-        json_schema_extra=_flags("repeat", also=["r"], notes={"r": mark("a number")}),
+        json_schema_extra=_flags("repeat", also=["r"], notes={"r": "a number"}),
         examples=[3],
     )
     priority: Annotated[str, BeforeValidator(_priority)] = Field(

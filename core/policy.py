@@ -407,8 +407,8 @@ def _time_left(own: bool, limits: Limits, spent: Spent, seconds: float, renews: 
 
 
 def _too_many_of_yours(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
     return trn(
-        # Translators: {n} more; where a language has this form for 21 as well, write {n}.
         "You have {queued} of at most {most} pictures in line; one more would be too many. "
         "Wait for one, or cancel one.",
         "You have {queued} of at most {most} pictures in line; {n} more would be too many. "
@@ -418,8 +418,8 @@ def _too_many_of_yours(jobs: int, before: int, most: int) -> str:
 
 
 def _too_many_of_the_chat(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
     return trn(
-        # Translators: {n} more; where a language has this form for 21 as well, write {n}.
         "This chat has {queued} of at most {most} pictures in line; one more would be too many. "
         "Wait for one, or cancel one.",
         "This chat has {queued} of at most {most} pictures in line; {n} more would be too many. "
@@ -429,8 +429,8 @@ def _too_many_of_the_chat(jobs: int, before: int, most: int) -> str:
 
 
 def _too_many_today(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
     return trn(
-        # Translators: {n} more; where a language has this form for 21 as well, write {n}.
         "You have asked for {asked} of {most} pictures today; one more would be too many.",
         "You have asked for {asked} of {most} pictures today; {n} more would be too many.",
         jobs, asked=before, most=most,
@@ -438,8 +438,8 @@ def _too_many_today(jobs: int, before: int, most: int) -> str:
 
 
 def _too_many_here_today(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
     return trn(
-        # Translators: {n} more; where a language has this form for 21 as well, write {n}.
         "This chat has asked for {asked} of {most} pictures today; one more would be too many.",
         "This chat has asked for {asked} of {most} pictures today; {n} more would be too many.",
         jobs, asked=before, most=most,
