@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core import offers, parts, samplers
 from core.braces import each
 from core.errors import InvalidOptions, nearest
-from core.languages import mark, tr, trn
+from core.languages import tr, trn
 from core.offers import Offer
 from core.options import (
     COMMAND_OF,
@@ -170,7 +170,7 @@ def _model(source: str) -> Model:
     if source == "pattern":
         return Model(
             "pattern", source, engine="pattern", size=256, steps=8, guidance=5.0, largest=1024,
-            notes=mark("Draws test patterns, without a model."), family=PATTERNS,
+            notes="Draws test patterns, without a model.", family=PATTERNS,
         )  # fmt: skip
     folder = folder_of(source)
     hub = not is_folder(Path(source))
