@@ -256,6 +256,8 @@ class Poster:
             return
         if not await asyncio.to_thread(self.house.generations.lease, generation.id, self.name):
             return
+        # Whatever this task says, it says to one asker.
+        speak(generation.language)
         told: dict[str, Any] = {}
         try:
             # As it is now: another poster may have shown it since it was found.
