@@ -19,6 +19,7 @@ from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
+from core.languages import mark, tr
 from core.lifecycle import State
 from core.policy import Show
 from core.settings import Discord, read
@@ -29,6 +30,8 @@ DESCRIPTION = 4096
 FOOTER = 2048
 ALT = 1024
 LABEL = 80
+# Of a modal and of its fields; what helps with those, and with commands and their options.
+TITLE, HELP = 45, 100
 FILE_BYTES = 10 * 1024 * 1024
 TOKEN_SECONDS = 15 * 60
 TOKEN_MARGIN = 30
@@ -36,7 +39,7 @@ PREFIX = "dq:"
 # What is chosen from, its options and how long each one's words are.
 MENU = "dqmenu"
 OPTIONS, OPTION = 25, 100
-PLACEHOLDER = "Choose"
+PLACEHOLDER = mark("Choose")
 # The token is dead, by another clock than ours, or has sent the five messages that it may where
 # the bot itself is not on the server.
 TOKEN_SPENT = (50027, 40094)
@@ -138,7 +141,7 @@ def menu(choices: Sequence[Choice]) -> discord.ui.View:
         for one in choices[:OPTIONS]
     ]  # fmt: skip
     select: discord.ui.Select[discord.ui.View] = discord.ui.Select(
-        custom_id=MENU, options=options, placeholder=cut(PLACEHOLDER, OPTION)
+        custom_id=MENU, options=options, placeholder=cut(tr(PLACEHOLDER), OPTION)
     )
     made.add_item(select)
     return made
@@ -280,7 +283,7 @@ class DiscordDrawer:
         assert self.client
         try:
             await self._partial(generation).reply(
-                f"<@{generation.asker}> your picture is here.",
+                tr("{person} your picture is here.", person=f"<@{generation.asker}>"),
                 allowed_mentions=discord.AllowedMentions(
                     users=[discord.Object(int(generation.asker))], replied_user=False
                 ),

@@ -17,13 +17,16 @@ from typing import Any
 
 import discord
 from discord import app_commands
+from sqlalchemy.exc import SQLAlchemyError
 
-from bots import discord_cards, discord_editing
+from bots import discord_cards, discord_editing, discord_words
 from bots.discord_cards import (
     ALT,
+    HELP,
     MENU,
     NOBODY,
     PREFIX,
+    TITLE,
     TOKEN_SECONDS,
     UNREACHED,
     UNSAID,
@@ -45,6 +48,7 @@ from core.database import AWAY as DATABASE_AWAY
 from core.errors import NotFound, UserError, report
 from core.generations import FIRST_EDITOR, Generation
 from core.house import House, open_house
+from core.languages import closest, mark, speak, tr, trn
 from core.lifecycle import State
 from core.media import Source
 from core.options import PROMPT_LIMIT, Mode, Option
@@ -58,11 +62,12 @@ log = logging.getLogger("drawqueue")
 THREADS = 32
 CHOICES = PARAMETERS = 25
 CHOICE = 100
-HELP = 100
-TITLE = 45
 # What a modal asks for, and how long that may be where it is no prompt.
-ASKED = ("prompt", "strength")
+ASKED = {"prompt": mark("Prompt"), "strength": mark("Strength")}
 SHORT = 10
+# How long one may look which language somebody set, which is known for a minute, before anything
+# is answered.
+LANGUAGE_SECONDS = 0.5
 # How long one may look before a modal is shown, for which Discord waits three seconds.
 LOOK_SECONDS = 1.0
 # How long the words of a picture may be looked up, for which Discord waits as long.
@@ -71,15 +76,11 @@ WORDS_SECONDS = 2.0
 NUMBERS = ("source", "id")
 # Those that take several things at once.
 LISTS = ("lora",)
-UNREACHABLE = (
+UNREACHABLE = mark(
     "I cannot edit messages here later than 15 minutes after you asked. "
     "If it takes longer, fetch the picture with /show."
 )
-SEVERAL = (
-    "That message shows {number} pictures. Press U1 to U{number} under it for the one you mean, "
-    "and choose this on the message that comes."
-)
-OUTDATED = "I do not know that command (any more). Reload Discord, then see /help."
+OUTDATED = mark("I do not know that command (any more). Reload Discord, then see /help.")
 REFUSED = "Discord refuses DISCORD_TOKEN. Make a new one and put it into .env."
 AWAY = "Discord cannot be reached from here; check the network and DISCORD_API_URL."
 # Why an interaction cannot be answered, by Discord's code.
@@ -138,6 +139,7 @@ class Bot(discord.Client):
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         catalog.models(), phrases.phrases()  # autocomplete answers from memory
         self.house.registry.follow()
+        await self.tree.set_translator(discord_words.Words())
         await self.tree.sync()
         drawer = discord_cards.DiscordDrawer()
         self._poster = asyncio.create_task(Poster(self.house, [drawer]).run())
@@ -146,6 +148,7 @@ class Bot(discord.Client):
         """Take the words of a modal by its id, which any process knows after any restart."""
         if interaction.type is discord.InteractionType.modal_submit:
             try:
+                await _speak(interaction)
                 await _worded(interaction)
             except UNSAID as error:
                 if not _unheard(error):
@@ -163,11 +166,20 @@ class Bot(discord.Client):
 class Tree(app_commands.CommandTree[Any]):
     """The commands; what the library refuses before one of ours runs is answered in words too."""
 
+    async def interaction_check(self, interaction: Interaction, /) -> bool:
+        # The first that is done in the task of a command.
+        if interaction.type is discord.InteractionType.autocomplete:
+            # From memory, and as Discord shows the rest of the command.
+            speak(closest(interaction.locale.value))
+        else:
+            await _speak(interaction)
+        return True
+
     async def on_error(
         self, interaction: Interaction, error: app_commands.AppCommandError, /
     ) -> None:
         if isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
-            words = OUTDATED
+            words = tr(OUTDATED)
         elif _unheard(getattr(error, "original", error)):
             return
         else:
@@ -196,6 +208,7 @@ class CardButton(
 
     async def callback(self, interaction: Interaction) -> None:
         try:
+            await _speak(interaction)
             await self._pressed(interaction)
         except UNSAID as error:
             if not _unheard(error):
@@ -255,6 +268,7 @@ class Menu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=re.escape(ME
         told: Any = interaction.data
         bot, id_ = interaction.client, str(next(iter(told.get("values") or [""])))
         try:
+            await _speak(interaction)
             # Answered before the database is asked.
             await interaction.response.defer()
             try:
@@ -285,7 +299,7 @@ async def _show_words(interaction: Interaction, number: int) -> None:
         reply = await asyncio.wait_for(look, WORDS_SECONDS)
         made = discord_editing.modal(number, reply.text)
     except TimeoutError:
-        words = f"I could not look at #{number} just now. Please press once more."
+        words = tr("I could not look at #{number} just now. Please press once more.", number=number)
     except UserError as error:
         words = str(error)
     except Exception as error:
@@ -307,10 +321,19 @@ async def _change(interaction: Interaction, number: int, text: str) -> None:
         words = str(error)
         if text not in words:
             # The modal is gone, and what somebody wrote in it with it.
-            words += f"\nYou wrote:\n{text}"
+            words = tr("{fault}\nYou wrote:\n{words}", fault=words, words=text)
     except Exception as error:
         words = _sorry(report("an edit failed", error))
     await interaction.followup.send(plain(words), ephemeral=True)
+
+
+async def _speak(interaction: Interaction) -> None:
+    """Speak in this task, which is of one interaction, what its asker set, or has their app in."""
+    asker = _asker(interaction)
+    speak(closest(asker.language))
+    with contextlib.suppress(TimeoutError, SQLAlchemyError):
+        looking = asyncio.to_thread(interaction.client.house.speaks, asker)
+        speak(await asyncio.wait_for(looking, LANGUAGE_SECONDS))
 
 
 def _asker(interaction: Interaction) -> Asker:
@@ -326,6 +349,7 @@ def _asker(interaction: Interaction) -> Asker:
             f"discord:channel:{interaction.channel_id}",
             *(f"discord:role:{role.id}" for role in roles),
         ),
+        language=str(interaction.locale.value),
     )  # fmt: skip
     here = interaction.guild_id is not None
     house: House = interaction.client.house
@@ -389,7 +413,10 @@ def _unheard(error: BaseException) -> bool:
 
 
 def _sorry(fault: str) -> str:
-    return f"Something went wrong here. Please try again; if it stays, quote fault {fault}."
+    return tr(
+        "Something went wrong here. Please try again; if it stays, quote fault {fault}.",
+        fault=fault,
+    )
 
 
 async def _send(
@@ -487,7 +514,7 @@ async def _run(
         if card_is:
             await asyncio.to_thread(shown, version=card.version)
         if card.live and not _reachable(interaction):
-            await interaction.followup.send(UNREACHABLE, ephemeral=True)
+            await interaction.followup.send(tr(UNREACHABLE), ephemeral=True)
 
 
 async def _in_words(bot: Bot, reply: Reply, name: str) -> dict[str, Any]:
@@ -552,7 +579,15 @@ def _shown(interaction: Interaction, pointed: Pointed, command: Command) -> bool
     except NotFound:
         return False
     if one.state == State.DONE and len(one.results) > 1 and not command.shows:
-        raise UserError(SEVERAL.format(number=len(one.results)))
+        raise UserError(
+            trn(
+                "That message shows {n} picture. Press U{n} under it for the one you mean, "
+                "and choose this on the message that comes.",
+                "That message shows {n} pictures. Press U1 to U{n} under it for the one you mean, "
+                "and choose this on the message that comes.",
+                len(one.results),
+            )
+        )
     return True
 
 
@@ -585,7 +620,7 @@ def _menu(command: Command) -> app_commands.ContextMenu:
 def _modal(command: Command, kept: str, pointed: Pointed) -> discord.ui.Modal:
     """Asks for the words that go with a picture."""
     made = discord.ui.Modal(
-        title=cut(command.menu, TITLE), custom_id=f"{PREFIX}{command.name}:{kept}",
+        title=cut(tr(command.menu), TITLE), custom_id=f"{PREFIX}{command.name}:{kept}",
         timeout=TOKEN_SECONDS,
     )  # fmt: skip
     for option in command.takes:
@@ -594,8 +629,8 @@ def _modal(command: Command, kept: str, pointed: Pointed) -> discord.ui.Modal:
         prompt = option.name == "prompt"
         made.add_item(
             discord.ui.Label(
-                text=option.name.capitalize(),
-                description=cut(option.help, HELP),
+                text=cut(tr(ASKED[option.name]), TITLE),
+                description=cut(tr(option.help), HELP),
                 component=discord.ui.TextInput(
                     custom_id=option.name,
                     style=discord.TextStyle.paragraph if prompt else discord.TextStyle.short,
@@ -618,7 +653,7 @@ async def _worded(interaction: Interaction) -> None:
     command = commands.BY_NAME.get(name)
     try:
         if command is None or not command.menu:
-            raise UserError(FORGOTTEN)
+            raise UserError(tr(FORGOTTEN))
         pointed = await interaction.client.pictures.recall(kept)
     except UserError as error:
         await interaction.response.send_message(str(error), ephemeral=True)
@@ -638,10 +673,16 @@ def _along(command: Command, files: dict[str, discord.Attachment], given: dict[s
     address = drawing.ADDRESS.match(str(given.get("prompt") or "").strip())
     named = bool(given.get(_names_a_picture(command)) or address)
     if first in files and named:
-        return f"Give the picture either as “{first}” or by its number or address, not both."
+        return tr(
+            "Give the picture either as “{option}” or by its number or address, not both.",
+            option=first,
+        )
     alone = next((name for name in more if name in files and first not in files), "")
     if alone and not named and command.mode != Mode.STYLE:
-        return f"Which picture is the {alone} for? Give it as “{first}”, or by its number."
+        return tr(
+            "Which picture is the {alone} for? Give it as “{option}”, or by its number.",
+            alone=alone, option=first,
+        )  # fmt: skip
     return ""
 
 
@@ -678,7 +719,11 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
         files = {
             name: told.pop(name) for name in names if isinstance(told.get(name), discord.Attachment)
         }
-        told = {name: value for name, value in told.items() if value is not None}
+        told = {
+            name: discord_words.meant(name, value)
+            for name, value in told.items()
+            if value is not None
+        }
         try:
             if fault := _along(command, files, told):
                 raise UserError(fault)
@@ -707,11 +752,11 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     made: app_commands.Command[Any, Any, Any] = app_commands.Command(
         name=name,
-        description=cut(command.summary, HELP),
+        description=discord_words.description(command.summary),
         callback=callback,  # type: ignore[arg-type]
     )
     for option in _typed(command):
-        made._params[option.name].description = cut(option.help, HELP)
+        made._params[option.name].description = discord_words.description(option.help)
         if option.name == "prompt":
             made.autocomplete(option.name)(_complete_prompt)
         elif option.name in commands.CHANGING or commands.suggestions(option.name):
@@ -741,10 +786,16 @@ def _complete(
                 known = await asyncio.wait_for(looking, LOOK_SECONDS)
         # Of several, with a comma between them, the last one is being typed.
         before, comma, last = typed.rpartition(",") if option in LISTS else ("", "", typed)
-        found = [name for name in known if last.strip().lower() in name.lower()]
-        found = [f"{before.strip()}, {name}" if comma else name for name in found]
+        wanted = last.strip().lower()
+        said = {name: discord_words.choice(option, name) for name in known}
+        found = [name for name in known if wanted in name.lower() or wanted in said[name].lower()]
+        if comma:
+            found = [f"{before.strip()}, {name}" for name in found]
         found = [one for one in found if len(one) <= CHOICE]
-        return [app_commands.Choice(name=one, value=one) for one in found[:CHOICES]]
+        return [
+            app_commands.Choice(name=cut(said.get(one, one), CHOICE), value=one)
+            for one in found[:CHOICES]
+        ]
 
     return complete
 

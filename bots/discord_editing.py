@@ -4,9 +4,10 @@ from typing import Any
 
 import discord
 
-from bots.discord_cards import PREFIX, TOKEN_SECONDS
+from bots.discord_cards import HELP, PREFIX, TITLE, TOKEN_SECONDS, cut
 from core.cards import Button, pressed
 from core.errors import UserError
+from core.languages import tr
 from core.options import PROMPT_LIMIT
 
 # What a text field holds.
@@ -18,18 +19,21 @@ def modal(number: int, line: str) -> discord.ui.Modal:
     """Shows what a picture is to be drawn from. Raises UserError for more than fits."""
     if len(line) > MOST:
         raise UserError(
-            f"What #{number} is to be drawn from has {len(line)} characters, and a window here has "
-            f"room for {MOST}. /edit {number} and new words change it all the same."
-        )
+            tr(
+                "What #{number} is to be drawn from has {length} characters, and a window here has "
+                "room for {most}. /edit {number} and new words change it all the same.",
+                number=number, length=len(line), most=MOST,
+            )
+        )  # fmt: skip
     # Its id says all: any process knows it after any restart.
     made = discord.ui.Modal(
-        title=f"Change #{number}", custom_id=PREFIX + Button("edit", number, "").id,
-        timeout=TOKEN_SECONDS,
+        title=cut(tr("Change #{number}", number=number), TITLE),
+        custom_id=PREFIX + Button("edit", number, "").id, timeout=TOKEN_SECONDS,
     )  # fmt: skip
     made.add_item(
         discord.ui.Label(
-            text="Prompt and flags",
-            description="It keeps its place in line.",
+            text=cut(tr("Prompt and flags"), TITLE),
+            description=cut(tr("It keeps its place in line."), HELP),
             component=discord.ui.TextInput(
                 custom_id=FIELD, style=discord.TextStyle.paragraph, default=line, max_length=MOST
             ),

@@ -17,6 +17,7 @@ from bots.discord_cards import PREFIX
 from core.cards import ASIDE, pressed
 from core.errors import TryAgain, UserError
 from core.house import House
+from core.languages import mark, tr
 from core.media import Source
 from core.settings import Uploads, read
 from core.uploads import FETCH_SECONDS, fetched, too_large
@@ -28,10 +29,10 @@ AT_ONCE = 2
 PAUSE_SECONDS = 1.0
 # How long the words that a modal asks for may take.
 WORDS_SECONDS = 3600
-GONE = "Discord does not have that picture any more. Send it again, please."
-WITHHELD = "Discord did not hand me that picture just now. Please try again."
-NOTHING = "There is no picture in that message."
-FORGOTTEN = "I do not know any more which picture that was for. Choose it once more, please."
+GONE = mark("Discord does not have that picture any more. Send it again, please.")
+WITHHELD = mark("Discord did not hand me that picture just now. Please try again.")
+NOTHING = mark("There is no picture in that message.")
+FORGOTTEN = mark("I do not know any more which picture that was for. Choose it once more, please.")
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class Pointed:
         card = _card(message) if message.author.id == own else None
         picture = next(_pictures(message), None)
         if card is None and picture is None:
-            raise UserError(NOTHING)
+            raise UserError(tr(NOTHING))
         return cls(card, picture)
 
     @property
     def only(self) -> tuple[Brought, ...]:
         """The picture as it stands in the message. Raises UserError where there is none."""
         if self.picture is None:
-            raise UserError(NOTHING)
+            raise UserError(tr(NOTHING))
         return (self.picture,)
 
 
@@ -135,7 +136,7 @@ class Pictures:
         try:
             await asyncio.to_thread(redis.set, _key(name), told, ex=WORDS_SECONDS)
         except RedisError as error:
-            raise TryAgain("I could not do that just now. Please try again.") from error
+            raise TryAgain(tr("I could not do that just now. Please try again.")) from error
         return name
 
     async def recall(self, name: str) -> Pointed:
@@ -143,9 +144,9 @@ class Pictures:
         try:
             told: Any = await asyncio.to_thread(self.house.queue.redis.get, _key(name))
         except RedisError as error:
-            raise TryAgain(FORGOTTEN) from error
+            raise TryAgain(tr(FORGOTTEN)) from error
         if not told:
-            raise UserError(FORGOTTEN)
+            raise UserError(tr(FORGOTTEN))
         kept = json.loads(told)
         return Pointed(kept["card"], Brought(**kept["picture"]) if kept["picture"] else None)
 
@@ -165,14 +166,14 @@ async def _fetched(address: str) -> bytes:
                 return await _read(address)
     except (aiohttp.ClientError, TimeoutError) as error:
         log.warning("a picture was withheld by Discord: %s", type(error).__name__)
-        raise UserError(WITHHELD) from None
+        raise UserError(tr(WITHHELD)) from None
 
 
 async def _read(address: str) -> bytes:
     data = bytearray()
     async with aiohttp.ClientSession() as session, session.get(address) as answer:
         if answer.status in (403, 404, 410):
-            raise UserError(GONE)
+            raise UserError(tr(GONE))
         answer.raise_for_status()
         async for part in answer.content.iter_chunked(1 << 16):
             data += part

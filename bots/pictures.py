@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from core.asking import Reply
 from core.cards import Card
 from core.house import House
+from core.languages import tr
 from core.lineage import Family
 from core.policy import Show
 from core.receipts import GAP, copied
@@ -85,9 +86,10 @@ def tree(house: House, family: Family) -> bytes:
     made = Image.new("RGB", (width, rows * high - BRANCH + 2 * GAP + below), "white")
     pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL * 0.6)
     if below:
-        pen.text(
-            (width / 2, made.height - LABEL / 2), f"and {family.more} more", "black", font, "mm"
-        )
+        words = tr("and {number} more", number=family.more)
+        # Other letters the font has not.
+        told = words if words.isascii() else f"+ {family.more}"
+        pen.text((width / 2, made.height - LABEL / 2), told, "black", font, "mm")
     spots = {
         one.id: (int(columns[one.id] * wide) + GAP, levels[one.id] * high + GAP)
         for one in family.members

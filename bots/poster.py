@@ -25,6 +25,7 @@ from core.cards import Card
 from core.errors import report
 from core.generations import Generation
 from core.house import House
+from core.languages import speak
 from core.lifecycle import FINAL
 from core.settings import Chat, Discord, Telegram, read
 
@@ -249,10 +250,14 @@ class Poster:
         self._begin()
 
     async def _redraw(self, drawer: Drawer, place: Place, generation: Generation) -> None:
+        # In this task, which is of one card: what its chat adds to it.
+        speak(generation.language)
         if not await asyncio.to_thread(self._may_edit, drawer, place, generation):
             return
         if not await asyncio.to_thread(self.house.generations.lease, generation.id, self.name):
             return
+        # Whatever this task says, it says to one asker.
+        speak(generation.language)
         told: dict[str, Any] = {}
         try:
             # As it is now: another poster may have shown it since it was found.

@@ -37,6 +37,7 @@ from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
+from core.languages import tr
 from core.lifecycle import State
 from core.policy import Show
 from core.settings import Telegram, read
@@ -84,7 +85,7 @@ def status(card: Card) -> str:
     """The status line, with a bar of ten while generating."""
     if card.ready and card.state == State.QUEUED:
         moment = datetime.fromtimestamp(card.ready, UTC)
-        return f"{card.status} · about {moment:%H:%M} UTC"
+        return tr("{status} · about {time} UTC", status=card.status, time=f"{moment:%H:%M}")
     if card.state != State.GENERATING:
         return card.status
     full = round(card.progress * 10)
@@ -323,11 +324,12 @@ class TelegramDrawer:
             return
 
     async def mention(self, generation: Generation) -> None:
-        name = html.escape(generation.asker_name or "Your picture")
+        name = html.escape(generation.asker_name or tr("Your picture"))
+        person = f'<a href="tg://user?id={generation.asker}">{name}</a>'
         try:
             await self.bot.send_message(
                 int(generation.address["chat"]),
-                f'<a href="tg://user?id={generation.asker}">{name}</a>, your picture is here.',
+                tr("{person}, your picture is here.", person=person),
                 parse_mode="HTML",
                 message_thread_id=generation.address.get("topic"),
                 reply_parameters=ReplyParameters(int(generation.message or 0)),

@@ -27,12 +27,19 @@ from telegram import (
     Bot,
     BotCommand,
     CallbackQuery,
+    MaybeInaccessibleMessage,
     Message,
     ReplyKeyboardMarkup,
     Update,
     User,
 )
-from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
+from telegram.constants import (
+    BotCommandLimit,
+    CallbackQueryLimit,
+    ChatMemberStatus,
+    ChatType,
+    MessageLimit,
+)
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -50,12 +57,13 @@ from bots.telegram_cards import TelegramDrawer, connect, hopeless, later, moved
 from bots.telegram_pictures import Sent
 from core import catalog, choosing, commands
 from core.asking import Ask, Choice, Reply
-from core.cards import PAINT, QUESTIONS, TURNING, Button, pressed
+from core.cards import ACTIONS, PAINT, QUESTIONS, TURNING, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
 from core.generations import ASKED, FIRST_EDITOR, Generation
 from core.house import House, open_house
 from core.inbox import CLAIM_SECONDS, Inbox
+from core.languages import ENGLISH, LANGUAGES, mark, speak, speaking, tr, trn
 from core.media import Source
 from core.people import Asker
 from core.policy import Audience
@@ -79,7 +87,7 @@ THREADS = 16
 AT_ONCE = 32
 KINDS = ["message", "edited_message", "callback_query"]
 EXAMPLE = "a red crown on a blue background"
-WELCOME = (
+WELCOME = mark(
     "Tell me what to draw: write it to me, or /imagine and what you want to see. "
     "Tap for an example:"
 )
@@ -135,9 +143,7 @@ class TelegramChat:
         while True:
             try:
                 await self.bot.initialize()
-                await self.bot.set_my_commands(
-                    [BotCommand(one.name, one.summary) for one in COMMANDS]
-                )
+                await self._tell_commands()
                 await self._receive()
                 break
             except InvalidToken:
@@ -158,6 +164,18 @@ class TelegramChat:
         finally:
             poster.cancel()
             keeper.cancel()
+
+    async def _tell_commands(self) -> None:
+        """Tell Telegram what each command does, in each language; a name is a-z everywhere."""
+        for language in LANGUAGES:
+            with speaking(language):
+                told = [
+                    BotCommand(one.name, tr(one.summary)[: BotCommandLimit.MAX_DESCRIPTION])
+                    for one in COMMANDS
+                ]
+            # English is for whoever speaks none of the others.
+            code = None if language == ENGLISH else language
+            await self.bot.set_my_commands(told, language_code=code)
 
     async def _receive(self) -> None:
         """Tell Telegram whether to send updates to the web process, or to keep them for us."""
@@ -295,9 +313,15 @@ class TelegramChat:
         one = Update.de_json(waiting.body, self.bot)
         query, edited = one.callback_query, one.edited_message
         message = query.message if query else edited or one.message
+        writes = message.from_user if isinstance(message, Message) else None
+        user = query.from_user if query else writes
+        if user:
+            # In this task, which is of one update.
+            speak(await self._insist(event, asyncio.to_thread, self._speaks, message, user))
         if not isinstance(message, Message):
             if query:
-                await self._insist(event, query.answer, "That message is too old; use /show.")
+                words = tr("That message is too old; use /show.")
+                await self._insist(event, query.answer, words)
             return
         album = [message]
         if not query and not edited and message.media_group_id:
@@ -378,13 +402,13 @@ class TelegramChat:
         own = [telegram_pictures.sent(one) for one in album if telegram_pictures.holds(one)]
         if not text:
             told = telegram_pictures.WHAT_FOR if all(own) else telegram_pictures.NO_PICTURE
-            return functools.partial(_told, told)
+            return functools.partial(_told, tr(told))
         name, given, faults = commands.from_text(text)
         if name not in commands.BY_NAME and not private:
             return None
         command = commands.BY_NAME.get(name)
         if command and telegram_pictures.takes_pictures(command) and not all(own):
-            return functools.partial(_told, telegram_pictures.NO_PICTURE)
+            return functools.partial(_told, tr(telegram_pictures.NO_PICTURE))
 
         async def bring(asker: Asker) -> tuple[Mapping[str, Any], tuple[Source, ...]]:
             if command is None:
@@ -394,14 +418,14 @@ class TelegramChat:
 
         def act(ask: Ask) -> Answer:
             if name == "start":
-                return Answer(WELCOME)
+                return Answer(tr(WELCOME))
             if command and command.draws:
                 # Whoever edits that message changes what comes of it.
                 ask = replace(ask, address={**ask.address, ASKED: message.message_id})
             if not private and commands.BY_NAME[name].private:
                 # Others may have read it.
                 self.house.people.burn(str(given.get("code") or ""))
-                return Answer(f"Write /{name} to me alone, where nobody reads along.")
+                return Answer(tr("Write /{name} to me alone, where nobody reads along.", name=name))
             reply = commands.run(self.house, name, ask)
             made = reply.generation
             if made and not reply.fresh:
@@ -447,8 +471,12 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             if len(made) > 1:
                 raise UserError(
-                    f"That message asked for {len(made)} pictures: Edit under each changes it."
-                )
+                    trn(
+                        "That message asked for {n} picture: {edit} under it changes it.",
+                        "That message asked for {n} pictures: {edit} under each changes it.",
+                        len(made), edit=tr(ACTIONS["edit"]),
+                    )
+                )  # fmt: skip
             # The card shows what was done.
             commands.change(self.house, made[0].id, text, ask, whole=True)
             return Answer()
@@ -528,7 +556,12 @@ class TelegramChat:
                 # The link is the presser's alone, and a pop-up holds none.
                 if message.chat.type == ChatType.PRIVATE:
                     return Answer(question={"text": reply.text})
-                return Answer(f"Write /paint {number} to me alone, where nobody reads along.")
+                return Answer(
+                    tr(
+                        "Write /paint {number} to me alone, where nobody reads along.",
+                        number=number,
+                    )
+                )
             if reply.edits:
                 alone = message.chat.type == ChatType.PRIVATE
                 user = query.from_user
@@ -624,17 +657,18 @@ class TelegramChat:
             if answer.own and not await asyncio.to_thread(self._first, made):
                 return None
             card = await asyncio.to_thread(self.house.card, made, answer.audience)
-            return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
+            with speaking(made.language):
+                return await telegram_cards.send(self.bot, address, card, answer.picture, reply_to)
         if answer.question:
             return await self.bot.send_message(
                 address["chat"], message_thread_id=address["topic"],
                 reply_parameters=telegram_cards.replying(reply_to), **answer.question,
             )  # fmt: skip
-        if answer.words == WELCOME:
+        if answer.words == tr(WELCOME):
             example = html.escape("/imagine " + EXAMPLE)
             return await self.bot.send_message(
-                address["chat"], f"{WELCOME}\n<code>{example}</code>", parse_mode="HTML",
-                message_thread_id=address["topic"],
+                address["chat"], f"{html.escape(answer.words)}\n<code>{example}</code>",
+                parse_mode="HTML", message_thread_id=address["topic"],
                 # A tap on a reply keyboard's key sends its words.
                 reply_markup=ReplyKeyboardMarkup(
                     [[f"/imagine {EXAMPLE}"]], resize_keyboard=True, one_time_keyboard=True
@@ -665,14 +699,17 @@ class TelegramChat:
             else telegram_cards.menu(answer.choices),
         )
 
+    def _speaks(self, message: MaybeInaccessibleMessage | None, user: User) -> str:
+        """What somebody set, or has their app in."""
+        return self.house.speaks(_bare(message.chat.id if message else 0, user))
+
     def _first(self, made: Generation) -> bool:
         generations = self.house.generations
         mine = generations.lease(made.id, FIRST_EDITOR)
         return mine and generations.get(made.id).message is None
 
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
-        bare = Asker("telegram", str(user.id), user.full_name, chat=f"telegram:chat:{chat}")
-        known, moderator = self.house.known(bare), False
+        known, moderator = self.house.known(_bare(chat, user)), False
         if not known.trusted and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
             with contextlib.suppress(TelegramError):
                 member = await self.bot.get_chat_member(chat, user.id)
@@ -682,13 +719,21 @@ class TelegramChat:
         return replace(known, moderator=moderator, keeper=moderator)
 
 
+def _bare(chat: int, user: User) -> Asker:
+    """Who writes, as their app tells of them."""
+    return Asker(
+        "telegram", str(user.id), user.full_name, chat=f"telegram:chat:{chat}",
+        language=user.language_code or "",
+    )  # fmt: skip
+
+
 async def _told(words: str) -> Answer:
     return Answer(words)
 
 
 def _wrong(what: str, error: Exception) -> Answer:
     fault = report(f"{what} failed", error)
-    return Answer(f"Something went wrong here. Please try again. (fault {fault})")
+    return Answer(tr("Something went wrong here. Please try again. (fault {fault})", fault=fault))
 
 
 def _address(message: Message) -> dict[str, Any]:

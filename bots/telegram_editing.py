@@ -7,6 +7,9 @@ from typing import Any
 from telegram import ForceReply, Message, User
 from telegram.constants import MessageLimit
 
+from bots.telegram_cards import units
+from core.languages import tr
+
 MARK = "✏️"
 # How long what a bot asks may be in an empty field.
 HINT = 64
@@ -17,15 +20,18 @@ def question(number: int, line: str, user: User, *, alone: bool) -> dict[str, An
 
     Where others read along only `user` is shown the answer's field, for which they are named.
     """
-    name = f'<a href="tg://user?id={user.id}">{html.escape(user.full_name)}</a>, '
-    text = f"{MARK} #{number}: {'' if alone else name}answer this message with what is to be drawn."
-    whole = f"{text} It keeps its place in line. Now it is (tap to copy):\n<code>{{}}</code>"
+    name = f'<a href="tg://user?id={user.id}">{html.escape(user.full_name)}</a>'
+    asks = (
+        tr("answer this message with what is to be drawn.")
+        if alone
+        else tr("{person}, answer this message with what is to be drawn.", person=name)
+    )
+    text = f"{MARK} #{number}: {asks}"
+    now = tr("It keeps its place in line. Now it is (tap to copy):")
     # What cannot be shown in one piece is left out; counted with its markup, which is longer.
-    if len(whole.encode("utf-16-le")) // 2 + len(line.encode("utf-16-le")) // 2 <= (
-        MessageLimit.MAX_TEXT_LENGTH
-    ):
-        text = whole.format(html.escape(line))
-    hint = f"New words for #{number}"[:HINT]
+    if units(f"{text} {now}\n<code>{{}}</code>{line}") <= MessageLimit.MAX_TEXT_LENGTH:
+        text = f"{text} {now}\n<code>{html.escape(line)}</code>"
+    hint = tr("New words for #{number}", number=number)[:HINT]
     return {
         "text": text,
         "parse_mode": "HTML",

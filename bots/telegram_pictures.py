@@ -12,22 +12,23 @@ from telegram.error import BadRequest, RetryAfter, TelegramError
 from core.cards import ASIDE, pressed
 from core.commands import PICTURE, Command
 from core.drawing import TAKES
-from core.errors import TryAgain, UserError, many
+from core.errors import TryAgain, UserError
+from core.languages import mark, tr, trn
 from core.options import Mode
 from core.settings import Uploads, read
 from core.uploads import too_large
 
 # For all of a file: what comes drop by drop ends as well.
 FETCH_SECONDS = 60.0
-WHAT_FOR = (
+WHAT_FOR = mark(
     "What shall I make of it? Send it with a caption, or answer it: words draw it anew, /upscale "
     "makes it larger, /style with words draws in its style, /blend makes one picture of several, "
     "and /inpaint with words paints what is white on a second picture, the mask."
 )
-NO_PICTURE = (
+NO_PICTURE = mark(
     "That is no picture I can begin with. Send a photo, or a PNG, JPEG, WebP or GIF as a file."
 )
-NOT_HANDED = "Telegram does not hand me that picture just now. Please send it again."
+NOT_HANDED = mark("Telegram does not hand me that picture just now. Please send it again.")
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,11 @@ def meant(
         _few_enough(command, files, len(command.pictures))
     elif files and PICTURE in command.takes:
         raise UserError(
-            f"/{command.name} is for pictures that I drew: answer one with it, or give its "
-            "number. /remix begins with any."
+            tr(
+                "/{name} is for pictures that I drew: answer one with it, or give its number. "
+                "/remix begins with any.",
+                name=command.name,
+            )
         )
     if files or card:
         found = _without_number(command, found)
@@ -124,7 +128,12 @@ def meant(
 
 def _few_enough(command: Command, pictures: Sequence[Sent], most: int) -> None:
     if len(pictures) > most:
-        raise UserError(f"/{command.name} takes {many(most, 'picture')}; got {len(pictures)}.")
+        raise UserError(
+            trn(
+                "/{name} takes {n} picture; got {got}.", "/{name} takes {n} pictures; got {got}.",
+                most, name=command.name, got=len(pictures),
+            )
+        )  # fmt: skip
 
 
 def _without_number(command: Command, given: dict[str, Any]) -> dict[str, Any]:
@@ -149,8 +158,9 @@ async def fetched(bot: Bot, picture: Sent) -> bytes:
     except BadRequest as error:
         if "too big" in str(error).lower():
             most = FileSizeLimit.FILESIZE_DOWNLOAD / 1e6
-            raise UserError(f"Telegram hands me no file of more than {most:.0f} MB.") from None
-        raise TryAgain(NOT_HANDED) from error
+            told = tr("Telegram hands me no file of more than {most} MB.", most=f"{most:.0f}")
+            raise UserError(told) from None
+        raise TryAgain(tr(NOT_HANDED)) from error
     _small_enough(file.file_size or 0)
     try:
         async with asyncio.timeout(FETCH_SECONDS):
@@ -160,7 +170,7 @@ async def fetched(bot: Bot, picture: Sent) -> bytes:
     except (TelegramError, TimeoutError, RuntimeError, OSError):
         # Its address may have expired; the next try asks for a new one. It holds the token, so
         # nothing is told of what went wrong there.
-        raise TryAgain(NOT_HANDED) from None
+        raise TryAgain(tr(NOT_HANDED)) from None
 
 
 def _small_enough(size: int) -> None:

@@ -8,8 +8,11 @@ from itertools import product
 from typing import Any
 
 from core.errors import InvalidOptions
+from core.languages import tr, trn
 
 DEEPEST = 8
+# From here on nobody is told the number.
+MILLIONS = 10**6
 # A prompt is a sequence of words and groups; a group is a list of prompts to choose from.
 Prompt = list[Any]
 
@@ -31,7 +34,9 @@ def _parse(text: str) -> Prompt:
             index = end - 1
         elif letter == "{":
             if len(stack) > DEEPEST:
-                raise InvalidOptions([f"Braces may stand in braces at most {DEEPEST} deep."])
+                raise InvalidOptions(
+                    [tr("Braces may stand in braces at most {most} deep.", most=DEEPEST)]
+                )
             stack.append([[]])
             starts.append(index)
         elif letter == "}" and len(stack) > 1:
@@ -82,7 +87,7 @@ def permutations(text: str, most: int) -> list[str]:
     tree = _parse(text)
     number = _count(tree)
     if number > most:
-        raise _too_many(number, most)
+        raise InvalidOptions([_too_many_prompts(number, most)])
     return [" ".join(made.split()) if number > 1 else made for made in _written(tree)]
 
 
@@ -94,9 +99,24 @@ def plainly(text: str) -> str:
     return re.sub(r"\\(?=[{},\\])|[{}]", r"\\\g<0>", text)
 
 
-def _too_many(number: int, most: int, what: str = "prompts") -> InvalidOptions:
-    many = number if number < 10**6 else "millions of"
-    return InvalidOptions([f"These braces make {many} {what}; {most} is the most."])
+def _too_many_prompts(number: int, most: int) -> str:
+    if number >= MILLIONS:
+        return tr("These braces make millions of prompts; {most} is the most.", most=most)
+    return trn(
+        "These braces make {n} prompt; {most} is the most.",
+        "These braces make {n} prompts; {most} is the most.",
+        number, most=most,
+    )  # fmt: skip
+
+
+def _too_many_jobs(number: int, most: int) -> str:
+    if number >= MILLIONS:
+        return tr("These braces make millions of jobs; {most} is the most.", most=most)
+    return trn(
+        "These braces make {n} job; {most} is the most.",
+        "These braces make {n} jobs; {most} is the most.",
+        number, most=most,
+    )  # fmt: skip
 
 
 def each(given: Mapping[str, Any], but: Container[str], most: int) -> list[dict[str, Any]]:
@@ -111,7 +131,7 @@ def each(given: Mapping[str, Any], but: Container[str], most: int) -> list[dict[
     }
     number = math.prod(map(len, values.values()))
     if number > most:
-        raise _too_many(number, most, "jobs")
+        raise InvalidOptions([_too_many_jobs(number, most)])
     return [
         {**given, **dict(zip(values, chosen, strict=True))} for chosen in product(*values.values())
     ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from core import offers, parts, samplers
 from core.braces import each
 from core.errors import InvalidOptions, nearest
+from core.languages import tr, trn
 from core.offers import Offer
 from core.options import (
     COMMAND_OF,
@@ -263,27 +264,42 @@ def every_upscaler() -> dict[str, Path]:
     return found | {one.name: Path(one.file) for one in added}
 
 
+def gone_upscaler(name: str) -> str:
+    """That an upscaler is not there any more, in words."""
+    return tr("The upscaler {name} is no longer on offer.", name=name)
+
+
+def gone_lora(name: str) -> str:
+    """That a LoRA is not there any more, in words."""
+    return tr("The LoRA {name} is no longer on offer.", name=name)
+
+
+def gone_vae(name: str) -> str:
+    """That a VAE is not there any more, in words."""
+    return tr("The VAE {name} is no longer on offer.", name=name)
+
+
 def still_offered(requests: Iterable[Request]) -> None:
     """Raises InvalidOptions for a request of old whose model or parts are gone since."""
     faults = []
     for one in requests:
         if one.mode == Mode.UPSCALE:
             if one.upscaler not in ("", LANCZOS, *upscalers()):
-                faults.append(f"The upscaler {one.upscaler} is no longer on offer.")
+                faults.append(gone_upscaler(one.upscaler))
             continue
         model = models().get(one.model)
         if model is None:
             faults.append(
-                f"The model {one.model} is no longer on offer. On offer: {', '.join(models())}."
-            )
+                tr(
+                    "The model {name} is no longer on offer. On offer: {models}.",
+                    name=one.model, models=", ".join(models()),
+                )
+            )  # fmt: skip
             continue
-        asked = [("LoRA", name, loras) for name, weight in one.loras if weight]
-        asked += [("VAE", one.vae, vaes)] if one.vae else []
-        faults += [
-            f"The {what} {name} is no longer on offer."
-            for what, name, kind in asked
-            if name.lower() not in kind(model)
-        ]
+        asked = [name for name, weight in one.loras if weight]
+        faults += [gone_lora(name) for name in asked if name.lower() not in loras(model)]
+        if one.vae and one.vae.lower() not in vaes(model):
+            faults.append(gone_vae(one.vae))
     if faults:
         raise InvalidOptions(faults)
 
@@ -407,15 +423,18 @@ def _requested(given: Mapping[str, Any], faults: Sequence[str], mode: Mode) -> O
 
 def _misplaced(option: Option, mode: Mode) -> str:
     """That an option makes no sense here, in words: a prompt with a picture is asked as any is."""
-    if option.modes == (Mode.TEXT,):
-        which = "whose style is taken" if mode == Mode.STYLE else "to begin with"
-        return f"--{option.flags[0]} does not go with a picture {which}."
-    return f"--{option.flags[0]} is for {_listed(f'/{COMMAND_OF[one]}' for one in option.modes)}."
+    flag = option.flags[0]
+    if option.modes != (Mode.TEXT,):
+        commands = _listed(f"/{COMMAND_OF[one]}" for one in option.modes)
+        return tr("--{flag} is for {commands}.", flag=flag, commands=commands)
+    if mode == Mode.STYLE:
+        return tr("--{flag} does not go with a picture whose style is taken.", flag=flag)
+    return tr("--{flag} does not go with a picture to begin with.", flag=flag)
 
 
 def _listed(names: Iterable[str]) -> str:
     *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+    return tr("{several} and {last}", several=", ".join(most), last=last) if most else last
 
 
 def _find(wanted: str) -> Model | None:
@@ -423,7 +442,10 @@ def _find(wanted: str) -> Model | None:
 
 
 def _unknown(wanted: str) -> str:
-    return f"There is no model “{wanted.strip()[:60]}”. On offer: {', '.join(models())}."
+    return tr(
+        "There is no model “{name}”. On offer: {models}.",
+        name=wanted.strip()[:60], models=", ".join(models()),
+    )  # fmt: skip
 
 
 def settle(
@@ -446,15 +468,22 @@ def settle(
     size = _sized(options, model, over[0] if over else None)
     if mode == Mode.INPAINT and len(sources) < 2 and _filled(options, size, over):
         faults.append(
-            "Say what to paint: give a mask as a second picture (white is painted anew, black "
-            "stays), or --zoom 1.5, or --pan left."
+            tr(
+                "Say what to paint: give a mask as a second picture (white is painted anew, black "
+                "stays), or --zoom 1.5, or --pan left."
+            )
         )
     if mode == Mode.INPAINT and len(sources) > 1:
         faults += mask_faults(sources[0], sources[1])
     # What is drawn large last must fit.
     if max(size) * options.hires > model.largest:
         asked = "×".join(f"{round(side * options.hires)}" for side in size)
-        faults.append(f"{model.name} draws at most {model.largest} pixels a side; asked: {asked}.")
+        faults.append(
+            tr(
+                "{model} draws at most {most} pixels a side; asked: {asked}.",
+                model=model.name, most=model.largest, asked=asked,
+            )
+        )  # fmt: skip
     if faults:
         raise InvalidOptions(faults)
     strength = 1.0
@@ -494,15 +523,29 @@ def unable(model: Model, mode: Mode) -> list[str]:
     if mode in model.modes:
         return []
     able = [one.name for one in models().values() if mode in one.modes]
-    others = f" Models that do: {', '.join(able)}." if able else " No model here does."
-    return [f"{model.name} does not know /{COMMAND_OF[mode]}.{others}"]
+    command = COMMAND_OF[mode]
+    if not able:
+        return [
+            tr(
+                "{model} does not know /{command}. No model here does.",
+                model=model.name, command=command,
+            )
+        ]  # fmt: skip
+    return [
+        tr(
+            "{model} does not know /{command}. Models that do: {others}.",
+            model=model.name, command=command, others=", ".join(able),
+        )
+    ]  # fmt: skip
 
 
 def too_few(layers: int) -> str:
     """That --clip-skip leaves none of a text encoder's layers."""
-    return (
-        f"This model's text encoder has {layers} layers: --clip-skip can be {layers - 1} at most."
-    )
+    return trn(
+        "This model's text encoder has {n} layer: --clip-skip can be {most} at most.",
+        "This model's text encoder has {n} layers: --clip-skip can be {most} at most.",
+        layers, most=layers - 1,
+    )  # fmt: skip
 
 
 def _unknown_to(model: Model, options: Options) -> list[str]:
@@ -512,29 +555,47 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
         if option.name in family.lacks and getattr(options, option.name) not in (
             option.default, None, "",
         ):  # fmt: skip
-            faults.append(f"{model.name} knows no --{option.flags[0]}.")
+            faults.append(tr("{model} knows no --{flag}.", model=model.name, flag=option.flags[0]))
     if "clip_skip" not in family.lacks and model.layers and options.clip_skip >= model.layers:
         faults.append(too_few(model.layers))
     sampler = _sampler(options, model)
     if options.sampler and options.sampler not in family.samplers:
         faults.append(
-            f"{model.name} has no sampler {options.sampler}. It has {', '.join(family.samplers)}."
-        )
+            tr(
+                "{model} has no sampler {sampler}. It has {known}.",
+                model=model.name, sampler=options.sampler, known=", ".join(family.samplers),
+            )
+        )  # fmt: skip
     elif options.schedule and sampler not in family.samplers:
         name, schedule = samplers.parts(sampler)
         known = [one for one in samplers.SCHEDULES if f"{name} {one}" in family.samplers]
-        faults.append(
-            f"{name} has no {schedule} schedule here. It has {', '.join(known) or 'its own alone'}."
-        )
+        faults.append(_no_schedule(name, schedule, known))
     for name in ("width", "height"):
         side = getattr(options, name)
         if side and side % family.multiple:
             least = side // family.multiple * family.multiple
             faults.append(
-                f"For {model.name} “{name}” must be a multiple of {family.multiple}, such as "
-                f"{least or family.multiple} or {least + family.multiple}; got {side}."
-            )
+                tr(
+                    "For {model} “{name}” must be a multiple of {multiple}, such as {least} or "
+                    "{next}; got {given}.",
+                    model=model.name, name=name, multiple=family.multiple, given=side,
+                    least=least or family.multiple, next=least + family.multiple,
+                )
+            )  # fmt: skip
     return faults
+
+
+def _no_schedule(sampler: str, schedule: str, known: Sequence[str]) -> str:
+    """That a sampler does not know a schedule, and which it does, in words."""
+    if not known:
+        return tr(
+            "{sampler} has no {schedule} schedule here. It has its own alone.",
+            sampler=sampler, schedule=schedule,
+        )  # fmt: skip
+    return tr(
+        "{sampler} has no {schedule} schedule here. It has {known}.",
+        sampler=sampler, schedule=schedule, known=", ".join(known),
+    )  # fmt: skip
 
 
 def _steps(quality: float, model: Model) -> int:
@@ -584,13 +645,15 @@ def _filled(options: Options, size: tuple[int, int], over: Sequence["Source"]) -
 def mask_faults(image: "Source", mask: "Source") -> list[str]:
     """What is wrong with a mask, in words."""
     if mask.white < 1 / 1024:
-        return ["The mask has no white in it, so nothing would change. White is painted anew."]
+        return [tr("The mask has no white in it, so nothing would change. White is painted anew.")]
     shapes = image.width / image.height, mask.width / mask.height
     if not 0.97 < shapes[0] / shapes[1] < 1.03:
         return [
-            f"The mask has another shape ({mask.width}×{mask.height}) than the picture "
-            f"({image.width}×{image.height})."
-        ]
+            tr(
+                "The mask has another shape ({mask}) than the picture ({picture}).",
+                mask=f"{mask.width}×{mask.height}", picture=f"{image.width}×{image.height}",
+            )
+        ]  # fmt: skip
     return []
 
 
@@ -604,7 +667,7 @@ def _chosen_loras(
         if one:
             chosen.append((one.name, float(weight)))
         else:
-            faults.append(_no_part("LoRA", name, loras, model))
+            faults.append(_no_lora(name, model))
     return tuple(chosen), faults
 
 
@@ -613,17 +676,35 @@ def _chosen_vae(asked: str | None, model: Model) -> tuple[str, list[str]]:
     one = vaes(model).get((asked or offers.default("vae")).lower())
     if one or not asked:
         return one.name if one else "", []
-    return "", [_no_part("VAE", asked, vaes, model)]
+    return "", [_no_vae(asked, model)]
 
 
-def _no_part(
-    what: str, name: str, kind: Parts, model: Model
-) -> str:  # fmt: skip
-    """That a model has no part of that name, in words."""
-    if name.lower() in {known.lower() for known in known_parts(kind)} | parts.there(kind):
-        return f"The {what} “{name[:60]}” is for another model than {model.name}."
-    known = ", ".join(sorted(one.name for one in kind(model).values())) or "none"
-    return f"There is no {what} “{name[:60]}”. For {model.name}: {known}."
+def _no_lora(name: str, model: Model) -> str:
+    """That a model has no LoRA of that name, in words."""
+    values = {"name": name[:60], "model": model.name}
+    if _elsewhere(name, loras):
+        return tr("The LoRA “{name}” is for another model than {model}.", **values)
+    if known := _fitting(loras, model):
+        return tr("There is no LoRA “{name}”. For {model}: {known}.", **values, known=known)
+    return tr("There is no LoRA “{name}”. For {model}: none.", **values)
+
+
+def _no_vae(name: str, model: Model) -> str:
+    """That a model has no VAE of that name, in words."""
+    values = {"name": name[:60], "model": model.name}
+    if _elsewhere(name, vaes):
+        return tr("The VAE “{name}” is for another model than {model}.", **values)
+    if known := _fitting(vaes, model):
+        return tr("There is no VAE “{name}”. For {model}: {known}.", **values, known=known)
+    return tr("There is no VAE “{name}”. For {model}: none.", **values)
+
+
+def _elsewhere(name: str, kind: Parts) -> bool:
+    return name.lower() in {known.lower() for known in known_parts(kind)} | parts.there(kind)
+
+
+def _fitting(kind: Parts, model: Model) -> str:
+    return ", ".join(sorted(one.name for one in kind(model).values()))
 
 
 def upscaled(old: Request, source: "Source", factor: int) -> Request:
@@ -631,7 +712,8 @@ def upscaled(old: Request, source: "Source", factor: int) -> Request:
     width, height = source.width * factor, source.height * factor
     if max(width, height) > LARGEST_UPSCALED:
         raise InvalidOptions([
-            f"That would be {width}×{height}; {LARGEST_UPSCALED} pixels a side is the most."
+            tr("That would be {size}; {most} pixels a side is the most.",
+               size=f"{width}×{height}", most=LARGEST_UPSCALED)
         ])  # fmt: skip
     return replace(
         old, mode=Mode.UPSCALE, sources=(source.key,), mask="", factor=factor, count=1,

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from core import receipts
 from core.errors import nearest
-from core.options import OPTIONS, Option, Options
+from core.languages import mark, tr
+from core.options import OPTIONS, Misfit, Option, Options
 
 # How many of what nobody knows a fault names.
 SHOWN = 5
@@ -26,40 +27,44 @@ JOINED = ("lora", "negative_prompt", "source", "look")
 # Other bots' flags that are no option here, and what to do instead. The answer to one is
 # `--flag: sentence`.
 FOREIGN: Mapping[str, str] = {
-    **dict.fromkeys(("fast", "relax", "turbo"), "/class chooses how soon your pictures come."),
-    **dict.fromkeys(("stylize", "exp"), "how closely to follow the prompt, --guidance says."),
-    "weird": "I know no weirdness; --chaos says how far several pictures differ.",
-    "niji": "--model says which model draws; /models lists them.",
-    "raw": "--preset none draws the prompt as it stands.",
-    "style": "--preset takes a ready-made style; /style takes a picture's.",
-    "styles": "--preset takes a ready-made style; /preset list shows them.",
-    "stop": "I draw each picture to its end; --quality 0.5 takes half the steps.",
-    "sameseed": "--seed 7 --chaos 0 begins several pictures alike.",
-    "video": "I draw no videos yet.",
+    **dict.fromkeys(
+        ("fast", "relax", "turbo"), mark("/class chooses how soon your pictures come.")
+    ),
+    **dict.fromkeys(("stylize", "exp"), mark("how closely to follow the prompt, --guidance says.")),
+    "weird": mark("I know no weirdness; --chaos says how far several pictures differ."),
+    "niji": mark("--model says which model draws; /models lists them."),
+    "raw": mark("--preset none draws the prompt as it stands."),
+    "style": mark("--preset takes a ready-made style; /style takes a picture's."),
+    "styles": mark("--preset takes a ready-made style; /preset list shows them."),
+    "stop": mark("I draw each picture to its end; --quality 0.5 takes half the steps."),
+    "sameseed": mark("--seed 7 --chaos 0 begins several pictures alike."),
+    "video": mark("I draw no videos yet."),
     **dict.fromkeys(
         ("oref", "cref"),
-        "I know no references; --sref takes a style, --from begins with a picture.",
+        mark("I know no references; --sref takes a style, --from begins with a picture."),
     ),
-    **dict.fromkeys(("ow", "cw"), "I know no references; --style-strength weighs a style."),
-    "control": "I know no such guide; /remix keeps a picture's shapes by a low --strength.",
-    "facefix": "I mend no faces by themselves; /inpaint draws one anew.",
-    "spoiler": "what is covered, the host sets for each chat.",
-    "png": "the file that I keep is a PNG with its recipe inside.",
-    "upscale": "/upscale makes a finished picture larger.",
-    "upscaler": "the host chooses what /upscale draws with.",
-    "hru": "the host chooses what makes pictures larger; --hires says how much.",
-    "hrd": "the model knows how far --hires may change its picture.",
-    "hrt": "--hires takes its steps from --steps.",
+    **dict.fromkeys(("ow", "cw"), mark("I know no references; --style-strength weighs a style.")),
+    "control": mark("I know no such guide; /remix keeps a picture's shapes by a low --strength."),
+    "facefix": mark("I mend no faces by themselves; /inpaint draws one anew."),
+    "spoiler": mark("what is covered, the host sets for each chat."),
+    "png": mark("the file that I keep is a PNG with its recipe inside."),
+    "upscale": mark("/upscale makes a finished picture larger."),
+    "upscaler": mark("the host chooses what /upscale draws with."),
+    "hru": mark("the host chooses what makes pictures larger; --hires says how much."),
+    "hrd": mark("the model knows how far --hires may change its picture."),
+    "hrt": mark("--hires takes its steps from --steps."),
 }
 # Values of a flag that can only mean what it does elsewhere, and what to say of them.
 CLASHES: Mapping[str, tuple[str, str]] = {
     "c": (
         r"3[1-9]|[4-9]\d|100",
-        "--c is the guidance here, from 0 to 30; for Midjourney's chaos write --chaos {value}.",
+        mark(
+            "--c is the guidance here, from 0 to 30; for Midjourney's chaos write --chaos {value}."
+        ),
     ),
     "u": (
         r"[1-8](?:\.\d+)?x?",
-        "--u is what to keep out of the picture here; /upscale makes one larger.",
+        mark("--u is what to keep out of the picture here; /upscale makes one larger."),
     ),
 }
 
@@ -70,7 +75,8 @@ def _number(value: str, most: float) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= most:
-        raise ValueError(f"must be a number from 0 to {most:g}; got {value[:40]}")
+        text = mark("--{flag} must be a number from 0 to {most}; got {given}.")
+        raise Misfit(text, most=f"{most:g}", given=value[:40])
     return number
 
 
@@ -128,7 +134,7 @@ def _meant(flag: str, value: str) -> Option | None:
 
 
 def _read(flag: str, value: str) -> str:
-    """A flag's value as its option has it. Raises ValueError with words."""
+    """A flag's value as its option has it. Raises Misfit."""
     how = READ.get(flag)
     if how is None or isinstance(how, str):
         return value
@@ -139,15 +145,25 @@ def _read(flag: str, value: str) -> str:
 
 def _empty(flag: str, option: Option) -> str:
     """What a flag without a value needs."""
-    wanted = "a word" if option.kind is str else "a number"
     if not option.example:
-        return f"--{flag} needs {wanted}: {option.help[0].lower()}{option.help[1:]}"
-    return f"--{flag} needs {wanted}, such as --{flag} {option.example}."
+        help_ = tr(option.help)
+        # Translators: {help} says what the flag does, such as: which model draws.
+        return tr("--{flag} needs a word: {help}", flag=flag, help=help_[0].lower() + help_[1:])
+    if option.kind is str:
+        return tr(
+            "--{flag} needs a word, such as --{flag} {example}.", flag=flag, example=option.example
+        )
+    return tr(
+        "--{flag} needs a number, such as --{flag} {example}.", flag=flag, example=option.example
+    )
 
 
 def _after(rest: str, flag: str) -> str:
     """What to say of words that stand where none belong."""
-    return f"“{rest[:40]}” stands after --{flag}; write the prompt first, then the flags."
+    return tr(
+        "“{words}” stands after --{flag}; write the prompt first, then the flags.",
+        words=rest[:40], flag=flag,
+    )  # fmt: skip
 
 
 def _unknown(flags: list[str]) -> list[str]:
@@ -156,12 +172,15 @@ def _unknown(flags: list[str]) -> list[str]:
     for place, flag in enumerate(flags):
         near = nearest(_spelled(flag), _LONG, ALIKE) if place < SHOWN else ""
         if near:
-            faults.append(f"There is no --{flag}. Did you mean --{near}?")
+            faults.append(
+                tr("There is no --{flag}. Did you mean --{meant}?", flag=flag, meant=near)
+            )
         else:
             strange.append(f"--{flag}")
     if strange:
         named = ", ".join(strange[:SHOWN]) + (", …" if len(strange) > SHOWN else "")
-        faults.insert(0, f"There is no {named}. /help flags lists what there is.")
+        words = tr("There is no {flags}. /help flags lists what there is.", flags=named)
+        faults.insert(0, words)
     return faults
 
 
@@ -184,19 +203,21 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
     given = _prompted(text[: marks[0].start()].strip() if marks else text)
     faults: list[str] = []
     unknown: dict[str, None] = {}
-    for mark, after in zip(marks, [*marks[1:], None], strict=False):
-        value = text[mark.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
+    for found, after in zip(marks, [*marks[1:], None], strict=False):
+        value = (
+            text[found.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
+        )
         if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
             value = value[1:-1].strip()
-        flag, shown = _spelled(mark[1]), mark[1].lower()
+        flag, shown = _spelled(found[1]), found[1].lower()
         option = _meant(flag, value)
         several = value.startswith("{")
         if flag in FOREIGN:
-            faults.append(f"--{shown}: {FOREIGN[flag]}")
+            faults.append(f"--{shown}: " + tr(FOREIGN[flag]))
         elif option is None:
             unknown[shown[:40]] = None
         elif (clash := CLASHES.get(flag)) and re.fullmatch(clash[0], value):
-            faults.append(clash[1].format(value=value))
+            faults.append(tr(clash[1], value=value))
         elif option.kind is bool:
             alone = value.lower() not in SWITCHES and not several
             given[option.name] = True if alone else value or True
@@ -222,8 +243,8 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
                     faults.append(_after(first[2], shown))
             try:
                 value = _read(flag, value)
-            except ValueError as error:
-                faults.append(f"--{shown} {error}.")
+            except Misfit as misfit:
+                faults.append(misfit.said(flag=shown))
                 continue
             if option.name in JOINED and given.get(option.name):
                 value = f"{given[option.name]}, {value}"

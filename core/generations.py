@@ -34,8 +34,9 @@ from core import events, lifecycle
 from core.catalog import settle, still_offered
 from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
 from core.engine import MARK, UNCHECKED
-from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
+from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, report
 from core.fair import Claim
+from core.languages import ENGLISH, speaking, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
@@ -65,6 +66,8 @@ EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 # What a row's manner calls the sentences about settings that were left out.
 LEFT = "left"
+# What it calls the language of who asked, where that is not English.
+LANGUAGE = "language"
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,26 @@ class Generation:
     def picture(self, index: int) -> Mapping[str, Any]:
         """One of its finished pictures, counted from 0. Raises NotFound."""
         if self.state != State.DONE:
-            raise NotFound(f"#{self.id} has no picture yet: it is {self.state}.")
+            raise NotFound(
+                tr(
+                    "#{number} has no picture yet: it is {state}.",
+                    number=self.id, state=self.state.said,
+                )
+            )  # fmt: skip
         if not 0 <= index < len(self.results):
-            of = f"has {many(len(self.results), 'picture')}"
-            raise NotFound(f"#{self.id} {of}; there is no {self.id}.{index + 1}.")
+            raise NotFound(
+                trn(
+                    "#{number} has {n} picture; there is no {number}.{place}.",
+                    "#{number} has {n} pictures; there is no {number}.{place}.",
+                    len(self.results), number=self.id, place=index + 1,
+                )
+            )  # fmt: skip
         return self.results[index]
+
+    @property
+    def language(self) -> str:
+        """The language that its card, and what else is said of it, is in."""
+        return str(self.manner.get(LANGUAGE, ENGLISH))
 
     @property
     def job(self) -> str:
@@ -213,7 +231,7 @@ class Generations:
             lease = {"editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE}
             first: dict[str, Any] = {} if posted else {"message": message, **lease}
             others: dict[str, Any] = dict(lease) if message else {}
-            first["manner"] = dict(manner or {})
+            first["manner"] = {**(manner or {}), **_spoken()}
             others["manner"] = _kept(first["manner"])
             over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
@@ -247,7 +265,7 @@ class Generations:
                 return self._known(connection, asker.platform, events_)
         except AWAY as error:
             log.warning("could not accept a request: %s", error.__class__.__name__)
-            raise TryAgain("I could not take that in just now. Please try again.") from error
+            raise TryAgain(tr("I could not take that in just now. Please try again.")) from error
         for generation in made:
             if generation.state == State.DONE:
                 self._publish(generation.id)
@@ -339,10 +357,12 @@ class Generations:
         with contextlib.suppress(RedisError):
             if longest and (length := self.queue.length()) + jobs > longest:
                 wait = max(10.0, self.queue.room_in(length + jobs - longest))
-                return TooMuch(
-                    f"The queue is full: {length} pictures wait. "
-                    f"Please come back in about {duration(wait)}.", wait,
+                words = trn(
+                    "The queue is full: {n} picture waits. Please come back in about {wait}.",
+                    "The queue is full: {n} pictures wait. Please come back in about {wait}.",
+                    length, wait=duration(wait),
                 )  # fmt: skip
+                return TooMuch(words, wait)
         return None
 
     def _spent(
@@ -428,7 +448,12 @@ class Generations:
                 self._enqueue(again)
             return again or self.get(generation_id)
         if old.state in PENDING and not new_seed:
-            raise NotAllowed(f"#{old.id} is still {old.state}; it can be retried when it is over.")
+            raise NotAllowed(
+                tr(
+                    "#{number} is still {state}; it can be retried when it is over.",
+                    number=old.id, state=old.state.said,
+                )
+            )  # fmt: skip
         request = old.request
         if new_seed:
             request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1), subseed=-1)
@@ -472,7 +497,7 @@ class Generations:
             with self.database.read() as connection:
                 return self._known(connection, asker.platform, [event])[0], False
         except AWAY as error:
-            raise TryAgain("I could not do that just now. Please try again.") from error
+            raise TryAgain(tr("I could not do that just now. Please try again.")) from error
         self._publish(made.id)
         return made, True
 
@@ -482,7 +507,8 @@ class Generations:
         self._may_touch(old, asker)
         ended = self._cancel(old)
         if not ended:
-            raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
+            state = self.get(old.id).state.said
+            raise NotAllowed(tr("#{number} is already {state}.", number=old.id, state=state))
         return ended
 
     def cancel_all(self, asker: Asker) -> int:
@@ -513,7 +539,12 @@ class Generations:
         """
         old = self.own(generation_id, asker)
         if old.state in PENDING:
-            raise NotAllowed(f"#{old.id} is still {old.state}: /cancel {old.id} first.")
+            raise NotAllowed(
+                tr(
+                    "#{number} is still {state}: /cancel {number} first.",
+                    number=old.id, state=old.state.said,
+                )
+            )  # fmt: skip
         told = replace(
             old.request, prompt="", negative_prompt="", sources=(), mask="", loras=(), seed=0
         )
@@ -523,7 +554,9 @@ class Generations:
                 results=[], error=None, fingerprint=None, charged=old.charged, asker_name="",
             )  # fmt: skip
             if gone is None:
-                raise NotAllowed(f"#{old.id} has just changed. Look at it, and ask again.")
+                raise NotAllowed(
+                    tr("#{number} has just changed. Look at it, and ask again.", number=old.id)
+                )
             connection.execute(delete(files).where(files.c.generation == old.id))
         with contextlib.suppress(RedisError):
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
@@ -540,7 +573,10 @@ class Generations:
         old = self.touchable(generation_id, asker)
         moved = self._change(old, {State.QUEUED}, State.QUEUED, priority=priority)
         if moved is None:
-            raise NotAllowed(f"#{old.id} is {self.get(old.id).state}; only queued ones move.")
+            state = self.get(old.id).state.said
+            raise NotAllowed(
+                tr("#{number} is {state}; only queued ones move.", number=old.id, state=state)
+            )
         with contextlib.suppress(RedisError):
             first = priority == FIRST
             self.queue.move(moved.id, moved.attempt, self._claim(moved), first=first)
@@ -608,13 +644,28 @@ class Generations:
         """A queued generation of the asker's own. Raises NotFound and NotAllowed."""
         found = self.get(generation_id)
         if not self._own(found, asker):
-            raise NotAllowed("Only the person who asked for this picture can change it.")
+            raise NotAllowed(tr("Only the person who asked for this picture can change it."))
         if found.request.mode == Mode.UPSCALE:
-            raise NotAllowed(f"#{found.id} makes a picture larger: there are no words to change.")
+            raise NotAllowed(
+                tr(
+                    "#{number} makes a picture larger: there are no words to change.",
+                    number=found.id,
+                )
+            )
         if found.state in RUNNING:
-            raise TooLate(f"#{found.id} is being drawn already and cannot be changed any more.")
+            raise TooLate(
+                tr(
+                    "#{number} is being drawn already and cannot be changed any more.",
+                    number=found.id,
+                )
+            )
         if found.state != State.QUEUED:
-            raise TooLate(f"#{found.id} is {found.state} already and cannot be changed any more.")
+            raise TooLate(
+                tr(
+                    "#{number} is {state} already and cannot be changed any more.",
+                    number=found.id, state=found.state.said,
+                )
+            )  # fmt: skip
         return found
 
     # Drawing
@@ -746,11 +797,12 @@ class Generations:
         Not `at_once`: whatever was wrong gets a while to pass, longer each time.
         """
         if drawn.restarts >= len(PAUSES):
-            return self.fail(drawn, f"{words} I tried {drawn.restarts + 1} times.")
+            times = trn("I tried {n} time.", "I tried {n} times.", drawn.restarts + 1)
+            return self.fail(drawn, f"{words} {times}")
         again = self._change(
             drawn, lifecycle.RUNNING, State.QUEUED,
             attempt=drawn.attempt + 1, restarts=drawn.restarts + 1,
-            started=None, enqueued=0, error=f"{words} I try again.",
+            started=None, enqueued=0, error=" ".join([words, tr("I try again.")]),
             due=None if at_once else now() + PAUSES[drawn.restarts],
         )  # fmt: skip
         if again:
@@ -778,20 +830,20 @@ class Generations:
     def get(self, generation_id: int) -> Generation:
         """One generation. Raises NotFound."""
         if not 0 < generation_id < 2**31:  # The column's own bound.
-            raise NotFound(f"There is no #{generation_id}.")
+            raise NotFound(tr("There is no #{number}.", number=generation_id))
         with self.database.read() as connection:
             row = connection.execute(
                 select(generations).where(generations.c.id == generation_id)
             ).one_or_none()
         if row is None:
-            raise NotFound(f"There is no #{generation_id}.")
+            raise NotFound(tr("There is no #{number}.", number=generation_id))
         return _generation(row)
 
     def visible(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
         found = self.get(generation_id)
         if not self.may_see(found, asker):
-            raise NotFound(f"There is no #{generation_id} of yours.")
+            raise NotFound(tr("There is no #{number} of yours.", number=generation_id))
         return _there(found)
 
     def may_see(self, found: Generation, asker: Asker) -> bool:
@@ -807,7 +859,7 @@ class Generations:
         """One generation of the asker's own, whoever they are. Raises NotFound."""
         found = self.get(generation_id)
         if not self._own(found, asker):
-            raise NotFound(f"There is no #{generation_id} of yours.")
+            raise NotFound(tr("There is no #{number} of yours.", number=generation_id))
         return _there(found)
 
     def touchable(self, generation_id: int, asker: Asker) -> Generation:
@@ -824,7 +876,7 @@ class Generations:
     def _may_touch(self, generation: Generation, asker: Asker) -> None:
         if not _moderates(generation, asker) and not self._own(generation, asker):
             raise NotAllowed(
-                "Only the person who asked for this picture, or a moderator, can do that."
+                tr("Only the person who asked for this picture, or a moderator, can do that.")
             )
 
     def of(
@@ -1083,7 +1135,9 @@ class Generations:
         moved = 0
         for generation_id in self._odd():
             try:
-                moved += self._mend(self.get(generation_id))
+                odd = self.get(generation_id)
+                with speaking(odd.language):
+                    moved += self._mend(odd)
             except (TypeError, ValueError, KeyError) as error:
                 # One row that nobody can read must not keep the others from being mended.
                 report(f"#{generation_id} could not be looked after", error)
@@ -1169,7 +1223,7 @@ class Generations:
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
             return False
-        return bool(self.restart(generation, "The worker that drew this stopped."))
+        return bool(self.restart(generation, tr("The worker that drew this stopped.")))
 
     def _forget_the_dead(self) -> None:
         """Let RQ forget what a worker that died was drawing for nobody any more."""
@@ -1185,7 +1239,7 @@ class Generations:
     def _removed(self, generation: Generation, state: State) -> Generation | None:
         removed = self._change(
             generation, {state}, State.CANCELLED,
-            error="An operator removed this from the queue.", ended=now(),
+            error=tr("An operator removed this from the queue."), ended=now(),
         )  # fmt: skip
         if removed:
             self.queue.forget(removed.id, removed.attempt)
@@ -1309,7 +1363,13 @@ class Generations:
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out only one tells."""
-    return {what: how for what, how in manner.items() if what != LEFT}
+    shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE)}
+    return {**shared, **_spoken()}
+
+
+def _spoken() -> dict[str, str]:
+    """What a row keeps of the language that it was asked for in."""
+    return {} if spoken() == ENGLISH else {LANGUAGE: spoken()}
 
 
 def _described(generation: Generation) -> str:
@@ -1328,7 +1388,7 @@ def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
 
 def _there(found: Generation) -> Generation:
     if found.deleted:
-        raise NotFound(f"#{found.id} was deleted.")
+        raise NotFound(tr("#{number} was deleted.", number=found.id))
     return found
 
 

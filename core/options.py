@@ -20,12 +20,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from core import samplers
 from core.braces import plainly
 from core.errors import InvalidOptions
+from core.languages import mark, tr, trn
 
 PROMPT_LIMIT = 4000
 SEED_LIMIT = 2**32 - 1
 STEPS = 150
 REPEAT_LIMIT = 40
-# Of pixels a side, which is what models can draw.
+# Of pixels a side, which is what models can draw; the options' help says it too.
 MULTIPLE = 8
 PRIORITIES = ("low", "normal", "high")
 SIDES = ("left", "right", "up", "down")
@@ -55,12 +56,29 @@ COMMAND_OF = {
 }
 
 
+class Misfit(ValueError):
+    """Why a value is none of an option's: a marked text, and the values that it tells."""
+
+    def __init__(self, text: str, **values: object) -> None:
+        super().__init__(text)
+        self.text, self.values = text, values
+
+    def said(self, **more: object) -> str:
+        """The sentence for who gave the value, with what its reader knows besides."""
+        return tr(self.text, **self.values, **more)
+
+
+def _among(choices: Iterable[str]) -> Misfit:
+    text = mark("“{name}” must be one of {choices}; got {given}.")
+    return Misfit(text, choices=", ".join(choices))
+
+
 def _sampler(value: Any) -> Any:
     if value in (None, ""):
         return None
     name = samplers.sampler(str(value))
     if name is None:
-        raise ValueError(f"must be one of {', '.join(samplers.OFFERED)}")
+        raise _among(samplers.OFFERED)
     return name
 
 
@@ -69,7 +87,7 @@ def _schedule(value: Any) -> Any:
         return None
     name = samplers.schedule(str(value))
     if name is None:
-        raise ValueError(f"must be one of {', '.join(SCHEDULES)}")
+        raise _among(SCHEDULES)
     return name or SCHEDULES[0]
 
 
@@ -80,17 +98,22 @@ def _aspect(value: Any) -> Any:
     text = words.get(str(value).strip().lower(), str(value).strip())
     match = re.fullmatch(r"(\d{1,4})\s*[:x/]\s*(\d{1,4})", text)
     if not match or not int(match[1]) or not int(match[2]):
-        raise ValueError("must be two whole numbers such as 3:2, or square, portrait, landscape")
+        raise Misfit(
+            mark(
+                "“{name}” must be two whole numbers such as 3:2, or square, portrait, landscape; "
+                "got {given}."
+            )
+        )
     width, height = int(match[1]), int(match[2])
     if not 1 / 4 <= width / height <= 4:
-        raise ValueError("must lie between 1:4 and 4:1")
+        raise Misfit(mark("“{name}” must lie between 1:4 and 4:1; got {given}."))
     return f"{width}:{height}"
 
 
 def _priority(value: Any) -> Any:
     level = str(value).strip().lower()
     if level not in PRIORITIES:
-        raise ValueError(f"must be one of {', '.join(PRIORITIES)}")
+        raise _among(PRIORITIES)
     return level
 
 
@@ -104,7 +127,7 @@ def _number(value: Any) -> Any:
 def _side(value: Any) -> Any:
     side = str(value).strip().lower()
     if side not in SIDES:
-        raise ValueError(f"must be one of {', '.join(SIDES)}")
+        raise _among(SIDES)
     return side
 
 
@@ -114,7 +137,12 @@ def _loras(value: Any) -> Any:
     for word in filter(None, re.split(r"[,\s]+", str(value))):
         match = re.fullmatch(r"([^:]+)(?::(-?\d{1,2}(?:\.\d{1,3})?))?", word)
         if not match or abs(weight := float(match[2] or 1)) > 2:
-            raise ValueError("must be a name and a weight from -2 to 2, such as blueprint:0.8")
+            raise Misfit(
+                mark(
+                    "“{name}” must be a name and a weight from -2 to 2, such as blueprint:0.8; "
+                    "got {given}."
+                )
+            )
         found[match[1]] = weight
     return ", ".join(f"{name}:{weight:g}" for name, weight in found.items()) or None
 
@@ -160,23 +188,25 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
-        min_length=1, description="What to draw."
+        min_length=1, description=mark("What to draw.")
     )
     source: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         "",
-        description="The picture to begin with: its number, such as 12 or 12.2, or a web address.",
+        description=mark(
+            "The picture to begin with: its number, such as 12 or 12.2, or a web address."
+        ),
         json_schema_extra=_flags("from", "image", "init-image", "init-url", modes=Mode),
         examples=["12"],
     )
     look: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         "",
-        description="The picture whose style is taken: its number or a web address.",
+        description=mark("The picture whose style is taken: its number or a web address."),
         json_schema_extra=_flags("sref", modes=[Mode.TEXT, Mode.REMIX, Mode.STYLE], rare=True),
         examples=["12"],
     )
     strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
-        description="How far to leave the picture it begins with: 0 keeps it, 1 ignores it.",
+        description=mark("How far to leave the picture it begins with: 0 keeps it, 1 ignores it."),
         json_schema_extra=_flags(
             "strength",
             "str",
@@ -190,7 +220,7 @@ class Options(BaseModel):
     )
     style_strength: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(1)] = Field(
         None,
-        description="How much of the other picture's style to take: 0 takes none.",
+        description=mark("How much of the other picture's style to take: 0 takes none."),
         json_schema_extra=_flags(
             "style-strength", "sw", modes=[Mode.STYLE], notes={"sw": "above 1: thousandths"}
         ),
@@ -198,49 +228,49 @@ class Options(BaseModel):
     )
     zoom: Annotated[float | None, BeforeValidator(_number), Ge(1), Le(3)] = Field(
         None,
-        description="Step back so many times: what lies around the picture is drawn.",
+        description=mark("Step back so many times: what lies around the picture is drawn."),
         json_schema_extra=_flags("zoom", modes=[Mode.INPAINT]),
         examples=[1.5],
     )
     pan: Annotated[str | None, BeforeValidator(_side)] = Field(
         None,
-        description="Go on drawing to one side: left, right, up or down.",
+        description=mark("Go on drawing to one side: left, right, up or down."),
         json_schema_extra={**_flags("pan", modes=[Mode.INPAINT]), "choices": list(SIDES)},
         examples=["left"],
     )
     negative_prompt: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(
         "",
-        description="What to keep out of the picture.",
+        description=mark("What to keep out of the picture."),
         json_schema_extra=_flags("no", "negative", "u"),
         examples=["people"],
     )
     aspect: Annotated[str | None, BeforeValidator(_aspect)] = Field(
         None,
-        description="Shape of the picture, such as 3:2, at the model's own size.",
+        description=mark("Shape of the picture, such as 3:2, at the model's own size."),
         json_schema_extra=_flags("ar", "aspect", "r"),
         examples=["3:2"],
     )
     width: Side = Field(
         None,
-        description=f"Width in pixels, a multiple of {MULTIPLE}.",
+        description=mark("Width in pixels, a multiple of 8."),
         json_schema_extra=_flags("width", "w"),
         examples=[512],
     )
     height: Side = Field(
         None,
-        description=f"Height in pixels, a multiple of {MULTIPLE}.",
+        description=mark("Height in pixels, a multiple of 8."),
         json_schema_extra=_flags("height", "h"),
         examples=[512],
     )
     steps: Annotated[int | None, Ge(1), Le(STEPS)] = Field(
         None,
-        description="Denoising steps: more take longer and draw finer.",
+        description=mark("Denoising steps: more take longer and draw finer."),
         json_schema_extra=_flags("steps", "t"),
         examples=[30],
     )
     quality: Annotated[float | None, BeforeValidator(_number), Ge(0.25), Le(4)] = Field(
         None,
-        description="So many times the model's own steps: 0.5 is a draft.",
+        description=mark("So many times the model's own steps: 0.5 is a draft."),
         json_schema_extra=_flags(
             "quality", "q", "draft", "hd", rare=True, notes={"draft": "0.5", "hd": "2"}
         ),
@@ -248,7 +278,9 @@ class Options(BaseModel):
     )
     guidance: Annotated[float | None, BeforeValidator(_number), Ge(0), Le(30)] = Field(
         None,
-        description="Guidance scale: how closely to follow the prompt. (--c is it, not chaos.)",
+        description=mark(
+            "Guidance scale: how closely to follow the prompt. (--c is it, not chaos.)"
+        ),
         json_schema_extra=_flags(
             "guidance", "guidance-scale", "cfg", "cfgscale", "cfg-scale", "scale", "c"
         ),
@@ -256,13 +288,15 @@ class Options(BaseModel):
     )
     seed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
         -1,
-        description="The same seed draws the same picture; -1 is random. (--s is it, not stylize.)",
+        description=mark(
+            "The same seed draws the same picture; -1 is random. (--s is it, not stylize.)"
+        ),
         json_schema_extra=_flags("seed", "s", "x"),
         examples=[7],
     )
     sampler: Annotated[str | None, BeforeValidator(_sampler)] = Field(
         None,
-        description="Sampler, such as Euler a or DPM++ 2M Karras.",
+        description=mark("Sampler, such as Euler a or DPM++ 2M Karras."),
         json_schema_extra={
             **_flags(
                 "sampler",
@@ -276,7 +310,7 @@ class Options(BaseModel):
     )
     schedule: Annotated[str | None, BeforeValidator(_schedule)] = Field(
         None,
-        description="How the sampler's noise goes down, such as Karras.",
+        description=mark("How the sampler's noise goes down, such as Karras."),
         json_schema_extra={
             **_flags("schedule", "scheduler", rare=True),
             "choices": list(SCHEDULES),
@@ -285,18 +319,18 @@ class Options(BaseModel):
     )
     model: str | None = Field(
         None,
-        description="Which model draws; /models lists them.",
+        description=mark("Which model draws; /models lists them."),
         json_schema_extra=_flags("model", "m", "v", "version", "data-model"),
     )
     preset: Annotated[str | None, BeforeValidator(_word)] = Field(
         None,
-        description="A preset by its name, or none; /preset lists them.",
+        description=mark("A preset by its name, or none; /preset lists them."),
         json_schema_extra=_flags("preset"),
         examples=["Anime"],
     )
     count: Annotated[int, Ge(1), Le(4)] = Field(
         1,
-        description="How many pictures; picture i uses seed + i.",
+        description=mark("How many pictures; picture i uses seed + i."),
         json_schema_extra=_flags(
             "count", "n", "i", "b", "o", "batch", "number", "amount", "outcnt"
         ),
@@ -304,42 +338,48 @@ class Options(BaseModel):
     )
     chaos: Annotated[float, BeforeValidator(_number), Ge(0), Le(100)] = Field(
         100.0,
-        description="How far several pictures differ: 100 as they would anyway, 0 not at all.",
+        description=mark(
+            "How far several pictures differ: 100 as they would anyway, 0 not at all."
+        ),
         json_schema_extra=_flags("chaos", "variety", modes=[Mode.TEXT], rare=True),
         examples=[20],
     )
     subseed: Annotated[int, Ge(-1), Le(SEED_LIMIT)] = Field(
         -1,
-        description="The seed that --chaos goes towards; -1 is the seed itself.",
+        description=mark("The seed that --chaos goes towards; -1 is the seed itself."),
         json_schema_extra=_flags("subseed", "variation-seed", modes=[Mode.TEXT], rare=True),
         examples=[8],
     )
     lora: Annotated[str | None, BeforeValidator(_loras)] = Field(
         None,
-        description="Styles and subjects learned apart, with their weights.",
+        description=mark("Styles and subjects learned apart, with their weights."),
         json_schema_extra=_flags("lora", "loras", "extra-net"),
         examples=["blueprint:0.8"],
     )
     vae: Annotated[str | None, BeforeValidator(_word)] = Field(
         None,
-        description="Another VAE, which turns what was drawn into pixels.",
+        description=mark("Another VAE, which turns what was drawn into pixels."),
         json_schema_extra=_flags("vae"),
         examples=["ft-mse"],
     )
     clip_skip: Annotated[int, Ge(0), Le(12)] = Field(
         0,
-        description="Leave out so many last layers of the text encoder: 1 is A1111's clip skip 2.",
+        description=mark(
+            "Leave out so many last layers of the text encoder: 1 is A1111's clip skip 2."
+        ),
         json_schema_extra=_flags("clip-skip", "clipskip", rare=True),
         examples=[1],
     )
     tile: Annotated[bool, BeforeValidator(_yes)] = Field(
         False,
-        description="A picture whose edges meet, to be laid side by side.",
+        description=mark("A picture whose edges meet, to be laid side by side."),
         json_schema_extra=_flags("tile", "tiling"),
     )
     hires: Annotated[float, BeforeValidator(_number), Ge(1), Le(4)] = Field(
         1.0,
-        description="Draw small first, then so many times larger with more detail (hires fix).",
+        description=mark(
+            "Draw small first, then so many times larger with more detail (hires fix)."
+        ),
         json_schema_extra=_flags(
             "hires", "hr", "hires-fix", "highres-fix", modes=[Mode.TEXT], alone="2"
         ),
@@ -347,13 +387,13 @@ class Options(BaseModel):
     )
     repeat: Annotated[int, Ge(1), Le(REPEAT_LIMIT)] = Field(
         1,
-        description="Ask this many times, each with a seed of its own.",
+        description=mark("Ask this many times, each with a seed of its own."),
         json_schema_extra=_flags("repeat", also=["r"], notes={"r": "a number"}),
         examples=[3],
     )
     priority: Annotated[str, BeforeValidator(_priority)] = Field(
         "normal",
-        description="Its turn among your own pictures: low, normal or high.",
+        description=mark("Its turn among your own pictures: low, normal or high."),
         json_schema_extra={**_flags("priority"), "choices": list(PRIORITIES)},
         examples=["high"],
     )
@@ -560,29 +600,42 @@ def of(mode: Mode) -> tuple[Option, ...]:
 def _fault(name: str, error: Any) -> str:
     option = next((option for option in OPTIONS if option.name == name), None)
     if option is None:
-        return f"There is no option “{name[:40]}”. Known: {', '.join(o.name for o in OPTIONS)}."
+        known = ", ".join(one.name for one in OPTIONS)
+        return tr("There is no option “{name}”. Known: {known}.", name=name[:40], known=known)
     given = str(error.get("input"))[:40]
     kind = error["type"]
     if name == "prompt":
         if kind.endswith("too_long"):
             length = len(str(error["input"]))
-            return f"The prompt has {length} characters; {PROMPT_LIMIT} is the most."
-        return "Write what to draw, for example: a red crown on a blue background."
+            return trn(
+                "The prompt has {n} character; {most} is the most.",
+                "The prompt has {n} characters; {most} is the most.",
+                length, most=PROMPT_LIMIT,
+            )  # fmt: skip
+        return tr("Write what to draw, for example: a red crown on a blue background.")
     if kind == "multiple_of":
         least = int(float(error["input"])) // MULTIPLE * MULTIPLE
-        return (
-            f"“{name}” must be a multiple of {MULTIPLE}, such as {least} or {least + MULTIPLE}; "
-            f"got {given}."
-        )
+        return tr(
+            "“{name}” must be a multiple of {multiple}, such as {least} or {next}; got {given}.",
+            name=name, multiple=MULTIPLE, least=least, next=least + MULTIPLE, given=given,
+        )  # fmt: skip
     if kind == "value_error":
-        return f"“{name}” {str(error['ctx']['error']).rstrip('.')}; got {given}."
+        misfit: Misfit = error["ctx"]["error"]
+        return misfit.said(name=name, given=given)
     if option.minimum is not None and option.maximum is not None:
-        whole = "a whole number" if option.kind is int else "a number"
-        bounds = f"{option.minimum:g} to {option.maximum:.0f}"
-        return f"“{name}” must be {whole} from {bounds}; got {given}."
+        bounds = {"least": f"{option.minimum:g}", "most": f"{option.maximum:.0f}"}
+        if option.kind is int:
+            return tr(
+                "“{name}” must be a whole number from {least} to {most}; got {given}.",
+                name=name, given=given, **bounds,
+            )  # fmt: skip
+        return tr(
+            "“{name}” must be a number from {least} to {most}; got {given}.",
+            name=name, given=given, **bounds,
+        )  # fmt: skip
     if kind.endswith("too_long"):
-        return f"“{name}” is longer than {PROMPT_LIMIT} characters."
-    return f"“{name}” does not understand {given}."
+        return tr("“{name}” is longer than {most} characters.", name=name, most=PROMPT_LIMIT)
+    return tr("“{name}” does not understand {given}.", name=name, given=given)
 
 
 def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options:
@@ -599,9 +652,9 @@ def validate(given: Mapping[str, Any], also: list[str] | None = None) -> Options
             faults.append(_fault(str(line["loc"][0]) if line["loc"] else "options", line))
         raise InvalidOptions(faults) from None
     if options.steps and options.quality:
-        faults.append("Give either steps or a quality, not both.")
+        faults.append(tr("Give either steps or a quality, not both."))
     if options.aspect and (options.width or options.height):
-        faults.append("Give either an aspect or a width and height, not both.")
+        faults.append(tr("Give either an aspect or a width and height, not both."))
     if faults:
         raise InvalidOptions(faults)
     return options

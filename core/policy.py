@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import InvalidOptions, NotAllowed, TooMuch, duration, many, nearest
+from core.errors import InvalidOptions, NotAllowed, TooMuch, duration, nearest
+from core.languages import tr, trn
 from core.options import Request
 from core.settings import Chat, named, read
 
@@ -283,9 +284,11 @@ class Policy(_Table):
         """Raises NotAllowed for those whom the lists keep out."""
         own = {EVERYONE, *names}
         if not own.isdisjoint(self.access.block):
-            raise NotAllowed("The host of this bot does not let you draw here.")
+            raise NotAllowed(tr("The host of this bot does not let you draw here."))
         if self.access.allow and own.isdisjoint(self.access.allow):
-            raise NotAllowed("The host of this bot lets it draw in other places only, not here.")
+            raise NotAllowed(
+                tr("The host of this bot lets it draw in other places only, not here.")
+            )
 
     def drawable(self, requests: Iterable[Request]) -> None:
         """Raises NotAllowed for a prompt that holds what the host refuses to draw."""
@@ -293,18 +296,37 @@ class Policy(_Table):
             plain = _plain(prompt)
             for phrase in self.words.refuse:
                 if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", plain):
-                    raise NotAllowed(f"The host of this bot does not draw “{phrase}”.")
+                    raise NotAllowed(
+                        tr("The host of this bot does not draw “{phrase}”.", phrase=phrase)
+                    )
 
     def suits(self, name: str, requests: Sequence[Request]) -> None:
         """Raises InvalidOptions naming everything that is more than the class may ask."""
         limits, faults = self.of_class(name), []
-        for most, what, asked in (
-            (limits.steps, "step", max(one.steps for one in requests)),
-            (limits.side, "pixel a side", max(max(one.size) for one in requests)),
-            (limits.count, "picture in one grid", max(one.count for one in requests)),
-        ):
-            if most and asked > most:
-                faults.append(f"Class {name} draws at most {many(most, what)}; asked: {asked}.")
+        if limits.steps and (asked := max(one.steps for one in requests)) > limits.steps:
+            faults.append(
+                trn(
+                    "Class {name} draws at most {n} step; asked: {asked}.",
+                    "Class {name} draws at most {n} steps; asked: {asked}.",
+                    limits.steps, name=name, asked=asked,
+                )
+            )  # fmt: skip
+        if limits.side and (asked := max(max(one.size) for one in requests)) > limits.side:
+            faults.append(
+                trn(
+                    "Class {name} draws at most {n} pixel a side; asked: {asked}.",
+                    "Class {name} draws at most {n} pixels a side; asked: {asked}.",
+                    limits.side, name=name, asked=asked,
+                )
+            )  # fmt: skip
+        if limits.count and (asked := max(one.count for one in requests)) > limits.count:
+            faults.append(
+                trn(
+                    "Class {name} draws at most {n} picture in one grid; asked: {asked}.",
+                    "Class {name} draws at most {n} pictures in one grid; asked: {asked}.",
+                    limits.count, name=name, asked=asked,
+                )
+            )  # fmt: skip
         if faults:
             raise InvalidOptions(faults)
 
@@ -320,20 +342,19 @@ class Policy(_Table):
             since = max(0.0, (moment - person.last).total_seconds())
             if since < line.cooldown:
                 wait = line.cooldown - since
-                raise TooMuch(f"One request every {duration(line.cooldown)}, please: "
-                              f"yours can come in {duration(wait)}.", wait)  # fmt: skip
-        for who, limits, spent in (
-            ("You have", self.of_class(name), person), ("This chat has", self.chat, chat),
-        ):  # fmt: skip
-            _left(who, limits, spent, jobs, 0 if again else jobs, seconds, self.renews(moment))
+                words = tr(
+                    "One request every {pause}, please: yours can come in {wait}.",
+                    pause=duration(line.cooldown), wait=duration(wait),
+                )  # fmt: skip
+                raise TooMuch(words, wait)
+        for own, limits, spent in ((True, self.of_class(name), person), (False, self.chat, chat)):
+            _left(own, limits, spent, jobs, 0 if again else jobs, seconds, self.renews(moment))
 
     def dearer(self, name: str, seconds: float, person: "Spent", chat: "Spent",
                moment: datetime) -> None:  # fmt: skip
         """Raises TooMuch when a job in line may not take so many seconds more."""
-        for who, limits, spent in (
-            ("You have", self.of_class(name), person), ("This chat has", self.chat, chat),
-        ):  # fmt: skip
-            _time_left(who, limits, spent, seconds, self.renews(moment))
+        for own, limits, spent in ((True, self.of_class(name), person), (False, self.chat, chat)):
+            _time_left(own, limits, spent, seconds, self.renews(moment))
 
     def running(self, name: str, person: int, chat: int) -> bool:
         """Whether another picture may be drawn beside those being drawn for person and chat."""
@@ -352,71 +373,125 @@ class Spent:
 
 
 def _left(
-    who: str, limits: Limits, spent: Spent, jobs: int, fresh: int, seconds: float, renews: float
+    own: bool, limits: Limits, spent: Spent, jobs: int, fresh: int, seconds: float, renews: float
 ) -> None:
+    """Raises TooMuch when jobs are more than the asker, or else the chat, has left."""
     if limits.queued and spent.queued + jobs > limits.queued:
-        raise TooMuch(
-            f"{who} {spent.queued} of at most {limits.queued} pictures in line; "
-            f"{_number(jobs)} more would be too many. Wait for one, or cancel one."
-        )
+        say = _too_many_of_yours if own else _too_many_of_the_chat
+        raise TooMuch(say(jobs, spent.queued, limits.queued))
     if limits.jobs_per_day and spent.jobs + fresh > limits.jobs_per_day:
-        raise TooMuch(
-            f"{who} asked for {spent.jobs} of {limits.jobs_per_day} pictures today; "
-            f"{_number(jobs)} more would be too many.{_again(renews)}", renews,
-        )  # fmt: skip
-    _time_left(who, limits, spent, seconds, renews)
+        say = _too_many_today if own else _too_many_here_today
+        raise TooMuch(f"{say(jobs, spent.jobs, limits.jobs_per_day)} {_again(renews)}", renews)
+    _time_left(own, limits, spent, seconds, renews)
 
 
-def _time_left(who: str, limits: Limits, spent: Spent, seconds: float, renews: float) -> None:
-    if limits.seconds_per_day and spent.seconds + seconds > limits.seconds_per_day:
-        used, most = duration(spent.seconds), duration(limits.seconds_per_day)
-        raise TooMuch(
-            f"{who} used {used} of {most} of drawing today; "
-            f"this would take about {duration(seconds)} more.{_again(renews)}", renews,
-        )  # fmt: skip
+def _time_left(own: bool, limits: Limits, spent: Spent, seconds: float, renews: float) -> None:
+    if not limits.seconds_per_day or spent.seconds + seconds <= limits.seconds_per_day:
+        return
+    values = {
+        "used": duration(spent.seconds), "most": duration(limits.seconds_per_day),
+        "more": duration(seconds),
+    }  # fmt: skip
+    if own:
+        words = tr(
+            "You have used {used} of {most} of drawing today; this would take about {more} more.",
+            **values,
+        )
+    else:
+        words = tr(
+            "This chat has used {used} of {most} of drawing today; this would take about {more} "
+            "more.",
+            **values,
+        )
+    raise TooMuch(f"{words} {_again(renews)}", renews)
+
+
+def _too_many_of_yours(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
+    return trn(
+        "You have {queued} of at most {most} pictures in line; one more would be too many. "
+        "Wait for one, or cancel one.",
+        "You have {queued} of at most {most} pictures in line; {n} more would be too many. "
+        "Wait for one, or cancel one.",
+        jobs, queued=before, most=most,
+    )  # fmt: skip
+
+
+def _too_many_of_the_chat(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
+    return trn(
+        "This chat has {queued} of at most {most} pictures in line; one more would be too many. "
+        "Wait for one, or cancel one.",
+        "This chat has {queued} of at most {most} pictures in line; {n} more would be too many. "
+        "Wait for one, or cancel one.",
+        jobs, queued=before, most=most,
+    )  # fmt: skip
+
+
+def _too_many_today(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
+    return trn(
+        "You have asked for {asked} of {most} pictures today; one more would be too many.",
+        "You have asked for {asked} of {most} pictures today; {n} more would be too many.",
+        jobs, asked=before, most=most,
+    )  # fmt: skip
+
+
+def _too_many_here_today(jobs: int, before: int, most: int) -> str:
+    # Translators: where a form is also that of 21, write {n} instead of one.
+    return trn(
+        "This chat has asked for {asked} of {most} pictures today; one more would be too many.",
+        "This chat has asked for {asked} of {most} pictures today; {n} more would be too many.",
+        jobs, asked=before, most=most,
+    )  # fmt: skip
 
 
 def _again(renews: float) -> str:
-    return f" It renews in {duration(renews)}; /quota shows what is left."
-
-
-def _number(jobs: int) -> str:
-    return "one" if jobs == 1 else str(jobs)
+    return tr("It renews in {wait}; /quota shows what is left.", wait=duration(renews))
 
 
 def told(policy: Policy, name: str, choice: Sequence[str], person: Spent, chat: Spent,
          moment: datetime) -> str:  # fmt: skip
     """What is left to somebody, in lines for them."""
     own = policy.of_class(name)
-    lines = [f"Your class: {name}, weight {own.weight:g}."]
+    lines = [tr("Your class: {name}, weight {weight}.", name=name, weight=f"{own.weight:g}")]
     if len(choice) > 1:
-        lines[0] += f" Yours to choose by /class: {', '.join(choice)}."
-    for who, limits, spent in (("You", own, person), ("This chat", policy.chat, chat)):
-        parts = []
-        if limits.queued:
-            parts.append(f"{spent.queued} of {limits.queued} in line")
-        if limits.running:
-            parts.append(f"at most {limits.running} drawn at once")
-        if limits.jobs_per_day:
-            parts.append(f"{spent.jobs} of {limits.jobs_per_day} pictures today")
-        if limits.seconds_per_day:
-            used, most = duration(spent.seconds), duration(limits.seconds_per_day)
-            parts.append(f"{used} of {most} of drawing today")
-        if parts:
-            lines.append(f"{who}: {', '.join(parts)}.")
-    caps = [
-        many(most, what)
-        for most, what in (
-            (own.steps, "step"), (own.side, "pixel a side"), (own.count, "picture in a grid")
-        )
-        if most
-    ]  # fmt: skip
+        lines[0] += " " + tr("Yours to choose by /class: {classes}.", classes=", ".join(choice))
+    if mine := _figures(own, person):
+        lines.append(tr("You: {figures}.", figures=mine))
+    if ours := _figures(policy.chat, chat):
+        lines.append(tr("This chat: {figures}.", figures=ours))
+    caps = []
+    if own.steps:
+        caps.append(trn("{n} step", "{n} steps", own.steps))
+    if own.side:
+        caps.append(trn("{n} pixel a side", "{n} pixels a side", own.side))
+    if own.count:
+        caps.append(trn("{n} picture in a grid", "{n} pictures in a grid", own.count))
     if caps:
-        lines.append(f"At most {', '.join(caps)}.")
+        # Translators: {limits} are such as: 20 steps, 4 pictures in a grid.
+        lines.append(tr("At most {limits}.", limits=", ".join(caps)))
     if len(lines) == 1:
-        lines.append("There is no limit on what you ask for.")
-    lines.append(f"A new day begins in {duration(policy.renews(moment))}.")
+        lines.append(tr("There is no limit on what you ask for."))
+    lines.append(tr("A new day begins in {wait}.", wait=duration(policy.renews(moment))))
     return "\n".join(lines)
+
+
+def _figures(limits: Limits, spent: Spent) -> str:
+    """What is used of limits, in phrases; empty where there are none."""
+    parts = []
+    if limits.queued:
+        parts.append(tr("{used} of {most} in line", used=spent.queued, most=limits.queued))
+    if limits.running:
+        parts.append(tr("at most {most} drawn at once", most=limits.running))
+    if limits.jobs_per_day:
+        parts.append(
+            tr("{used} of {most} pictures today", used=spent.jobs, most=limits.jobs_per_day)
+        )
+    if limits.seconds_per_day:
+        used, most = duration(spent.seconds), duration(limits.seconds_per_day)
+        parts.append(tr("{used} of {most} of drawing today", used=used, most=most))
+    return ", ".join(parts)
 
 
 # The file

@@ -22,7 +22,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from core import catalog, offers, parts
 from core.database import Database, now, offered, one_at_a_time
-from core.errors import UserError, many, nearest, report
+from core.errors import UserError, nearest, report
+from core.languages import mark, tr
 from core.offers import Offer
 from core.people import Asker
 
@@ -37,7 +38,33 @@ NAME = re.compile(r"\w[\w.+-]{0,63}", re.ASCII)
 SOURCE, NOTE = 500, 200
 # What holds the weights of a LoRA or of an upscaler.
 FILES = {"lora": (".safetensors",), "upscaler": (".safetensors", ".pth", ".pt")}
-A = {"model": "a model", "lora": "a LoRA", "vae": "a VAE", "upscaler": "an upscaler"}
+ENDS = {
+    "lora": mark("A LoRA is a file that ends in .safetensors."),
+    "upscaler": mark("An upscaler is a file that ends in .safetensors or .pth or .pt."),
+}
+SEVERAL = {
+    "lora": mark("{path} holds several files or none: name a LoRA's own file."),
+    "upscaler": mark("{path} holds several files or none: name an upscaler's own file."),
+}
+# What tells of a folder, as diffusers writes it.
+MODEL_INDEX, CONFIG = "model_index.json", "config.json"
+TAKEN = {
+    "model": mark("There is a model called {name} already. Give another name."),
+    "lora": mark("There is a LoRA called {name} already. Give another name."),
+    "vae": mark("There is a VAE called {name} already. Give another name."),
+    "upscaler": mark("There is an upscaler called {name} already. Give another name."),
+}
+# How one asks for what was added.
+HOW = {
+    "model": mark("{name} is on offer in a few seconds: --model {name}"),
+    "lora": mark("{name} is on offer in a few seconds: --lora {name}:0.8"),
+    "vae": mark("{name} is on offer in a few seconds: --vae {name}"),
+    "upscaler": mark(
+        "{name} is on offer in a few seconds: /model default upscaler {name} lets it upscale"
+    ),
+}
+NOT_SEEN = mark("The worker's machine has no such folder or file.")
+ONLY_ONE = mark("{name} is the only model on offer: add or unhide another first.")
 
 
 class NotHere(Exception):
@@ -106,7 +133,7 @@ class Registry:
                     fetch(one.kind, one.source)
                 facts = examine(one.kind, one.source)
             except NotHere:
-                fault = "The worker's machine has no such folder or file."
+                fault = NOT_SEEN
             except UserError as error:
                 fault = str(error)
             self._set(one.kind, one.name, facts=dict(facts), fault=fault)
@@ -123,9 +150,12 @@ class Registry:
         name = name.strip() or _called(kind, source)
         if not NAME.fullmatch(name):
             raise UserError(
-                f"“{name[:60]}” cannot be typed as a name: take letters, digits, . _ + and -, "
-                f"such as /model add {kind} {source[:80]} my-{kind}"
-            )
+                tr(
+                    "“{name}” cannot be typed as a name: take letters, digits, . _ + and -, such "
+                    "as {example}",
+                    name=name[:60], example=f"/model add {kind} {source[:80]} my-{kind}",
+                )
+            )  # fmt: skip
         facts: Mapping[str, Any] | None = None
         try:
             facts = examine(kind, source)
@@ -133,17 +163,21 @@ class Registry:
         except NotHere:
             if not Path(source).is_absolute() and not at_hub(kind, source):
                 raise UserError(
-                    f"There is no folder {source[:200]} here. Give the whole path, as the "
-                    f"worker's machine has it{_or_hub(kind)}."
+                    tr(
+                        "There is no folder {source} here. Give the whole path, as the worker's "
+                        "machine has it or a hub id such as owner/name.",
+                        source=source[:200],
+                    )
                 ) from None
         self._insert(kind, name, source, facts, asker)
         if facts is not None:
             return self._welcome(kind, name)
         if not workers:
-            return (
-                f"This machine has no {source[:200]}, and no worker is on line to look. {name} is "
-                "on offer when one has found it; /model list tells."
-            )
+            return tr(
+                "This machine has no {source}, and no worker is on line to look. {name} is on "
+                "offer when one has found it; /model list tells.",
+                source=source[:200], name=name,
+            )  # fmt: skip
         end = time.monotonic() + LOOK_SECONDS
         while time.monotonic() < end:
             time.sleep(0.2)
@@ -151,31 +185,23 @@ class Registry:
             one = offers.found(kind, name)
             if one and one.fault:
                 self.remove(kind, name)
-                raise UserError(one.fault)
+                raise UserError(tr(one.fault))
             if one and one.usable:
                 return self._welcome(kind, name)
-        return (
-            f"This machine has no {source[:200]}; the worker has not looked yet. "
-            "/model list tells what it found."
+        return tr(
+            "This machine has no {source}; the worker has not looked yet. /model list tells what "
+            "it found.",
+            source=source[:200],
         )
 
     def _welcome(self, kind: str, name: str) -> str:
         self.refresh()
-        match kind:
-            case "model":
-                how = f"--model {name}"
-            case "lora":
-                how = f"--lora {name}:0.8"
-            case "vae":
-                how = f"--vae {name}"
-            case _:
-                how = f"/model default upscaler {name} lets it upscale"
-        return f"{name} is on offer in a few seconds: {how}"
+        return tr(HOW[kind], name=name)
 
     def _insert(
         self, kind: str, name: str, source: str, facts: Mapping[str, Any] | None, asker: Asker
     ) -> None:
-        taken = UserError(f"There is {A[kind]} called {name} already. Give another name.")
+        taken = UserError(tr(TAKEN[kind], name=name))
         self.refresh()
         if name.lower() in {one.lower() for one in known(kind)}:
             raise taken
@@ -187,9 +213,9 @@ class Registry:
                 if (row.kind, row.name.lower()) == (kind, name.lower()):
                     raise taken
                 if (row.kind, row.source) == (kind, source):
-                    raise UserError(f"That is on offer already, as {row.name}.")
+                    raise UserError(tr("That is on offer already, as {name}.", name=row.name))
             if len(there) >= MOST:
-                raise UserError(f"{many(MOST, 'entry')} is the most. Remove one first.")
+                raise UserError(tr("{most} entries are the most. Remove one first.", most=MOST))
             connection.execute(
                 insert(offered).values(
                     kind=kind, name=name, source=source, facts=facts and dict(facts),
@@ -203,24 +229,31 @@ class Registry:
         """Take something off offer for now, or put it back. Raises UserError."""
         name = self.named(kind, name)
         if kind == "model" and hidden and set(catalog.models()) <= {name}:
-            raise UserError(f"{name} is the only model on offer: add or unhide another first.")
+            raise UserError(tr(ONLY_ONE, name=name))
         self._say(kind, name, asker, hidden=hidden, **({"chosen": False} if hidden else {}))
         if not hidden:
-            return f"{name} is on offer again in a few seconds."
-        return (
-            f"{name} is hidden in a few seconds: nobody can ask for it. What is in line is drawn."
+            return tr("{name} is on offer again in a few seconds.", name=name)
+        return tr(
+            "{name} is hidden in a few seconds: nobody can ask for it. What is in line is drawn.",
+            name=name,
         )
 
     def choose(self, kind: str, name: str, asker: Asker) -> str:
         """Make something its kind's default. Raises UserError."""
         if kind == "lora":
-            raise UserError("LoRAs have no default: each is asked for by --lora.")
+            raise UserError(tr("LoRAs have no default: each is asked for by --lora."))
         name = self.named(kind, name)
         one = offers.found(kind, name)
         if one and one.source and not one.usable:
-            raise UserError(f"{name} cannot be used: {one.fault or 'no worker has looked yet.'}")
+            if not one.fault:
+                words = tr("{name} cannot be used: no worker has looked yet.", name=name)
+            else:
+                words = tr("{name} cannot be used: {fault}", name=name, fault=tr(one.fault))
+            raise UserError(words)
         if one and one.hidden:
-            raise UserError(f"{name} is hidden: /model unhide {kind} {name} first.")
+            raise UserError(
+                tr("{name} is hidden: /model unhide {kind} {name} first.", name=name, kind=kind)
+            )
         with self.database.write() as connection:
             one_at_a_time(connection, "offered")
             connection.execute(
@@ -228,16 +261,19 @@ class Registry:
             )  # fmt: skip
             self._upsert(connection, kind, name, asker, {"chosen": True})
         self.refresh()
-        return f"{name} is the default {kind} in a few seconds."
+        # Translators: {kind} stays as it is typed: model, vae or upscaler.
+        return tr("{name} is the default {kind} in a few seconds.", name=name, kind=kind)
 
     def describe(self, kind: str, name: str, words: str, asker: Asker) -> str:
         """Keep a line about something, which /models tells. Raises UserError."""
         name = self.named(kind, name)
         words = " ".join(words.split())
         if len(words) > NOTE or not words.isprintable():
-            raise UserError(f"A note is one line of at most {NOTE} signs.")
+            raise UserError(tr("A note is one line of at most {most} signs.", most=NOTE))
         self._say(kind, name, asker, note=words)
-        return f"Noted of {name}." if words else f"{name} has no note any more."
+        if not words:
+            return tr("{name} has no note any more.", name=name)
+        return tr("Noted of {name}.", name=name)
 
     def picture(self, kind: str, name: str, key: str, asker: Asker) -> None:
         """Keep the key of a picture of what something draws. Raises UserError."""
@@ -250,17 +286,23 @@ class Registry:
         if one is None or not one.source:
             setting = {"lora": "LORAS", "vae": "VAES", "upscaler": "UPSCALER"}.get(kind, "MODEL")
             raise UserError(
-                f"{name} is named by DRAWQUEUE_{setting}, where the host can take it out. "
-                f"/model hide {kind} {name} hides it."
-            )
+                tr(
+                    "{name} is named by {setting}, where the host can take it out. "
+                    "/model hide {kind} {name} hides it.",
+                    name=name, setting=f"DRAWQUEUE_{setting}", kind=kind,
+                )
+            )  # fmt: skip
         if kind == "model" and set(catalog.models()) <= {name}:
-            raise UserError(f"{name} is the only model on offer: add or unhide another first.")
+            raise UserError(tr(ONLY_ONE, name=name))
         with self.database.write() as connection:
             connection.execute(
                 delete(offered).where(offered.c.kind == kind, offered.c.name == name)
             )
         self.refresh()
-        return f"{name} is off offer. What is in line for it ends with words; its files stay."
+        return tr(
+            "{name} is off offer. What is in line for it ends with words; its files stay.",
+            name=name,
+        )
 
     def listed(self) -> list[str]:
         """All of it in lines, for moderators: where it lies, and what is wrong with it."""
@@ -269,14 +311,20 @@ class Registry:
             rows = connection.execute(select(offered).order_by(offered.c.kind, offered.c.name))
             lines = []
             for row in rows:
-                words = [
-                    f"from {row.source}, by {row.added_by}" if row.source else "from the settings",
-                    *(["default"] if row.chosen else []),
-                    *(["hidden"] if row.hidden else []),
-                    *([row.fault] if row.fault else []),
-                ]
+                # Translators: of a model, a LoRA, a VAE or an upscaler.
+                words = [tr("from the settings")]
+                if row.source:
+                    words = [tr("from {source}, by {who}", source=row.source, who=row.added_by)]
+                if row.chosen:
+                    # Translators: of a model, a VAE or an upscaler.
+                    words.append(tr("default"))
+                if row.hidden:
+                    # Translators: of a model, a LoRA, a VAE or an upscaler.
+                    words.append(tr("hidden"))
+                if row.fault:
+                    words.append(tr(row.fault))
                 if row.source and row.facts is None:
-                    words.append("no worker has looked yet")
+                    words.append(tr("no worker has looked yet"))
                 lines.append(f"{row.kind} {row.name}: {'; '.join(words)}")
         return lines
 
@@ -286,8 +334,10 @@ class Registry:
         names = {one.lower(): one for one in known(kind)}
         if name.strip().lower() not in names:
             near = nearest(name.strip().lower(), names)
-            meant = f" Did you mean {names[near]}?" if near else ""
-            raise UserError(f"There is no {kind} “{name.strip()[:60]}”.{meant}")
+            # Translators: {kind} stays as it is typed: model, lora, vae or upscaler.
+            words = tr("There is no {kind} “{name}”.", kind=kind, name=name.strip()[:60])
+            meant = near and tr("Did you mean {meant}?", meant=names[near])
+            raise UserError(f"{words} {meant}".rstrip())
         return names[name.strip().lower()]
 
     def _say(self, kind: str, name: str, asker: Asker, **values: Any) -> None:
@@ -353,17 +403,15 @@ def written(source: str) -> str:
     """A source as it is kept. Raises UserError for what can be none."""
     source = source.strip()
     if not source:
-        raise UserError("Say where it lies: a folder, or a hub id such as owner/name.")
+        raise UserError(tr("Say where it lies: a folder, or a hub id such as owner/name."))
     if "://" in source:
         # An address may hold a key, and nothing is fetched from one.
-        raise UserError("An address is no source. Give a folder, or a hub id such as owner/name.")
+        raise UserError(
+            tr("An address is no source. Give a folder, or a hub id such as owner/name.")
+        )
     if len(source) > SOURCE or not source.isprintable():
-        raise UserError(f"A source is one line of at most {SOURCE} signs.")
+        raise UserError(tr("A source is one line of at most {most} signs.", most=SOURCE))
     return source
-
-
-def _or_hub(kind: str) -> str:
-    return " or a hub id such as owner/name"
 
 
 def _called(kind: str, source: str) -> str:
@@ -383,7 +431,7 @@ def at_hub(kind: str, source: str) -> bool:
 def fetch(kind: str, source: str) -> None:
     """Fetch a LoRA's or an upscaler's weights from the hub. Raises UserError."""
     if not find_spec("huggingface_hub"):
-        raise UserError("The worker has no huggingface_hub to fetch that with.")
+        raise UserError(tr("The worker has no huggingface_hub to fetch that with."))
     from huggingface_hub import snapshot_download
 
     try:
@@ -394,8 +442,12 @@ def fetch(kind: str, source: str) -> None:
     except Exception as error:  # Whatever a hub answers, or does not.
         fault = report(f"cannot fetch {source}", error)
         raise UserError(
-            f"{source} could not be fetched: is it the right hub id, and public? (fault {fault})"
-        ) from error
+            tr(
+                "{source} could not be fetched: is it the right hub id, and public? "
+                "(fault {fault})",
+                source=source, fault=fault,
+            )
+        ) from error  # fmt: skip
 
 
 def examine(kind: str, source: str) -> dict[str, Any]:
@@ -409,7 +461,7 @@ def examine(kind: str, source: str) -> dict[str, Any]:
     try:
         there = path.exists()
     except OSError:
-        raise UserError("That path is longer than any may be.") from None
+        raise UserError(tr("That path is longer than any may be.")) from None
     if not there:
         if path.is_absolute() or not parts.HUB_ID.fullmatch(source) or source.startswith("."):
             raise NotHere
@@ -422,14 +474,30 @@ def examine(kind: str, source: str) -> dict[str, Any]:
         return {"width": fetched or catalog._family(source).channels}
     match kind:
         case "model":
-            told = _json(path, "model_index.json", "a model's folder")
+            if path.is_file():
+                raise UserError(
+                    tr(
+                        "{path} is a file. A model's folder holds {name}, as diffusers does.",
+                        path=path, name=MODEL_INDEX,
+                    )
+                )  # fmt: skip
+            told = _json(path / MODEL_INDEX)
+            if told is None:
+                raise UserError(
+                    tr(
+                        "{path} is not a model's folder: it holds no {name}.",
+                        path=path, name=MODEL_INDEX,
+                    )
+                )  # fmt: skip
             facts = catalog.facts_of(catalog._model(source))
             return {**facts, "class": str(told.get("_class_name", ""))[:80]}
         case "vae":
             if path.is_file():
                 _header(path)
-            else:
-                _json(path, "config.json", "a VAE's folder")
+            elif _json(path / CONFIG) is None:
+                raise UserError(
+                    tr("{path} is not a VAE's folder: it holds no {name}.", path=path, name=CONFIG)
+                )
             return {"width": parts.width_of(kind, path)}
         case "lora":
             file = _file(kind, path)
@@ -448,29 +516,24 @@ def _file(kind: str, path: Path) -> Path:
         found = [one for one in path.iterdir() if one.suffix in FILES[kind]]
     file = found[0] if len(found) == 1 else path
     if file.is_dir():
-        raise UserError(f"{path} holds several files or none: name {A[kind]}'s own file.")
+        raise UserError(tr(SEVERAL[kind], path=path))
     if file.suffix not in FILES[kind]:
-        raise UserError(f"{A[kind].capitalize()} is a file that ends in {_ends(kind)}.")
+        raise UserError(tr(ENDS[kind]))
     if not file.stat().st_size:
-        raise UserError(f"{file} is empty.")
+        raise UserError(tr("{path} is empty.", path=file))
     return file
 
 
-def _ends(kind: str) -> str:
-    return " or ".join(FILES[kind])
-
-
-def _json(folder: Path, name: str, what: str) -> dict[str, Any]:
-    if folder.is_file():
-        raise UserError(f"{folder} is a file. {what.capitalize()} holds {name}, as diffusers does.")
+def _json(path: Path) -> dict[str, Any] | None:
+    """What a file tells; None where there is none. Raises UserError."""
     try:
-        told = json.loads((folder / name).read_text("utf-8"))
+        told = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder} is not {what}: it holds no {name}.") from None
+        return None
     except (OSError, ValueError, RecursionError):
-        raise UserError(f"{folder / name} cannot be read.") from None
+        raise UserError(tr("{path} cannot be read.", path=path)) from None
     if not isinstance(told, dict):
-        raise UserError(f"{folder / name} says nothing of a model.")
+        raise UserError(tr("{path} says nothing of a model.", path=path))
     return told
 
 
@@ -478,11 +541,11 @@ def _header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file. Raises UserError."""
     told = parts.header(path)
     if told is None:
-        raise UserError(f"{path} is no safetensors file, or is damaged.")
+        raise UserError(tr("{path} is no safetensors file, or is damaged.", path=path))
     return told
 
 
 def _lora(path: Path) -> dict[str, Any]:
     if not any("lora" in name.lower() for name in _header(path)):
-        raise UserError(f"{path} is no LoRA: none of its layers is called so.")
+        raise UserError(tr("{path} is no LoRA: none of its layers is called so.", path=path))
     return {"width": parts.width_of("lora", path), "networks": parts.networks_of(path)}

@@ -16,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from PIL import Image, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
 
 from core.errors import TryAgain, UserError, report
+from core.languages import mark, tr
 from core.media import Media, Source, drawn_by
 from core.receipts import found
 from core.settings import Uploads as Limits
@@ -31,7 +32,7 @@ FETCH_SECONDS = 20.0
 REDIRECTS = 5
 HEADERS = [("User-Agent", "Drawqueue"), ("Accept", "image/*")]
 RECIPE = "recipe"
-UNREADABLE = "I cannot read that as a picture. Send a PNG, JPEG, WebP or GIF."
+UNREADABLE = mark("I cannot read that as a picture. Send a PNG, JPEG, WebP or GIF.")
 
 # Pixels a side of a picture that shows what a model draws.
 SMALL = 256
@@ -45,7 +46,7 @@ def checked(data: bytes) -> Image.Image:
     """
     limits = read(Limits)
     if not data:
-        raise UserError("That file is empty.")
+        raise UserError(tr("That file is empty."))
     if len(data) > limits.max_mb * 1e6:
         raise UserError(too_large(len(data)))
     try:
@@ -53,9 +54,11 @@ def checked(data: bytes) -> Image.Image:
             pixels = image.width * image.height
             if pixels > limits.max_megapixels * 1e6:
                 raise UserError(
-                    f"That picture has {pixels / 1e6:.0f} megapixels; "
-                    f"{limits.max_megapixels} is the most."
-                )
+                    tr(
+                        "That picture has {pixels} megapixels; {most} is the most.",
+                        pixels=f"{pixels / 1e6:.0f}", most=limits.max_megapixels,
+                    )
+                )  # fmt: skip
             # A JPEG is read small at once.
             image.draft("RGB", (SIDE, SIDE))
             image.load()
@@ -67,20 +70,32 @@ def checked(data: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         # Pillow's own bound, which is higher than any of ours; it tells no size.
         raise UserError(
-            f"That picture has hundreds of megapixels; {limits.max_megapixels} is the most."
+            tr(
+                "That picture has hundreds of megapixels; {most} is the most.",
+                most=limits.max_megapixels,
+            )
         ) from None
     except UnidentifiedImageError:
-        raise UserError(UNREADABLE) from None
+        raise UserError(tr(UNREADABLE)) from None
     except Exception as error:  # Decoders meet hostile files with whatever they have.
         fault = report("a picture could not be read", error)
-        raise UserError(f"That picture is damaged. {UNREADABLE} (fault {fault})") from None
+        raise UserError(
+            tr(
+                "That picture is damaged. I cannot read that as a picture. Send a PNG, JPEG, WebP "
+                "or GIF. (fault {fault})",
+                fault=fault,
+            )
+        ) from None
     plain.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return plain
 
 
 def too_large(size: int) -> str:
     """What to say of a file of so many bytes."""
-    return f"That file has {size / 1e6:.1f} MB; {read(Limits).max_mb} MB is the most."
+    return tr(
+        "That file has {size} MB; {most} MB is the most.",
+        size=f"{size / 1e6:.1f}", most=read(Limits).max_mb,
+    )  # fmt: skip
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -132,7 +147,10 @@ class Uploads:
         except Exception as error:
             fault = report("an upload could not be stored", error)
             raise TryAgain(
-                f"I could not store that picture just now. Please try again. (fault {fault})"
+                tr(
+                    "I could not store that picture just now. Please try again. (fault {fault})",
+                    fault=fault,
+                )
             ) from error
         return Source(
             key, image.width, image.height, whiteness(image), receipt=image.info[RECIPE]
@@ -144,11 +162,14 @@ class Uploads:
             with Image.open(io.BytesIO(self.media.load(key))) as image:
                 return Source(key, image.width, image.height, generation=drawn_by(key))
         except FileNotFoundError:
-            raise UserError("The picture that this begins with is not kept any more.") from None
+            raise UserError(tr("The picture that this begins with is not kept any more.")) from None
         except Exception as error:
             fault = report("a stored picture could not be read", error)
             raise TryAgain(
-                f"I could not look at the picture that this begins with. (fault {fault})"
+                tr(
+                    "I could not look at the picture that this begins with. (fault {fault})",
+                    fault=fault,
+                )
             ) from error
 
     def opened(self, source: Source) -> Image.Image:
@@ -197,17 +218,28 @@ def fetched(address: str) -> bytes:
                         address = urljoin(url, given[b"location"].decode("latin-1"))
                         continue
                     if answer.status != 200:
-                        raise UserError(f"{name} answers {answer.status} for that address.")
+                        raise UserError(
+                            tr(
+                                "{host} answers {status} for that address.",
+                                host=name, status=answer.status,
+                            )
+                        )  # fmt: skip
                     return _read(answer.iter_stream(), end, name)
     except (httpcore.TimeoutException, TimeoutError):
-        raise UserError(f"{name} took too long to answer.") from None
+        raise UserError(_too_slow(name)) from None
     except (
         httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError,
         ValueError,
     ) as error:  # fmt: skip
         log.info("an address could not be fetched: %s", type(error).__name__)
-        raise UserError(f"I cannot reach {name or 'that address'}.") from None
-    raise UserError(f"{name} sends me from one address to the next.")
+        raise UserError(
+            tr("I cannot reach {host}.", host=name) if name else tr("I cannot reach that address.")
+        ) from None
+    raise UserError(tr("{host} sends me from one address to the next.", host=name))
+
+
+def _too_slow(host: str) -> str:
+    return tr("{host} took too long to answer.", host=host)
 
 
 def _written(address: str) -> tuple[str, str]:
@@ -231,7 +263,9 @@ def _public(host: str, port: int) -> str:
             address = ip_address(number)
             inner = getattr(address, "ipv4_mapped", None) or address
             if not inner.is_global or inner.is_multicast:
-                raise UserError(f"I may not fetch from {host[:60]}: it is no public address.")
+                raise UserError(
+                    tr("I may not fetch from {host}: it is no public address.", host=host[:60])
+                )
     return found[0]
 
 
@@ -242,5 +276,5 @@ def _read(parts: Iterable[bytes], end: float, name: str) -> bytes:
         if len(data) > read(Limits).max_mb * 1e6:
             raise UserError(too_large(len(data)))
         if time.monotonic() > end:
-            raise UserError(f"{name} took too long to answer.")
+            raise UserError(_too_slow(name))
     return bytes(data)

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from core.errors import InvalidOptions, nearest
+from core.languages import tr
 from core.settings import Drawing, read
 
 _CARD = re.compile(r"\\?__([A-Za-z0-9][A-Za-z0-9-]{0,40}?)__")
@@ -55,8 +56,9 @@ def written(prompt: str, seed: int) -> str:
             lines = ()
         if not lines:
             near = nearest(name, names())
-            meant = f" Did you mean __{near}__?" if near else ""
-            faults.append(f"There is no wildcard __{name}__.{meant}")
+            words = tr("There is no wildcard {card}.", card=f"__{name}__")
+            meant = near and tr("Did you mean {meant}?", meant=f"__{near}__")
+            faults.append(f"{words} {meant}".rstrip())
             return ""
         return draw.choice(lines)
 

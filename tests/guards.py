@@ -45,7 +45,7 @@ GUARDS = (
     Guard(
         "a drawing whose worker died is drawn again",
         GENERATIONS,
-        'return bool(self.restart(generation, "The worker that drew this stopped."))',
+        'return bool(self.restart(generation, tr("The worker that drew this stopped.")))',
         "return False",
     ),
     Guard(

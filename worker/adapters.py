@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from core.catalog import Model
+from core.catalog import Model, gone_lora, gone_vae
 from core.engine import AskDifferently, GiveUp, TransientError
 from core.errors import report as report_fault
+from core.languages import tr
 from core.parts import HUB_ID, loras, vaes
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Adapters:
         """The adapter of a LoRA, read from its file where it is not at hand."""
         one = loras(model, hidden=True).get(name.lower())
         if one is None or not one.path.is_file():
-            raise AskDifferently(f"The LoRA {name} is no longer on offer.")
+            raise AskDifferently(gone_lora(name))
         file = one.path, one.path.stat().st_mtime_ns
         if file not in self._names:
             adapter = f"lora_{next(self._count)}"
@@ -69,9 +70,12 @@ class Adapters:
                 self._pipeline.unload_lora_weights()
                 self._names.clear()
                 raise AskDifferently(
-                    f"The LoRA {one.name} does not fit the model {model.name}, or its file is "
-                    f"damaged. Draw without it. (fault {fault})"
-                ) from error
+                    tr(
+                        "The LoRA {name} does not fit the model {model}, or its file is damaged. "
+                        "Draw without it. (fault {fault})",
+                        name=one.name, model=model.name, fault=fault,
+                    )
+                ) from error  # fmt: skip
             self._names[file] = adapter
         self._names.move_to_end(file)
         return self._names[file]
@@ -108,7 +112,7 @@ class Vaes:
         one = vaes(model, hidden=True).get(name.lower())
         here = one is not None and one.path.exists()
         if one is None or not (here or HUB_ID.fullmatch(str(one.path))):
-            raise AskDifferently(f"The VAE {name} is no longer on offer.")
+            raise AskDifferently(gone_vae(name))
         file = one.path, one.path.stat().st_mtime_ns if here else 0
         if file not in self._kept:
             # One at a time: they are large, and seldom changed.
@@ -124,9 +128,12 @@ class Vaes:
             except Exception as error:  # Files of others: libraries meet them with whatever.
                 fault = report_fault(f"cannot load {one.path}", error)
                 raise AskDifferently(
-                    f"The VAE {one.name} does not fit the model {model.name}, or its file is "
-                    f"damaged. Draw without it. (fault {fault})"
-                ) from error
+                    tr(
+                        "The VAE {name} does not fit the model {model}, or its file is damaged. "
+                        "Draw without it. (fault {fault})",
+                        name=one.name, model=model.name, fault=fault,
+                    )
+                ) from error  # fmt: skip
             self._kept[file] = found.eval()
         return self._kept[file]
 
@@ -156,7 +163,7 @@ class Styles:
             return
         adapter, pipeline = model.style, self._pipeline
         if adapter is None:
-            raise AskDifferently(f"{model.name} takes no styles any more.")
+            raise AskDifferently(tr("{model} takes no styles any more.", model=model.name))
         try:
             if self._seeing:
                 pipeline.register_modules(**self._seeing)
@@ -170,10 +177,13 @@ class Styles:
             with contextlib.suppress(Exception):
                 pipeline.unload_ip_adapter()
             if isinstance(error, torch.OutOfMemoryError):
-                raise TransientError("There was no memory for what takes a style.") from error
+                raise TransientError(tr("There was no memory for what takes a style.")) from error
             fault = report_fault(f"cannot load {adapter.source}", error)
             raise GiveUp(
-                f"What takes a style could not be loaded; the host has to look. (fault {fault})"
+                tr(
+                    "What takes a style could not be loaded; the host has to look. (fault {fault})",
+                    fault=fault,
+                )
             ) from error
         self._seeing = {
             name: getattr(pipeline, name) for name in ("image_encoder", "feature_extractor")

@@ -22,6 +22,7 @@ from core.engine import MARK
 from core.errors import report
 from core.generations import Generation
 from core.house import House
+from core.languages import speaking, tr
 from core.queue import ALIVE_SECONDS, WorkQueue
 from core.receipts import Picture, sealed
 
@@ -89,7 +90,8 @@ class Finisher:
         while True:
             drawing = self._waiting.get()
             try:
-                self._finish(drawing)
+                with speaking(drawing.claimed.language):
+                    self._finish(drawing)
             except Exception as error:  # Its row is still generating: the sweep has it drawn again.
                 report(f"#{drawing.claimed.id} could not be finished", error)
             finally:
@@ -110,7 +112,9 @@ class Finisher:
                 stored.append({**kept, MARK: mark} if mark else kept)
         except Exception as error:
             fault = report(f"the pictures of #{claimed.id} could not be stored", error)
-            words = f"The picture could not be kept; the host has to look. (fault {fault})"
+            words = tr(
+                "The picture could not be kept; the host has to look. (fault {fault})", fault=fault
+            )
         if not words:
             finish = partial(
                 house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)

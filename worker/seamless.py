@@ -8,6 +8,7 @@ import torch
 
 from core.catalog import Model
 from core.engine import AskDifferently
+from core.languages import tr
 
 # A model this small knows by the edges alone where it is: without them it draws nothing but
 # ground. Its first half is drawn with them.
@@ -21,7 +22,7 @@ def seamless(pipeline: Any, model: Model) -> Iterator[Callable[[float], None]]:
     Raises AskDifferently where a pipeline draws without convolutions.
     """
     if getattr(pipeline, "unet", None) is None:
-        raise AskDifferently(f"{model.name} cannot draw tiles. Ask without --tile.")
+        raise AskDifferently(tr("{model} cannot draw tiles. Ask without --tile.", model=model.name))
     padded = [
         layer
         for part in (pipeline.unet, pipeline.vae)

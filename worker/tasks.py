@@ -17,6 +17,7 @@ from core.engine import AskDifferently, EngineError, Stopped, TransientError
 from core.errors import report
 from core.generations import Generation
 from core.house import House
+from core.languages import speaking, tr
 from core.lifecycle import State
 from core.queue import TASK
 from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
@@ -51,7 +52,7 @@ class Studio:
 def generate(generation_id: int) -> None:
     """Claim one generation, draw it, and hand it over to be finished; the next may then begin.
 
-    A loser of the claim returns quietly.
+    A loser of the claim returns quietly. What is told of it is in its asker's language.
     """
     house = Studio.house
     job = get_current_job()
@@ -62,12 +63,21 @@ def generate(generation_id: int) -> None:
     claimed = patiently(partial(house.generations.claim, generation_id, name), DATABASE_SECONDS)
     if claimed is None:
         return
+    with speaking(claimed.language):
+        _generate(claimed)
+
+
+def _generate(claimed: Generation) -> None:
+    """Draw what was claimed. Raises DrawingFailed."""
+    house = Studio.house
     begun = time.monotonic()
     heart = Heart(house.queue, claimed)
     try:
         model = _model(claimed.request.model)
         if model is None:
-            raise AskDifferently(f"The model {claimed.request.model} is no longer on offer.")
+            raise AskDifferently(
+                tr("The model {name} is no longer on offer.", name=claimed.request.model)
+            )
         images = _draw(claimed, model)
         seconds = time.monotonic() - begun
         if loading := Studio.engine.loading:
@@ -101,13 +111,13 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
     """Note why an attempt came to nothing; whether its generation has failed by that."""
     generations = Studio.house.generations
     if Studio.leaving.is_set() or not isinstance(error, Exception):
-        generations.put_back(claimed, "The worker is being restarted; this is drawn next.")
+        generations.put_back(claimed, tr("The worker is being restarted; this is drawn next."))
         return False
     match error:
         case Stopped():
             # Cancelled already, or stopped through RQ: then the row does not know yet.
             if Studio.stop_requested:
-                generations.fail(claimed, "An operator stopped this.")
+                generations.fail(claimed, tr("An operator stopped this."))
             return Studio.stop_requested
         case TransientError():
             again = generations.restart(claimed, str(error), at_once=False)
@@ -115,9 +125,10 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
         case EngineError():
             words = str(error)
         case JobTimeoutException():
-            words = "It took too long and was stopped."
+            words = tr("It took too long and was stopped.")
         case _:
-            words = f"Something went wrong. (fault {report('generate failed', error)})"
+            fault = report("generate failed", error)
+            words = tr("Something went wrong. (fault {fault})", fault=fault)
     generations.fail(claimed, words)
     return True
 
@@ -158,7 +169,11 @@ def _pictures(claimed: Generation) -> dict[str, bytes]:
     try:
         return {key: Studio.house.media.load(key) for key in claimed.request.held}
     except FileNotFoundError:
-        raise AskDifferently("The picture that this begins with is not kept any more.") from None
+        raise AskDifferently(
+            tr("The picture that this begins with is not kept any more.")
+        ) from None
     except Exception as error:
         fault = report(f"the pictures of #{claimed.id} could not be fetched", error)
-        raise TransientError(f"The storage does not answer. (fault {fault})") from error
+        raise TransientError(
+            tr("The storage does not answer. (fault {fault})", fault=fault)
+        ) from error

@@ -13,6 +13,7 @@ from PIL import Image
 
 from core.engine import GiveUp, Report, Stopped
 from core.errors import report as report_fault
+from core.languages import tr
 
 # Pixels a side of a piece, smaller ones where memory is short.
 PIECES = (256, 128, 64)
@@ -51,8 +52,11 @@ class Upscaler:
         except ImportError as error:
             fault = report_fault("spandrel is not installed", error)
             raise GiveUp(
-                f"The upscaler needs spandrel, which is not installed; the host has to look. "
-                f"(fault {fault})"
+                tr(
+                    "The upscaler needs spandrel, which is not installed; the host has to look. "
+                    "(fault {fault})",
+                    fault=fault,
+                )
             ) from error
         try:
             model = spandrel.ModelLoader().load_from_file(weights)
@@ -63,9 +67,12 @@ class Upscaler:
         except Exception as error:  # Files of others: libraries meet them with whatever.
             fault = report_fault(f"cannot load {weights}", error)
             raise GiveUp(
-                f"The upscaler {weights.stem} could not be loaded; the host has to look. "
-                f"(fault {fault})"
-            ) from error
+                tr(
+                    "The upscaler {name} could not be loaded; the host has to look. "
+                    "(fault {fault})",
+                    name=weights.stem, fault=fault,
+                )
+            ) from error  # fmt: skip
         self.model = model.to(torch.device(device)).eval()
         self.scale = int(model.scale)
 

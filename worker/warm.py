@@ -19,6 +19,7 @@ from core import engine, offers
 from core.catalog import Model
 from core.engine import EngineError, Stopped, TransientError
 from core.errors import report as report_fault
+from core.languages import speak, spoken, tr
 from core.offers import Offer
 from core.options import Mode, Request
 from core.supervisor import end_with_parent
@@ -47,6 +48,8 @@ class Work:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     # What moderators have on offer, which this process reads nowhere.
     offers: tuple[Offer, ...] = field(default_factory=offers.told)
+    # The language of whom it is for.
+    language: str = field(default_factory=spoken)
 
 
 def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: float) -> None:
@@ -80,6 +83,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
         if not isinstance(work, Work):
             continue  # A stop that came when the drawing was over already.
         offers.show(work.offers)
+        speak(work.language)
         try:
             if work.model.engine not in made:
                 made[work.model.engine] = engines.make(
@@ -118,14 +122,15 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
             answer("error", error)
         except MemoryError as error:
             fault = report_fault("out of memory", error)
-            answer("error", engine.AskDifferently(
-                f"This machine ran out of memory. Ask for a smaller picture. (fault {fault})"
-            ))  # fmt: skip
+            words = tr(
+                "This machine ran out of memory. Ask for a smaller picture. (fault {fault})",
+                fault=fault,
+            )
+            answer("error", engine.AskDifferently(words))
         except Exception as error:  # A bug of an engine must not end the warm process.
             fault = report_fault("the engine failed", error)
-            answer("error", engine.GiveUp(
-                f"Something went wrong while drawing. (fault {fault})"
-            ))  # fmt: skip
+            words = tr("Something went wrong while drawing. (fault {fault})", fault=fault)
+            answer("error", engine.GiveUp(words))
 
 
 def _opened(data: bytes) -> "Image":
@@ -226,7 +231,7 @@ class WarmEngine:
                 code = self._process.exitcode
             self.kill()
             log.warning("the engine process died (exit %s); the next drawing starts another", code)
-            raise TransientError("The engine crashed while drawing this.") from error
+            raise TransientError(tr("The engine crashed while drawing this.")) from error
         except EngineError:
             raise
         except BaseException:

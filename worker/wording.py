@@ -6,6 +6,7 @@ from typing import Any
 
 from core.catalog import too_few
 from core.engine import AskDifferently
+from core.languages import tr
 
 # As AUTOMATIC1111 has it: what one pair of brackets does.
 STRONGER = 1.1
@@ -95,7 +96,7 @@ def told(pipeline: Any, prompt: str, negative: str, clip_skip: int, count: int) 
     if not _takes_embeddings(pipeline):
         if clip_skip:
             raise AskDifferently(
-                "This model's text encoder has no layers to leave out. Ask without --clip-skip."
+                tr("This model's text encoder has no layers to leave out. Ask without --clip-skip.")
             )
         return texts
     if not clip_skip and not any(

@@ -3,27 +3,89 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 from tests.servers.discord_errors import ApiError, Json, Problems
 
+# discord/discord-api-docs, reference.mdx: Locales
+LOCALES = frozenset(
+    "id da de en-GB en-US es-ES es-419 fr hr it lt hu nl no pl pt-BR ro fi sv-SE vi tr cs el bg ru "
+    "uk hi th zh-CN ja zh-TW ko".split()
+)
+
+
+def _localized(node: Json, field: str) -> Iterator[tuple[str, str]]:
+    """What a field is in other languages, by locale."""
+    yield from (node.get(f"{field}_localizations") or {}).items()
+
 
 def _text_size(node: Json) -> int:
-    total = len(node.get("name") or "") + len(node.get("description") or "")
+    """The characters of a command; of each field those of its longest localization."""
+
+    def most(one: Json, field: str) -> int:
+        return max(len(one.get(field) or ""), *(len(text) for _, text in _localized(one, field)), 0)
+
+    total = most(node, "name") + most(node, "description")
     for choice in node.get("choices") or []:
-        total += len(choice["name"])
+        total += most(choice, "name")
         total += len(choice["value"]) if isinstance(choice["value"], str) else 0
     return total + sum(_text_size(o) for o in node.get("options") or [])
 
 
+def _is_name(name: str) -> bool:
+    return bool(re.fullmatch(r"[-_'\w]{1,32}", name)) and name == name.lower()
+
+
+def _check_localized(
+    problems: Problems, path: str, node: Json, field: str, check: Callable[[str, str], None]
+) -> None:
+    """Hold each localization of a field to what `check` holds the field to."""
+    for locale, text in _localized(node, field):
+        here = f"{path}.{field}_localizations"
+        if locale not in LOCALES:
+            problems.add(here, "BASE_TYPE_CHOICES", f"{locale} is no locale.")
+        check(f"{here}.{locale}", text)
+
+
+def _check_words(problems: Problems, path: str, node: Json, field: str, most: int) -> None:
+    """A field of words, and its localizations."""
+    problems.length(f"{path}.{field}", node.get(field), 1, most)
+    _check_localized(
+        problems, path, node, field, lambda here, text: problems.length(here, text, 1, most)
+    )
+
+
+def _check_distinct(problems: Problems, path: str, options: list[Json]) -> None:
+    """In no language an option bears another's name, nor another's default one."""
+    for locale in sorted({locale for one in options for locale, _ in _localized(one, "name")}):
+        for i, option in enumerate(options):
+            name = dict(_localized(option, "name")).get(locale)
+            others = [one for one in options if one is not option]
+            taken = {one.get("name") for one in others}
+            taken |= {dict(_localized(one, "name")).get(locale) for one in others}
+            if name and name in taken:
+                problems.add(
+                    f"{path}.options.{i}.name_localizations.{locale}",
+                    "APPLICATION_COMMAND_OPTIONS_NAME_ALREADY_EXISTS",
+                    "Option name already exists",
+                )
+
+
 def _check_options(problems: Problems, path: str, options: list[Json]) -> None:
     problems.count(f"{path}.options", options, 0, 25)
+    _check_distinct(problems, path, options)
     seen: set[str] = set()
     optional = False
     for i, option in enumerate(options):
         here = f"{path}.options.{i}"
         name = option.get("name") or ""
-        if not re.fullmatch(r"[-_'\w]{1,32}", name) or name != name.lower():
-            problems.add(f"{here}.name", "STRING_TYPE_REGEX", "String value did not match regex.")
+
+        def named(where: str, text: str) -> None:
+            if not _is_name(text):
+                problems.add(where, "STRING_TYPE_REGEX", "String value did not match regex.")
+
+        named(f"{here}.name", name)
+        _check_localized(problems, here, option, "name", named)
         if name in seen:
             problems.add(
                 f"{here}.name",
@@ -31,7 +93,7 @@ def _check_options(problems: Problems, path: str, options: list[Json]) -> None:
                 "Option name already exists",
             )
         seen.add(name)
-        problems.length(f"{here}.description", option.get("description"), 1, 100)
+        _check_words(problems, here, option, "description", 100)
         kind = int(option.get("type") or 0)
         if kind not in range(1, 12):
             problems.add(f"{here}.type", "BASE_TYPE_CHOICES", "Value must be one of 1 to 11.")
@@ -58,7 +120,7 @@ def check_choices(problems: Problems, path: str, choices: list[Json], kind: int)
     """Choices of an option, or those an autocompletion answers."""
     problems.count(path, choices, 0, 25)
     for i, choice in enumerate(choices):
-        problems.length(f"{path}.{i}.name", choice.get("name"), 1, 100)
+        _check_words(problems, f"{path}.{i}", choice, "name", 100)
         value = choice.get("value")
         if kind == 3:
             problems.length(f"{path}.{i}.value", value, 0, 100)
@@ -80,17 +142,20 @@ def check_commands(commands: list[Json]) -> None:
     for i, command in enumerate(commands):
         kind, name = command.get("type", 1), command.get("name") or ""
         if kind == 1:
-            if not re.fullmatch(r"[-_'\w]{1,32}", name) or name != name.lower():
-                problems.add(
-                    f"{i}.name",
-                    "APPLICATION_COMMAND_INVALID_NAME",
-                    "Command name is invalid",
-                )
-            problems.length(f"{i}.description", command.get("description"), 1, 100)
+
+            def named(where: str, text: str) -> None:
+                if not _is_name(text):
+                    problems.add(
+                        where, "APPLICATION_COMMAND_INVALID_NAME", "Command name is invalid"
+                    )
+
+            named(f"{i}.name", name)
+            _check_localized(problems, str(i), command, "name", named)
+            _check_words(problems, str(i), command, "description", 100)
             _check_options(problems, str(i), command.get("options") or [])
         else:
-            problems.length(f"{i}.name", name, 1, 32)
-            if command.get("description"):
+            _check_words(problems, str(i), command, "name", 32)
+            if command.get("description") or any(_localized(command, "description")):
                 problems.add(
                     f"{i}.description",
                     "APPLICATION_COMMAND_CONTEXT_MENU_DESCRIPTION",

@@ -73,7 +73,9 @@ class Door:
 
     def incoming(self, q: Json, version: Version) -> Json:
         """A message of a person; update_id is null where privacy mode hides it from the bot."""
-        person = self.platform.user(int(q["user_id"]), q.get("username"), q.get("first_name"))
+        person = self.platform.user(
+            int(q["user_id"]), q.get("username"), q.get("first_name"), q.get("language_code")
+        )
         chat = self.chat_of(q)
         reply = None
         if q.get("reply_to_message_id"):
@@ -168,7 +170,9 @@ class Door:
     def pressed(self, message: Message, q: Json, data: str) -> Json:
         """The callback query of a press."""
         id = str(self.platform.fresh() * 1000003)
-        person = self.platform.user(int(q["user_id"]), q.get("username"), q.get("first_name"))
+        person = self.platform.user(
+            int(q["user_id"]), q.get("username"), q.get("first_name"), q.get("language_code")
+        )
         payload = {
             "id": id,
             "from": person,

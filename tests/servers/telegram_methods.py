@@ -319,11 +319,19 @@ class Methods:
         return True
 
     def command_key(self, p: Params) -> tuple[str, str]:
-        """Where a list of commands applies."""
+        """Where a list of commands applies, and to people of which language; empty: of others."""
         scope = p.tree("scope") or {"type": "default"}
-        return json.dumps(scope, sort_keys=True), p.text("language_code")
+        return json.dumps(scope, sort_keys=True), self.language(p)
+
+    def language(self, p: Params) -> str:
+        """The two-letter code that a call names."""
+        code = p.text("language_code")
+        if not re.fullmatch(r"([a-z]{2})?", code):
+            raise bad("invalid language code specified")
+        return code
 
     def do_set_my_commands(self, p: Params) -> bool:
+        key = self.command_key(p)
         commands = p.tree("commands")
         if not isinstance(commands, list):
             raise bad("can't parse commands JSON object")
@@ -334,7 +342,7 @@ class Methods:
                 raise bad("BOT_COMMAND_INVALID")
             if not 1 <= len(str(one.get("description") or "")) <= 256:
                 raise bad("BOT_COMMAND_DESCRIPTION_INVALID")
-        self.platform.commands[self.command_key(p)] = commands
+        self.platform.commands[key] = commands
         return True
 
     def do_get_my_commands(self, p: Params) -> list[Json]:

@@ -111,13 +111,18 @@ class Platform:
 
     # Chats and limits ---------------------------------------------------------------------------
 
-    def user(self, id: int, username: str | None = "", first_name: str | None = "") -> Json:
+    def user(
+        self, id: int, username: str | None = "", first_name: str | None = "",
+        language_code: str | None = "",
+    ) -> Json:  # fmt: skip
         """A person, remembered."""
         known = self.users.get(id, {"id": id, "is_bot": False, "first_name": f"User {id}"})
         if first_name:
             known["first_name"] = first_name
         if username:
             known["username"] = username
+        if language_code:
+            known["language_code"] = language_code
         self.users[id] = known
         return dict(known)
 

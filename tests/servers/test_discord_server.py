@@ -18,6 +18,9 @@ import yarl
 from discord import app_commands
 from PIL import Image
 
+from tests.servers.discord_command_rules import check_commands
+from tests.servers.discord_errors import ApiError
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -446,3 +449,73 @@ def test_rows_and_menus_have_their_bounds(base: str, monkeypatch: pytest.MonkeyP
         assert "50035" in await bot.refused("PUT", register, [command])
 
     play(base, monkeypatch, story)
+
+
+def command(**more: Any) -> dict[str, Any]:
+    """A command of two options, one with a choice."""
+    options = [
+        {"type": 3, "name": "size", "description": "How large", "choices": [
+            {"name": "large", "value": "l"},
+        ]},
+        {"type": 3, "name": "colour", "description": "Which"},
+    ]  # fmt: skip
+    return {"type": 1, "name": "draw", "description": "Draw", "options": options, **more}
+
+
+@pytest.mark.parametrize(
+    ("where", "said", "place"),
+    [
+        ((), {"name_localizations": {"de": "Zeichne"}}, "0.name_localizations.de"),
+        ((), {"name_localizations": {"de": "zeichne es"}}, "0.name_localizations.de"),
+        ((), {"name_localizations": {"de-AT": "zeichne"}}, "0.name_localizations"),
+        ((), {"description_localizations": {"ru": "д" * 101}}, "0.description_localizations.ru"),
+        ((), {"description_localizations": {"ru": ""}}, "0.description_localizations.ru"),
+        ((0,), {"name_localizations": {"fr": "a" * 33}}, "0.options.0.name_localizations.fr"),
+        ((0,), {"name_localizations": {"fr": "colour"}}, "0.options.0.name_localizations.fr"),
+        ((0, 0), {"name_localizations": {"fr": "a" * 101}},
+         "0.options.0.choices.0.name_localizations.fr"),
+    ],
+)  # fmt: skip
+def test_what_is_said_in_other_languages_is_held_to_the_same_rules(
+    where: tuple[int, ...], said: dict[str, Any], place: str
+) -> None:
+    sent: Any = command()
+    node = sent
+    for depth, index in enumerate(where):
+        node = node["choices" if depth else "options"][index]
+    check_commands([sent])
+    node |= said
+    with pytest.raises(ApiError) as caught:
+        check_commands([sent])
+    errors = caught.value.body["errors"]
+    for part in place.split("."):
+        errors = errors[part]
+    assert errors["_errors"]
+
+
+def test_of_each_field_its_longest_localization_counts() -> None:
+    long = [{"name": "n" * 100, "value": "v" * 100}] * 25
+    last = [*long[:14], {"name": "n" * 100, "value": "v" * 56}]
+    # With these it has 8000 characters, the most there may be.
+    more = [
+        {"type": 3, "name": name, "description": "d", "choices": choices}
+        for name, choices in (("o0", long), ("o1", last))
+    ]
+    sent = command(description_localizations={"de": "Los"})
+    sent["options"] += more
+    check_commands([sent])
+    sent["description_localizations"]["de"] = "Mache"
+    with pytest.raises(ApiError) as caught:
+        check_commands([sent])
+    assert "maximum size (8000)" in str(caught.value.body)
+
+
+def test_names_in_other_languages_are_told_apart_in_each() -> None:
+    sent = command(name_localizations={"de": "zeichne", "es-419": "dibuja"})
+    size, colour = sent["options"]
+    size["name_localizations"] = {"de": "grösse", "fr": "taille"}
+    colour["name_localizations"] = {"de": "farbe", "ru": "taille"}
+    check_commands([sent])
+    colour["name_localizations"]["fr"] = "taille"
+    with pytest.raises(ApiError):
+        check_commands([sent])

@@ -268,6 +268,11 @@ def test_chats_and_faults(platform: Platform) -> None:
         assert (await bot.get_my_commands())[0].command == "imagine"
         assert platform.see("commands")[0]["commands"][0]["description"] == "Draw"
         assert platform.see("calls", method="setMyCommands")[0]["status"] == 200
+        await bot.set_my_commands([("imagine", "Zeichnen")], language_code="de")
+        german, others = await bot.get_my_commands(language_code="de"), await bot.get_my_commands()
+        assert (german[0].description, others[0].description) == ("Zeichnen", "Draw")
+        with pytest.raises(BadRequest, match=r"(?i)invalid language code specified"):
+            await bot.set_my_commands([("imagine", "Zeichnen")], language_code="de-AT")
         updates = await bot.get_updates()
         assert [u.my_chat_member.new_chat_member.status for u in updates if u.my_chat_member] == [
             "kicked",

@@ -25,7 +25,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from core import samplers
-from core.catalog import LANCZOS, Model, every_upscaler
+from core.catalog import LANCZOS, Model, every_upscaler, gone_upscaler
 from core.engine import (
     NOTHING,
     AskDifferently,
@@ -36,6 +36,7 @@ from core.engine import (
     TransientError,
 )
 from core.errors import report as report_fault
+from core.languages import mark, tr
 from core.options import Mode, Request
 from worker import frames, previews, safety, wording
 from worker.adapters import Adapters, Styles, Vaes
@@ -87,11 +88,11 @@ SPENT = ("could not create a primitive", "could not execute a primitive")
 SHORT = ("can't allocate memory", "out of memory", *SPENT)
 # What is tried where memory does not suffice, each on top of those before; and what the card says.
 RUNGS = (
-    ("free", "Short of memory: making room."),
-    ("slices", "Short of memory: drawing in smaller slices."),
-    ("tiles", "Short of memory: drawing in tiles."),
-    ("offload", "Short of memory: using the computer's own memory, which is slower."),
-    ("one by one", "Short of memory: drawing one picture after the other."),
+    ("free", mark("Short of memory: making room.")),
+    ("slices", mark("Short of memory: drawing in smaller slices.")),
+    ("tiles", mark("Short of memory: drawing in tiles.")),
+    ("offload", mark("Short of memory: using the computer's own memory, which is slower.")),
+    ("one by one", mark("Short of memory: drawing one picture after the other.")),
 )
 
 
@@ -128,7 +129,7 @@ class LocalDiffusers:
             return [frame.image.copy() for _ in request.seeds]
         pipeline = self._pipeline(model, lambda _name, _share: None)
         if wording.unheard(pipeline, request.prompt, request.negative_prompt) and not report(
-            0.0, f"{model.name} knows no weights of words: they are drawn alike."
+            0.0, tr("{model} knows no weights of words: they are drawn alike.", model=model.name)
         ):
             raise Stopped
         work = round(request.width * request.height * request.count * request.hires**2)
@@ -151,7 +152,7 @@ class LocalDiffusers:
                     continue
                 if rung < first:
                     continue
-                if rung and not report(0.0, rungs[rung - 1][1]):
+                if rung and not report(0.0, tr(rungs[rung - 1][1])):
                     raise Stopped
                 try:
                     images = self._images(
@@ -169,8 +170,11 @@ class LocalDiffusers:
                     return images
         self._forget_all()
         refused = AskDifferently(
-            "There was not enough memory for this, even in small pieces. "
-            f"Ask for a smaller or a single picture. (fault {fault})"
+            tr(
+                "There was not enough memory for this, even in small pieces. "
+                "Ask for a smaller or a single picture. (fault {fault})",
+                fault=fault,
+            )
         )
         refused.spent = spent
         raise refused
@@ -200,7 +204,7 @@ class LocalDiffusers:
             return frames.enlarged(image, request)
         weights = every_upscaler().get(request.upscaler)
         if weights is None:
-            raise AskDifferently(f"The upscaler {request.upscaler} is no longer on offer.")
+            raise AskDifferently(gone_upscaler(request.upscaler))
         written = weights.stat().st_mtime_ns if weights.is_file() else 0
         if not self.upscaler or (self.upscaler[0].weights, self.upscaler[1]) != (weights, written):
             self.upscaler = None
@@ -214,10 +218,13 @@ class LocalDiffusers:
                     raise
                 fault = report_fault(f"out of memory, pieces of {piece}", error)
             self._forget_all()
-            if not report(0.0, RUNGS[0][1]):
+            if not report(0.0, tr(RUNGS[0][1])):
                 raise Stopped
         raise AskDifferently(
-            f"There was not enough memory to make this picture so large. (fault {fault})"
+            tr(
+                "There was not enough memory to make this picture so large. (fault {fault})",
+                fault=fault,
+            )
         )
 
     def _save_memory(self, pipeline: Any, rung: str, request: Request) -> bool:
@@ -260,8 +267,11 @@ class LocalDiffusers:
         except (OSError, ValueError, KeyError) as error:
             fault = report_fault(f"cannot load {model.source}", error)
             raise GiveUp(
-                f"The model {model.name} could not be loaded; the host has to look. (fault {fault})"
-            ) from error
+                tr(
+                    "The model {name} could not be loaded; the host has to look. (fault {fault})",
+                    name=model.name, fault=fault,
+                )
+            ) from error  # fmt: skip
         report(model.name, 0.7)
         self._make_room(_size(pipeline))
         pipeline.set_progress_bar_config(disable=True)
@@ -275,7 +285,9 @@ class LocalDiffusers:
             pipeline.to(self.device)
         except torch.OutOfMemoryError as error:
             self._forget_all()
-            raise TransientError(f"There was no memory to load {model.name}.") from error
+            raise TransientError(
+                tr("There was no memory to load {model}.", model=model.name)
+            ) from error
         self.warm[model.source] = pipeline
         report(model.name, 1.0)
         return pipeline
@@ -338,7 +350,9 @@ def _derived(kind: Any, pipeline: Any) -> Any:
         other = kind.from_pipe(pipeline)
     except ValueError as error:
         fault = report_fault(f"{type(pipeline).__name__} does not do this", error)
-        raise AskDifferently(f"This model cannot begin with a picture. (fault {fault})") from error
+        raise AskDifferently(
+            tr("This model cannot begin with a picture. (fault {fault})", fault=fault)
+        ) from error
     other.set_progress_bar_config(disable=True)
     for name in ("sampled_by", "_all_hooks", "_offload_device"):
         if hasattr(pipeline, name):

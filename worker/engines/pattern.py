@@ -23,6 +23,7 @@ from core.engine import (
     Stopped,
     TransientError,
 )
+from core.languages import tr
 from core.options import Mode, Request
 from worker import frames, previews
 
@@ -70,11 +71,11 @@ def _misbehave(prompt: str) -> None:
     if "crash:segv" in prompt:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "fail:ask" in prompt:
-        raise AskDifferently("This pattern cannot be drawn. Ask for another.")
+        raise AskDifferently(tr("This pattern cannot be drawn. Ask for another."))
     if "fail:transient" in prompt:
-        raise TransientError("The pattern got stuck.")
+        raise TransientError(tr("The pattern got stuck."))
     if "fail:give-up" in prompt:
-        raise GiveUp("The pattern engine is out of order.")
+        raise GiveUp(tr("The pattern engine is out of order."))
     if "fail:bug" in prompt:
         raise RuntimeError("a bug with a secret path")
     if "fail:oom" in prompt:
