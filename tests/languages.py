@@ -1,9 +1,12 @@
 """The catalogs of core/locale: gathered from the code and compiled by `make languages`."""
 
+import ast
 import io
 import sys
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
@@ -22,7 +25,34 @@ STAMP = datetime(2026, 11, 22, tzinfo=UTC)
 FOLDERS = ("core", "bots", "worker")
 # What a translator reads of a command's name.
 NAMING = "A command: at most 32 small letters, digits, - and _; no other command's, in no language."
-METHODS = [("**.py", "python"), ("**.html", "jinja2"), ("**.js", "javascript")]
+
+
+def calls(
+    file: BinaryIO, keywords: Collection[str], tags: Collection[str], options: Any
+) -> Iterator[tuple[int, str, list[str | None], list[str]]]:
+    """The calls of some functions in Python's code, as Babel takes them from a reader of its own.
+
+    Its own passes over those that stand in an f-string, or deep in another one.
+    """
+    text = file.read().decode()
+    lines = [line.strip() for line in text.splitlines()]
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id not in keywords:
+            continue
+        texts = [one.value if isinstance(one, ast.Constant) else None for one in node.args]
+        above, first = node.lineno - 2, node.lineno - 1
+        while above >= 0 and lines[above].startswith("#"):
+            words = lines[above].lstrip("# ")
+            if words.startswith(tuple(tags)):
+                first = above
+            above -= 1
+        notes = [line.lstrip("# ") for line in lines[first : node.lineno - 1]]
+        yield node.lineno, node.func.id, texts, notes
+
+
+METHODS: Any = [("**.py", calls), ("**.html", "jinja2"), ("**.js", "javascript")]
 
 
 def template() -> Catalog:
