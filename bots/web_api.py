@@ -25,6 +25,7 @@ from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
 from core.house import House
+from core.languages import mark, tr
 from core.lifecycle import FINAL, PENDING, State
 from core.policy import ALONE
 from core.settings import Uploads, read
@@ -39,7 +40,7 @@ SAID_SECONDS = 3600
 EVENT = r"^[ -~]*$"
 # How many completions a page shows.
 COMPLETED = 6
-AMONG = "Give the prompt beside the parameters, not among them."
+AMONG = mark("Give the prompt beside the parameters, not among them.")
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
@@ -233,16 +234,17 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         if command.draws:
             given = {**job.parameters, "prompt": job.prompt}
             if "prompt" in job.parameters:
-                faults.append(AMONG)
+                faults.append(tr(AMONG))
         else:
             given, known = job.parameters, _OWN[job.type]
             odd = [name[:40] for name in given if name not in known]
             if job.prompt.strip():
-                faults.append(f"{job.type} takes no prompt.")
+                faults.append(tr("{command} takes no prompt.", command=job.type))
             faults += [
-                f"There is no option “{name}” for {job.type}. Known: {', '.join(known)}."
+                tr("There is no option “{name}” for {command}. Known: {known}.", name=name,
+                   command=job.type, known=", ".join(known))
                 for name in odd
-            ]
+            ]  # fmt: skip
             if faults:
                 raise InvalidOptions(faults)
 
@@ -252,7 +254,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             asked = ask(who, full, event, tuple(faults), agreed=job.confirm, pictures=sources)
             reply = commands.run(house, job.type, asked)
             if reply.generation is None:
-                raise NotAllowed(f"{reply.text} Then send the same with confirm: true.")
+                then = tr("Then send the same with confirm: true.")
+                raise NotAllowed(f"{reply.text} {then}")
             return {**shown(reply.generation), "also": list(reply.others)}
 
         return dict(await in_thread(work))
@@ -362,7 +365,10 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         retry draws the same id again when it failed or was cancelled, else a new one.
         """
         if action not in PRESSED:
-            raise NotFound(f"There is no “{action[:40]}” of a job. Known: {', '.join(PRESSED)}.")
+            raise NotFound(
+                tr("There is no “{action}” of a job. Known: {known}.", action=action[:40],
+                   known=", ".join(PRESSED))
+            )  # fmt: skip
         return await press(request, id, action, event and f"{action}:{id}:{event}")
 
     async def press(request: Request, id: int, action: str, event: str = "") -> dict[str, Any]:

@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
-from bots.web_door import DOCS, PAGES, guard, refused, sorry
+from bots.web_door import DOCS, STATIC, guard, refused, sorry, unserved
+from bots.web_pages import Assets, words
+from bots.web_pages import page as said
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
 from core.house import House, open_house
@@ -59,7 +60,7 @@ def create_app(house: House) -> FastAPI:
         if not telegram.webhook or not hmac.compare_digest(
             proof.encode(), telegram.hook_secret.encode()
         ):
-            return sorry(404, "There is nothing here.")
+            return sorry(404, unserved(404))
         try:
             update = await request.json()
             event = str(int(update["update_id"]))
@@ -73,17 +74,17 @@ def create_app(house: House) -> FastAPI:
         return Response(status_code=204)
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGES / "index.html")
+    async def page() -> Response:
+        return said("index.html")
 
-    app.mount("/static", StaticFiles(directory=PAGES), name="static")
+    app.mount(STATIC.rstrip("/"), Assets(), name="static")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return RedirectResponse(DOCS)
 
     for routes in (interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought)):  # fmt: skip
+                   painting(house, brought), words()):  # fmt: skip
         app.include_router(routes)
     return app
 

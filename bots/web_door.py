@@ -6,31 +6,31 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bots.web_pages import WORDS, page
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.house import House
 from core.keys import PREFIX
+from core.languages import mark, preferred, speak, tr
 from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Web, read
 
 log = logging.getLogger("drawqueue")
 
-PAGES = Path(__file__).parent / "web"
 COOKIE = "drawqueue"
 # Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
 BODY = 2**20
@@ -38,7 +38,7 @@ BODY = 2**20
 UPLOADS = "/api/uploads"
 STATIC = "/static/"
 # What is answered without the key, and tells nothing of anybody's.
-OPEN = ("/health", "/key", HOOK)
+OPEN = ("/health", "/key", WORDS, HOOK)
 DOCS = "/api/docs"
 
 
@@ -107,12 +107,15 @@ def guard(app: FastAPI) -> None:
     async def who(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """Find who asks; beyond this machine only with the key."""
+        """Find who asks, and in which language; beyond this machine only with the key."""
+        liked = preferred(request.headers.get("accept-language", ""))
+        request.state.language = liked
+        speak(liked)
         origin = request.headers.get("origin", "")
         if request.method not in ("GET", "HEAD") and origin:
             at = origin.split("://")[-1]
             if at != request.headers.get("host"):
-                return sorry(403, "That request came from another site.")
+                return sorry(403, tr("That request came from another site."))
         cookie = request.cookies.get(COOKIE, "")
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, _, proof = cookie.partition(".")
@@ -137,7 +140,7 @@ def guard(app: FastAPI) -> None:
         long = length.isdecimal() and (len(length) > 12 or int(length) > BODY)
         if long and request.url.path != UPLOADS:
             # Here, because the library says it in a shape of its own.
-            return guarded(sorry(413, _UNSERVED[413]), request)
+            return guarded(sorry(413, unserved(413)), request)
         return guarded(await call_next(request), request)
 
     def by_key(given: str, request: Request) -> str:
@@ -145,10 +148,10 @@ def guard(app: FastAPI) -> None:
         kept = app.state.house.keys
         found = kept.enter(given)
         if found is None:
-            raise Unknown("That key is not known, or was taken back. /key makes another.")
+            raise Unknown(tr("That key is not known, or was taken back. /key makes another."))
         kept.count(found)
         if found.scope == "read" and request.method not in ("GET", "HEAD"):
-            raise Forbidden("This key may look at pictures, no more. /key new draw makes one.")
+            raise Forbidden(tr("This key may look at pictures, no more. /key new draw makes one."))
         return str(found.user)
 
     def guarded(answer: Response, request: Request) -> Response:
@@ -157,6 +160,10 @@ def guard(app: FastAPI) -> None:
         answer.headers.setdefault("Cache-Control", "no-cache")
         # Without any referrer a browser does not say either whence a form was sent.
         answer.headers["Referrer-Policy"] = "same-origin"
+        picture = answer.headers.get("content-type", "").startswith("image/")
+        if not picture and not request.url.path.startswith(STATIC):
+            answer.headers.add_vary_header("Accept-Language")
+            answer.headers.add_vary_header("Cookie")
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""
         answer.headers["Content-Security-Policy"] = (
@@ -166,13 +173,13 @@ def guard(app: FastAPI) -> None:
 
     def no_key(request: Request, words: str = "") -> Response:
         if "text/html" not in request.headers.get("accept", ""):
-            return sorry(401, words or "Open this page with ?key=… as its host gave it to you.")
-        page = (PAGES / "key.html").read_text().replace("{sorry}", words)
-        return HTMLResponse(page, 401)
+            asked = tr("Open this page with ?key=… as its host gave it to you.")
+            return sorry(401, words or asked)
+        return page("key.html", 401, sorry=words)
 
     def entered(given: str, request: Request) -> Response:
         if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
-            return no_key(request, "That is not the key. Ask the host of this chat for it.")
+            return no_key(request, tr("That is not the key. Ask the host of this chat for it."))
         fresh = secrets.token_hex(8)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
@@ -191,27 +198,27 @@ def guard(app: FastAPI) -> None:
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         told = InvalidOptions(
-            _UNSERVED[400] if line["type"] == "json_invalid" else
+            unserved(400) if line["type"] == "json_invalid" else
             f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
         )  # fmt: skip
         return sorry(422, str(told), told.faults)
 
     @app.exception_handler(HTTPException)
-    async def unserved(_request: Request, error: Exception) -> JSONResponse:
+    async def elsewhere(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        answer = sorry(error.status_code, _UNSERVED.get(error.status_code, error.detail))
+        answer = sorry(error.status_code, unserved(error.status_code) or error.detail)
         answer.headers.update(error.headers or {})
         return answer
 
     @app.exception_handler(RecursionError)
     async def nested(_request: Request, _error: Exception) -> JSONResponse:
-        return sorry(422, "That is nested too deeply.")
+        return sorry(422, tr("That is nested too deeply."))
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, error: Exception) -> JSONResponse:
         fault = report("web request failed", error)
-        return sorry(500, f"Something went wrong here. (fault {fault})")
+        return sorry(500, tr("Something went wrong here. (fault {fault})", fault=fault))
 
     @app.post("/key", include_in_schema=False)
     async def enter(request: Request) -> Response:
@@ -247,11 +254,16 @@ def status_of(error: Exception) -> int:
 
 # What is refused before any of ours is asked.
 _UNSERVED = {
-    400: "That body is no JSON.",
-    404: "There is nothing here.",
-    405: "That cannot be done here; /api/docs says what can.",
-    413: f"That is too long: a body has at most {BODY // 1024} KiB.",
+    400: mark("That body is no JSON."),
+    404: mark("There is nothing here."),
+    405: mark("That cannot be done here; /api/docs says what can."),
+    413: mark("That is too long: a body has at most {most} KiB."),
 }
+
+
+def unserved(status: int) -> str:
+    """What is said of a status before anything of ours was asked; nothing of others."""
+    return tr(_UNSERVED.get(status, ""), most=BODY // 1024)
 
 
 def refused(when: str) -> dict[str, Any]:
