@@ -10,6 +10,7 @@ from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration, many
 from core.generations import HELD, LEFT, Generation
+from core.languages import speaking
 from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
@@ -277,10 +278,18 @@ def card_for(
     audience: Audience | None = None, preview: str = "",
 ) -> Card:  # fmt: skip
     """The card of a row, its place in line, its progress and what is drawn by now, as an audience
-    sees it.
+    sees it; in the language of who asked for it.
 
     None are those who read where it was asked for.
     """
+    with speaking(generation.language):
+        return _card_for(generation, standing, progress, audience, preview)
+
+
+def _card_for(
+    generation: Generation, standing: Standing | None, progress: float,
+    audience: Audience | None, preview: str,
+) -> Card:  # fmt: skip
     request = generation.request
     if generation.deleted:
         return Card(

@@ -13,6 +13,7 @@ from core.drawing import draw
 from core.errors import NotAllowed, UserError
 from core.flags import split_flags
 from core.house import House
+from core.languages import speak
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Audience
@@ -98,7 +99,9 @@ def _set(house: House, ask: Ask, one: Taste, value: str, *, here: bool) -> str:
         return _hush(house, ask, QUIET.read(value) == "on", here=here)
     value = _preset(house, ask.asker, value, here=here) if one.name == PRESET else one.read(value)
     house.tastes.set(ask.asker, one.name, value, here=here)
-    told = f"{one.name} is {value} from now on, for {_whose(here)}."
+    # Where that was the language, this is said in it already.
+    speak(house.speaks(ask.asker))
+    told = f"{one.name} is {one.said(value)} from now on, for {_whose(here)}."
     if one.name == PREVIEWS and value == "on" and not read(Drawing).previews:
         told += " The host of this bot makes no previews, though."
     return told
@@ -135,13 +138,14 @@ def _reset(house: House, ask: Ask, which: list[Taste], *, here: bool) -> str:
     if QUIET in which:
         return _hush(house, ask, False, here=here)
     gone = house.tastes.reset(ask.asker, [one.name for one in which], here=here)
+    speak(house.speaks(ask.asker))
     names = which[0].name if len(which) == 1 else "Everything"
     if not gone:
         return f"{'This chat has' if here else 'You have'} not set that: nothing changed."
     if len(which) > 1:
         return f"{names} is as {'the host' if here else 'this chat or the host'} has it again."
     now = house.tastes.values(ask.asker, here=here)[names]
-    return f"{names} is {now.value} again ({now.origin})."
+    return f"{names} is {which[0].said(now.value)} again ({now.origin})."
 
 
 def _overview(house: House, ask: Ask, *, here: bool, first: str = "") -> Reply:
@@ -152,7 +156,10 @@ def _overview(house: House, ask: Ask, *, here: bool, first: str = "") -> Reply:
         lines.append("This chat's settings, for whoever has none of their own:")
     else:
         lines.append("Where you say nothing else, your pictures are drawn with:")
-    lines += [f"{name}: {one.value} ({one.origin})" for name, one in values.items()]
+    lines += [
+        f"{one.name}: {one.said(values[one.name].value)} ({values[one.name].origin})"
+        for one in TASTES
+    ]
     quiet = house.people.get(ask.asker.platform, ask.asker.id).quiet
     if not here and ask.asker.platform in MENTIONING:
         lines.append(f"quiet: {'on' if quiet else 'off'} ({YOURS if quiet else HOST})")
@@ -234,9 +241,10 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
         now = house.tastes.values(ask.asker, here=here)[name].value
         choices += [Choice(make(name=name, mark=RESET), "As it was", "Take the setting back.")]
     choices += [
-        Choice(make(name=name, mark=_mark(value)), value, now=value == now) for value in values
+        Choice(make(name=name, mark=_mark(value)), one.said(value), now=value == now)
+        for value in values
     ]
-    told = f"{one.name}: {one.help}\nNow: {now}."
+    told = f"{one.name}: {one.help}\nNow: {one.said(now)}."
     if one.open:
         told += f" Others can be typed: /settings set {one.name} …"
     return Reply(told, choices=tuple(choices))
@@ -396,5 +404,8 @@ def suggestions(house: House, option: str, asker: Asker, given: Mapping[str, Any
         except UserError:
             return []
         ask = Ask(asker, "", {}, {})
-        return _values(house, ask, one, here=str(given.get("where")) in CHANNEL)
+        return [
+            one.said(value)
+            for value in _values(house, ask, one, here=str(given.get("where")) in CHANNEL)
+        ]
     return list(OFFERED[option])

@@ -6,6 +6,7 @@ Chats register, parse and describe their commands from this table.
 import contextlib
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,9 +37,11 @@ from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
 from core.house import House
+from core.languages import LANGUAGES, speaking, tr, trc
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
+from core.people import Asker
 from core.policy import policy
 
 log = logging.getLogger("drawqueue")
@@ -51,6 +54,8 @@ FEW_PARTS = 8
 MODERATORS = "Moderators:"
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# What a command's name is in the catalogs of core/languages.py.
+NAME = "command"
 # What /help tells of beside commands.
 FLAGS = "flags"
 
@@ -81,6 +86,8 @@ class Command:
     line: bool = False
     # Whether flags may follow what it takes first.
     flags: bool = False
+    # Whether it changes what is remembered of a person: they say it themselves, no key of theirs.
+    personal: bool = False
 
     @property
     def draws(self) -> bool:
@@ -522,7 +529,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("tree", "Show a picture's family.", (PICTURE,), tree, example="12", private=True),
     Command(
         "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
-        example="12",
+        example="12", personal=True,
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command(
@@ -539,7 +546,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "class", "See your class, or choose another that is yours.",
         (_option("choice", "The class to be in."),), _class,
-        example="relax",
+        example="relax", personal=True,
     ),
     Command(
         "link", "Be one person on several platforms, by a code.",
@@ -547,16 +554,16 @@ COMMANDS: tuple[Command, ...] = (
             _option("code", "The code from the other platform."),
             _option("sure", "yes, when that account is yours."),
         ),
-        _link, private=True,
+        _link, private=True, personal=True,
     ),
-    Command("unlink", "Let this account be by itself again.", (), _unlink),
+    Command("unlink", "Let this account be by itself again.", (), _unlink, personal=True),
     Command(
         "key", "Make, list or take back keys for programs of yours.",
         (
             _option("do", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
             _option("which", "A new one's name, read or draw before it; an old one's number."),
         ),
-        keys.command, example="new draw my script", private=True,
+        keys.command, example="new draw my script", private=True, personal=True,
     ),
     Command(
         "settings", "See or change how your pictures are drawn where you say nothing.",
@@ -566,7 +573,7 @@ COMMANDS: tuple[Command, ...] = (
             _option("value", "What it shall be."),
             _option("where", "channel, to set it for everybody in this one."),
         ),
-        choosing.settings, example="set sampler Euler a",
+        choosing.settings, example="set sampler Euler a", personal=True,
     ),
     Command(
         "preset", "Use, save and share ready-made looks for pictures.",
@@ -577,7 +584,9 @@ COMMANDS: tuple[Command, ...] = (
         ),
         choosing.preset, example=choosing.ACTS["use"],
     ),
-    Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
+    Command(
+        "quiet", "Turn the mention after a long wait off, or on again.", (), _quiet, personal=True
+    ),
     Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
         _first, example="12",
@@ -605,25 +614,67 @@ BY_NAME: Mapping[str, Command] = {
 }
 
 
+def names(command: Command) -> dict[str, str]:
+    """What a command is called in each language that has a name of its own for it."""
+    known = _localised()
+    return {
+        language: name for language, name in _said(command).items() if known[name] is command
+    }  # fmt: skip
+
+
+def called(name: str) -> Command | None:
+    """The command that a name means, in whatever language; a name of two means none."""
+    return BY_NAME.get(name) or _localised().get(name)
+
+
+def _localised() -> dict[str, Command | None]:
+    """Every name that only another language has."""
+    found: dict[str, Command | None] = {}
+    for command in COMMANDS:
+        for name in _said(command).values():
+            other = name in BY_NAME or found.get(name, command) is not command
+            found[name] = None if other else command
+    return found
+
+
+def _said(command: Command) -> dict[str, str]:
+    """A command's name in each language that calls it differently."""
+    found = {}
+    for language in LANGUAGES:
+        with speaking(language):
+            found[language] = trc(NAME, command.name)
+    return {language: name for language, name in found.items() if name != command.name}
+
+
 @contextlib.contextmanager
-def _somebody_waits() -> Iterator[None]:
-    """Give the database a few seconds, and then say so. Raises TryAgain."""
+def _answering(house: House, asker: Asker) -> Iterator[None]:
+    """Speak the asker's language, give the database a few seconds, and then say so.
+
+    Raises TryAgain.
+    """
     before = PATIENCE.set(ANSWER_SECONDS)
     try:
-        yield
-    except AWAY as error:
-        if not is_away(error):
-            raise
-        log.warning("could not do what was asked: %s", error.orig)
-        raise TryAgain("I could not do that just now. Please try again.") from error
+        with speaking(house.speaks(asker)):
+            try:
+                yield
+            except AWAY as error:
+                if not is_away(error):
+                    raise
+                log.warning("could not do what was asked: %s", error.orig)
+                told = tr("I could not do that just now. Please try again.")
+                raise TryAgain(told) from error
     finally:
         PATIENCE.reset(before)
 
 
-@_somebody_waits()
 def run(house: House, name: str, ask: Ask) -> Reply:
-    """Run a command. Raises UserError with words for the asker."""
-    command = BY_NAME.get(name)
+    """Run a command. Raises UserError with words for the asker, in their language."""
+    with _answering(house, ask.asker):
+        return _run(house, name, ask)
+
+
+def _run(house: House, name: str, ask: Ask) -> Reply:
+    command = called(name)
     if command is None:
         # What somebody mistyped, signs and all.
         near = nearest(re.sub("[^a-z]", "", name.lower()), BY_NAME, 0.5) or COMMANDS[0].name
@@ -631,6 +682,8 @@ def run(house: House, name: str, ask: Ask) -> Reply:
         raise UserError(
             f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
         )
+    if command.personal:
+        _themselves(ask)
     if command.draws or command.flags:
         return command.run(house, ask)
     given = dict(ask.given)
@@ -648,6 +701,13 @@ def run(house: House, name: str, ask: Ask) -> Reply:
     return command.run(house, replace(ask, given=given))
 
 
+def _themselves(ask: Ask) -> None:
+    if ask.asker.program:
+        raise NotAllowed("A key may not do that for you: write it to me in a chat yourself.")
+
+
+# A command in front of a line, in letters of any script.
+TYPED = re.compile(r"/([^\W\d][\w-]*)(?:@\w+)?(?:\s+|$)")
 # What may be written for these changes while a bot runs.
 CHANGING = ("model", "lora", "what")
 
@@ -674,9 +734,13 @@ def suggestions(option: str) -> list[str]:
     return next((list(o.choices) for o in known if o.name == option), [])
 
 
-@_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
+    with _answering(house, ask.asker):
+        return _press(house, action, generation, ask)
+
+
+def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "words":
         return phrases.page(generation)
     if action in QUESTIONS:
@@ -709,16 +773,17 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     return _again(house, ask, old, new_seed=action == "reseed")
 
 
-@_somebody_waits()
 def choose(house: House, id_: str, ask: Ask) -> Reply:
     """What choosing something does; only for who was asked. Raises UserError."""
-    return choosing.chosen(house, id_, ask)
+    with _answering(house, ask.asker):
+        _themselves(ask)
+        return choosing.chosen(house, id_, ask)
 
 
-@_somebody_waits()
 def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
     """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
-    return editing.change(house, ask, number, words, whole=whole)
+    with _answering(house, ask.asker):
+        return editing.change(house, ask, number, words, whole=whole)
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
@@ -750,9 +815,9 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     text = text.strip()
     name, rest = "imagine", text
     if text.startswith("/"):
-        match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
-        name = match[1].lower() if match else (text[1:].split() or [""])[0]
-        if not match and name in BY_NAME:
+        match = TYPED.match(text)
+        name = _as_called(match[1]) if match else (text[1:].split() or [""])[0]
+        if not match and called(name):
             name = f" {name}"
         rest = text[match.end() :] if match else ""
     command = BY_NAME.get(name)
@@ -771,12 +836,20 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
 
 
+def _as_called(name: str) -> str:
+    """A name as the table has it, or as it was typed where there is none."""
+    name = unicodedata.normalize("NFC", name).lower()
+    command = None if name in BY_NAME else called(name)
+    return command.name if command else name
+
+
 def completions(text: str, most: int) -> list[str]:
     """What a prompt that is being typed may become, from memory; nothing of another command's."""
     if len(text) > options.PROMPT_LIMIT:
         return []
     if text.startswith("/"):
-        command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
+        match = TYPED.match(text)
+        command = called(match[1].lower()) if match else None
         if command is None or not command.draws or not re.search(r"\s", text):
             return []
     return phrases.completions(text, most)

@@ -1,7 +1,6 @@
 """Another prompt, other flags for a picture that waits: the same job, in the same place in line."""
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -129,13 +128,13 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
 
 def _bare(old: Generation, text: str) -> str:
     """A typed line without the command in front of it. Raises UserError for another command."""
-    match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
+    # The table of commands holds this one, too.
+    from core.commands import TYPED, called
+
+    match = TYPED.match(text)
     if match is None:
         return text
-    # The table of commands holds this one, too.
-    from core.commands import BY_NAME
-
-    command, mode = BY_NAME.get(match[1].lower()), old.request.mode
+    command, mode = called(match[1].lower()), old.request.mode
     # Words with a picture draw that anew, whichever of the two commands they come with.
     may = {mode, Mode.TEXT} if mode in (Mode.REMIX, Mode.STYLE) else {mode}
     if command is None or command.mode not in may:

@@ -61,10 +61,17 @@ class Asker:
     places: tuple[str, ...] = ()
     # Whether the platform lets them change the chat itself.
     keeper: bool = False
+    # The language of their app, as the platform tells it; empty where nobody knows.
+    language: str = ""
 
     @property
     def account(self) -> str:
         return f"{self.platform}:{self.id}"
+
+    @property
+    def program(self) -> bool:
+        """Whether a key of somebody's asks, and not the person."""
+        return self.platform == "web" and self.id.startswith(KEY)
 
     @property
     def names(self) -> tuple[str, ...]:

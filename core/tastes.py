@@ -5,6 +5,7 @@ the chat's over the host's. What does not work (any more) is left out, and the a
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -13,9 +14,10 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from core import catalog
-from core.database import Database, now, tastes, upsert
+from core.database import AWAY, Database, now, tastes, upsert
 from core.errors import InvalidOptions, NotFound, UserError, nearest
 from core.generations import LEFT
+from core.languages import LANGUAGES, mark, named, tr
 from core.options import OPTIONS, Mode
 from core.people import Asker, People
 from core.presets import NONE, Preset, Presets, key_of
@@ -25,7 +27,14 @@ from core.settings import Drawing, read
 YOURS, HERE, HOST = "yours", "this chat's", "the host's"
 # What a row's manner calls whether previews are shown, the preset, and what came of settings.
 PREVIEWS, PRESET, SET = "previews", "preset", "set"
+LANGUAGE = "language"
+# As the person's app has it.
+AUTO = "auto"
 ON_OFF = ("on", "off")
+# How long a process remembers which language somebody set, how long it does without asking while
+# the database is away, and of how many it knows.
+SPOKEN_SECONDS, AWAY_SECONDS = 60.0, 5.0
+SPOKEN_MOST = 10_000
 # Of these, whoever says one has said them all.
 SIZE = ("aspect", "width", "height")
 _PIXELS = re.compile(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", re.IGNORECASE)
@@ -71,6 +80,8 @@ class Taste:
     def read(self, value: str) -> str:
         """A value as it is kept, however it was typed. Raises UserError."""
         value = value.strip()
+        if self.name == LANGUAGE:
+            return _language(value)
         if not self.options:
             if value.lower() not in ON_OFF:
                 raise UserError(f"“{self.name}” is on or off; got {value[:40]}.")
@@ -84,6 +95,24 @@ class Taste:
             names = {name.lower(): name for name in catalog.models()}
             return names[value.lower()]
         return "×".join(str(getattr(made, name)) for name in given)
+
+    def said(self, value: str) -> str:
+        """A value as a person reads it: a language by what it calls itself."""
+        return LANGUAGES.get(value, value) if self.name == LANGUAGE else value
+
+
+def _language(value: str) -> str:
+    if value.lower() == AUTO:
+        return AUTO
+    if found := named(value):
+        return found
+    raise UserError(
+        tr(
+            "I do not speak “{language}”. I speak {known}; auto is what your app speaks.",
+            language=value[:40],
+            known=", ".join(LANGUAGES.values()),
+        )
+    )
 
 
 def _counts() -> list[str]:
@@ -100,7 +129,11 @@ TASTES = (
     Taste("sampler", ("sampler",), lambda: _BY_NAME["sampler"].choices),
     Taste("count", ("count",), _counts),
     Taste(PRESET, ("preset",)),
-    Taste(PREVIEWS, (), lambda: ON_OFF, "Whether a card shows what is drawn by now."),
+    Taste(PREVIEWS, (), lambda: ON_OFF, mark("Whether a card shows what is drawn by now.")),
+    Taste(
+        LANGUAGE, (), lambda: (AUTO, *LANGUAGES),
+        mark("The language that I answer in; auto is what your app speaks."),
+    ),
 )  # fmt: skip
 QUIET = Taste("quiet", (), lambda: ON_OFF, "Whether I do not mention you when a picture took long.")
 
@@ -135,6 +168,8 @@ class Tastes:
         self.database = database
         self.people = people
         self.presets = presets
+        # By account and chat, until when it counts.
+        self._spoken: dict[tuple[str, str], tuple[float, str]] = {}
 
     # Keeping
 
@@ -162,6 +197,7 @@ class Tastes:
             connection.execute(
                 new.on_conflict_do_update(index_elements=["who", "name"], set_=told)
             )  # fmt: skip
+        self._spoken.clear()
 
     def reset(self, asker: Asker, names: Iterable[str], *, here: bool = False) -> bool:
         """Forget values; False where there were none."""
@@ -170,9 +206,30 @@ class Tastes:
             gone = connection.execute(
                 delete(tastes).where(tastes.c.who.in_(who), tastes.c.name.in_(list(names)))
             )
+        self._spoken.clear()
         return bool(gone.rowcount)
 
     # Telling
+
+    def language(self, asker: Asker) -> str:
+        """The language that the asker, or else the chat, has set; empty where their app decides.
+
+        From memory for a minute, and never at the price of an answer.
+        """
+        who, moment = (asker.account, asker.chat), time.monotonic()
+        until, language = self._spoken.get(who, (0.0, ""))
+        if moment < until:
+            return language
+        try:
+            language = self.values(asker)[LANGUAGE].value
+            language, lasts = "" if language == AUTO else language, SPOKEN_SECONDS
+        except AWAY:
+            # As it was: whoever asks for something else will be told what is wrong.
+            lasts = AWAY_SECONDS
+        if len(self._spoken) >= SPOKEN_MOST:
+            self._spoken.clear()
+        self._spoken[who] = moment + lasts, language
+        return language
 
     def values(self, asker: Asker, *, here: bool = False) -> dict[str, Value]:
         """What counts for the asker here where nothing is said, or what the chat has, by name."""
@@ -345,6 +402,8 @@ def _usual(one: Taste, kept: Mapping[str, Mapping[str, str]]) -> str:
             return "on" if read(Drawing).previews else "off"
         case "preset":
             return NONE
+        case "language":
+            return AUTO
         case "count":
             return str(_BY_NAME["count"].default)
     named = kept[YOURS].get("model") or kept[HERE].get("model") or ""
