@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -25,7 +26,7 @@ from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
 from core.house import House
-from core.languages import mark, tr
+from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
 from core.policy import ALONE
 from core.settings import Uploads, read
@@ -173,6 +174,15 @@ class Presence:
             await asyncio.wait_for(self.changed.wait(), seconds)
 
 
+@cache
+def _kept() -> list[str]:
+    """The commands that a page may keep over a reload, by all names: those that tell no secret."""
+    public = [one for one in COMMANDS if not one.private]
+    return [
+        name for one in public for name in (one.name, *one.aliases, *commands.names(one).values())
+    ]  # fmt: skip
+
+
 def _looked(description: str) -> Any:
     return Query(max_length=LOOKED, description=description)
 
@@ -186,7 +196,9 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             house.generations.standing(generation) if generation.state == State.QUEUED else None
         )
         marked = house.generations.marked(generation.request.held)
-        return as_json(house.card(generation, ALONE), generation, standing, marked)
+        # In the language of who looks, wherever it was asked for.
+        card = house.card(generation, ALONE, spoken())
+        return as_json(card, generation, standing, marked)
 
     def answer(reply: Reply) -> dict[str, Any]:
         return {
@@ -441,7 +453,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             if line.images and (command := commands.BY_NAME.get(name)):
                 told, sources = brought.along(who, command, given, line.images)
                 asked = replace(bare, given=told, pictures=sources)
-            return answer(commands.run(house, name, asked))
+            return {**answer(commands.run(house, name, asked)), "private": secret}
 
         # What is for one pair of eyes is kept nowhere.
         secret = name in commands.BY_NAME and commands.BY_NAME[name].private
@@ -486,6 +498,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             hello = {
                 "user": who.account, "newest": last[0].id if last else 0,
                 "bytes": limits.max_mb * 10**6, "pixels": limits.max_megapixels * 10**6,
+                "kept": _kept(),
             }  # fmt: skip
             yield ServerSentEvent(json.dumps(hello), event="hello")
             while True:

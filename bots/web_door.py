@@ -76,7 +76,7 @@ class Bounded:
 def asker(request: Request) -> Asker:
     """Who asks, as the door found."""
     house: House = request.app.state.house
-    return house.known(Asker("web", request.state.user, "web"))
+    return house.known(Asker("web", request.state.user, "web", language=request.state.language))
 
 
 def ask(
@@ -108,9 +108,8 @@ def guard(app: FastAPI) -> None:
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         """Find who asks, and in which language; beyond this machine only with the key."""
-        liked = preferred(request.headers.get("accept-language", ""))
-        request.state.language = liked
-        speak(liked)
+        request.state.language = preferred(request.headers.get("accept-language", ""))
+        speak(request.state.language)
         origin = request.headers.get("origin", "")
         if request.method not in ("GET", "HEAD") and origin:
             at = origin.split("://")[-1]
@@ -136,6 +135,9 @@ def guard(app: FastAPI) -> None:
                 request.state.user = await asyncio.to_thread(by_key, given, request)
             except UserError as error:
                 return guarded(await user_error(request, error), request)
+        # With a key nobody is local, and who has not brought it is nobody yet.
+        if not (key and request.state.user == "local") and not silent(request.url.path):
+            speak(await asyncio.to_thread(app.state.house.speaks, asker(request)))
         length = request.headers.get("content-length", "")
         long = length.isdecimal() and (len(length) > 12 or int(length) > BODY)
         if long and request.url.path != UPLOADS:
@@ -161,7 +163,7 @@ def guard(app: FastAPI) -> None:
         # Without any referrer a browser does not say either whence a form was sent.
         answer.headers["Referrer-Policy"] = "same-origin"
         picture = answer.headers.get("content-type", "").startswith("image/")
-        if not picture and not request.url.path.startswith(STATIC):
+        if not picture and not silent(request.url.path):
             answer.headers.add_vary_header("Accept-Language")
             answer.headers.add_vary_header("Cookie")
         # The page of the interface holds its script and styles in itself.
@@ -231,6 +233,11 @@ def open_to_all(path: str) -> bool:
     """Whether a path is answered without the key; a link to paint proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
     return path in OPEN or path.startswith(STATIC) or signed
+
+
+def silent(path: str) -> bool:
+    """Whether a path is answered without words for a person."""
+    return path.startswith(STATIC) or path in ("/health", HOOK)
 
 
 _STATUS: dict[type[Exception], int] = {

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from core.languages import forms, speaking, spoken, tr, trn
+from core.languages import LANGUAGES, forms, speaking, spoken, tr, trn
 
 PAGES = Path(__file__).parent / "web"
 WORDS = "/words.js"
@@ -73,7 +73,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.globals.update(tr=tr, trn=trn)
+    made.globals.update(tr=tr, trn=trn, languages=LANGUAGES)
     return made
 
 

@@ -7,7 +7,7 @@ another chat, and what is drawn appears there.
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -23,7 +23,7 @@ from core.brush import PAINT
 from core.errors import NotFound, UserError
 from core.generations import Generation
 from core.house import House
-from core.languages import tr
+from core.languages import speak, tr
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.proposals import escaped
@@ -66,7 +66,10 @@ def painting(house: House, brought: Brought) -> APIRouter:
     routes = APIRouter(prefix=PAINT.rstrip("/"), include_in_schema=False)
 
     def easel(request: Request, which: str) -> Easel:
-        """Raises UserError where somebody may not paint, whoever they are."""
+        """Who paints on what, spoken to from now on; in a thread of its own.
+
+        Raises UserError where somebody may not paint, whoever they are.
+        """
         if re.match(r"\d", which, re.ASCII):
             number, place = picture_number(which)
             one = house.generations.get(number)
@@ -74,7 +77,9 @@ def painting(house: House, brought: Brought) -> APIRouter:
         else:
             ticket = house.brush.ticket(which)
             one = house.generations.get(ticket.generation)
-            found = Easel(house.known(ticket.asker(one.chat)), one, ticket.index, one.address)
+            there = replace(ticket.asker(one.chat), language=request.state.language)
+            found = Easel(house.known(there), one, ticket.index, one.address)
+            speak(house.speaks(found.who))
         house.generations.visible(found.one.id, found.who)
         assert found.picture
         withheld(found.one)

@@ -42,17 +42,25 @@ messages.addEventListener("scroll", () => {
 });
 new ResizeObserver(follow).observe(messages);
 
-// What was said, kept for this tab and this person over a reload.
+// What was said, kept for this tab and this person over a reload: nothing of a command that tells or
+// takes a secret, and of none that is not known, which may be one mistyped.
 const KEPT = "drawqueue", MOST = 100;
 let lines = [];
 let user = "";
 let before = { lines: [] };
 try { before = JSON.parse(sessionStorage.getItem(KEPT)) || before; } catch { /* nothing is kept */ }
 let count = Math.max(0, ...before.lines.map((line) => line.number));
+let open = new Set();
+function isSecret(line) {
+  const [command] = line.kind === "mine" ? line.words.trim().normalize().toLowerCase().split(/[\s@]/) : [""];
+  return Boolean(line.secret) || (command[0] === "/" && !open.has(command.slice(1)));
+}
 function keep() {
   lines = lines.slice(-MOST);
   if (!user) return;
-  try { sessionStorage.setItem(KEPT, JSON.stringify({ user, lines })); } catch { /* it is a convenience */ }
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ user, lines: lines.filter((line) => !isSecret(line)) }));
+  } catch { /* it is a convenience */ }
 }
 source.addEventListener("hello", (event) => {
   const told = JSON.parse(event.data);
@@ -60,6 +68,7 @@ source.addEventListener("hello", (event) => {
   if (user) return;
   user = told.user;
   limits = told;
+  open = new Set(told.kept);
   newest = told.newest;
   const fresh = lines;
   // Another person's, or of a house that has begun anew, stays unseen.
@@ -151,7 +160,7 @@ function question(line) {
   const over = (words, kind) => {
     line.choices = [];
     row.remove();
-    tell(words, kind, { after: line.after });
+    tell(words, kind, { after: line.after, secret: line.secret });
   };
   row.append(...line.choices.map((one) => pressable(one.label, async () => {
     const [action, id] = one.id.split(":");
@@ -578,7 +587,8 @@ async function send(line) {
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
-    if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after });
+    line.secret = answer.private;
+    if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after, secret: line.secret });
     if (answer.fresh) {
       line.jobs = [answer.job.id, ...answer.also];
       for (const id of line.jobs) anchor(id, line);
@@ -588,7 +598,7 @@ async function send(line) {
   } catch (error) {
     line.open = Boolean(error.lost);
     if (error.lost) offer(line, error.message);
-    else tell(error.message, "bot sorry", { after: line.after });
+    else tell(error.message, "bot sorry", { after: line.after, secret: isSecret(line) });
   }
   keep();
 }
@@ -678,6 +688,18 @@ text.addEventListener("keydown", (key) => {
   }
 });
 document.querySelector(".example").addEventListener("click", (click) => say(click.target.textContent));
+
+// The page is said anew in the language that is chosen.
+document.querySelector("#languages").addEventListener("click", async ({ target: { value } }) => {
+  if (!value) return;
+  try {
+    await call("/api/chat", { method: "POST", body: JSON.stringify({ text: `/settings set language ${value}` }) });
+    location.reload();
+  } catch (error) {
+    document.querySelector("#languages").hidePopover();
+    tell(error.message, "bot sorry");
+  }
+});
 
 // However many come, they are drawn once a frame.
 const news = new Map();
