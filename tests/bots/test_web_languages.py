@@ -1,10 +1,11 @@
 """The web chat in other languages: the door, the pages, what scripts say, and what fits a phone."""
 
 import asyncio
+import itertools
+import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from core.brush import Ticket
 from core.house import House
 from core.languages import LANGUAGES, preferred, speaking, tr, trn
 from core.people import Asker
+from tests.bots.test_web_axe import everything
 from tests.bots.test_web_page import (
     CHROMIUM,
     LOCAL,
-    PHONE,
+    card,
     fits,
     locked,
     order,
@@ -40,6 +42,7 @@ from tests.languages import OTHERS, compiled, template
 in_browser = pytest.mark.skipif(
     not CHROMIUM, reason="NO BROWSER: install chromium, page NOT tested"
 )
+SHOT = itertools.count(1)
 NOTHING = "There is nothing here."
 
 
@@ -251,21 +254,21 @@ def test_everything_that_scripts_say_is_in_the_catalogs() -> None:
 @in_browser
 def test_scripts_count_as_the_catalogs_do(foreign: None, page: Page) -> None:
     one, several = "{n} picture is the most.", "{n} pictures are the most."
+    busy = "{queued} queued · {generating} generating · no worker"
     numbers = [*range(31), 100, 101, 102, 111, 121, 1_000_000]
     for language in LANGUAGES:
         told = page.evaluate(
-            """async ([language, numbers, one, several]) => {
+            """async ([language, numbers, one, several, busy]) => {
                 const { tr, trn } = await import(`/words.js?language=${language}`);
-                const known = tr("{queued} queued · {generating} generating · no worker", { queued: "$&" });
-                return [...numbers.map((n) => trn(one, several, n)), known, tr("{a} of none", { a: 1 })];
+                const each = numbers.map((n) => trn(one, several, n));
+                return [...each, tr(busy, { queued: "$&" }), tr("{a} of none", { a: 1 })];
             }""",
-            [language, numbers, one, several],
+            [language, numbers, one, several, busy],
         )  # fmt: skip
         with speaking(language):
             assert told[: len(numbers)] == [trn(one, several, n) for n in numbers], language
-            busy = tr("{queued} queued · {generating} generating · no worker", queued="$&",
-                      generating="{generating}")  # fmt: skip
-        assert told[-2:] == [busy, "1 of none"]
+            # What nobody told stays as it is.
+            assert told[-2:] == [tr(busy, queued="$&", generating="{generating}"), "1 of none"]
 
 
 @in_browser
@@ -318,19 +321,64 @@ def test_no_secret_outlives_a_reload_in_the_browser(house: House, page: Page) ->
     assert order(page)[0] == "/quota" and len(order(page)) == 2
 
 
-@contextmanager
-def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    with browser.new_context(viewport=PHONE, locale="de-DE", **options) as context:
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.goto(address)
-        yield page
+# What is wider than its place: the words of whatever may be pressed or read at a glance.
+CUT = """() => [...document.querySelectorAll("button, a.button, h1, p, label, li, article")]
+    .filter((one) => one.offsetWidth > 1 && one.scrollWidth > one.clientWidth + 1)
+    .map((one) => one.outerHTML.slice(0, 200))"""
 
 
 def whole(page: Page) -> None:
-    """Nothing is wider than the screen, and no button's words than the button."""
+    """Nothing is wider than the screen, and no words wider than what they stand in."""
     fits(page)
-    cut = page.evaluate("""() => [...document.querySelectorAll("button, a.button, summary, h1, p, label, li")]
-        .filter((one) => one.offsetWidth > 1 && one.scrollWidth > one.clientWidth + 1)
-        .map((one) => one.outerHTML.slice(0, 200))""")  # fmt: skip
-    assert cut == []
+    assert page.evaluate(CUT) == []
+    if shots := os.environ.get("DRAWQUEUE_SHOTS"):
+        page.screenshot(path=Path(shots) / f"{next(SHOT)}.png")
+
+
+@in_browser
+def test_long_words_fit_a_phone(
+    house: House, foreign: None, browser: Browser, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    address = locked(monkeypatch, request)
+    small: Any = {"width": 360, "height": 740}
+    with browser.new_context(viewport=small, locale="de-DE", color_scheme="dark") as context:
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.goto(address)
+        page.get_by_label("de·").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("de·")
+        whole(page)
+        page.get_by_label("de·").fill("o&p=n sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator("#busy")).to_contain_text("de·")
+        page.locator("#language").click()
+        whole(page)
+        page.keyboard.press("Escape")
+        who = Asker("web", context.cookies()[0]["value"].split(".")[0], "web")
+        with speaking("de"):
+            everything(house, who)
+        expect(page.locator(".card")).to_have_count(7)
+        for line in ("/settings", "/show 99", "/models", "a fox --repeat 6 --count 2"):
+            bots = page.locator(".bot").count()
+            page.locator("#text").fill(line)
+            page.keyboard.press("Enter")
+            expect(page.locator(".bot")).to_have_count(bots + 1)
+            whole(page)
+        for number in (1, 2, 3, 4, 7):
+            card(page, number).evaluate("e => e.scrollIntoView({ block: 'center' })")
+            whole(page)
+        card(page, 7).get_by_role("button").first.click()
+        expect(card(page, 7).get_by_role("textbox")).to_be_visible()
+        whole(page)
+        card(page, 1).locator(".pictures button").click()
+        expect(page.locator("#large")).to_be_visible()
+        whole(page)
+        page.goto(f"{address}/paint/1")
+        expect(page.locator("#picture")).to_be_visible()
+        page.get_by_role("button", name=stretched("de", "Send")).click()
+        expect(page.locator("#said")).to_contain_text("de·")
+        whole(page)
+        page.goto(f"{address}/paint/99")
+        whole(page)
