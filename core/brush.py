@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from core.database import Database, secrets, upsert
 from core.errors import NotAllowed
+from core.languages import tr
 from core.people import Asker
 from core.policy import policy
 from core.settings import Chat, read
@@ -92,11 +93,11 @@ class Brush:
         """What a link says. Raises BadLink; Expired where it was a good one."""
         words, _, sign = given.partition(".")
         if not hmac.compare_digest(sign.encode(errors="replace"), self._sign(words).encode()):
-            raise BadLink("That link is not one of mine. /paint gives you a new one.")
+            raise BadLink(tr("That link is not one of mine. /paint gives you a new one."))
         *told, generation, index, until = json.loads(base64.urlsafe_b64decode(words + "=="))
         platform, account, name, moderator, places = told
         if until < time.time():
-            raise Expired("That link is older than a day. /paint gives you a new one.")
+            raise Expired(tr("That link is older than a day. /paint gives you a new one."))
         return Ticket(
             platform, account, name, moderator, tuple(places), generation, index, until
         )  # fmt: skip

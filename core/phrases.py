@@ -16,6 +16,7 @@ from core.cards import Button
 from core.drawing import draw
 from core.errors import UserError, nearest
 from core.house import House
+from core.languages import mark, tr
 from core.options import SEED_LIMIT, Mode, Option, of, validate
 from core.settings import Drawing, read
 
@@ -35,10 +36,10 @@ FEW, ANSWER = 4, 1500
 # How many categories have a button, and how many stand side by side.
 BUTTONS, A_ROW = 20, 4
 CATEGORY = Option(
-    "category", "Which words; empty: all categories.", str, (), None, None, (), None, False
+    "category", mark("Which words; empty: all categories."), str, (), None, None, (), None, False
 )
 CATEGORIES = replace(
-    CATEGORY, help="What to take words from, such as subjects styles; empty: everything."
+    CATEGORY, help=mark("What to take words from, such as subjects styles; empty: everything.")
 )
 RANDOM = (CATEGORIES, *(one for one in of(Mode.TEXT) if one.name not in ("prompt", "source")))
 
@@ -105,10 +106,15 @@ def _category(name: str) -> str:
     if wanted in phrases():
         return wanted
     near = nearest(wanted, phrases())
-    meant = f" Did you mean {near}?" if near else ""
-    raise UserError(
-        f"There is no category “{name.strip()[:40]}”.{meant} Known: {', '.join(phrases())}."
-    )
+    name, known = name.strip()[:40], ", ".join(phrases())
+    if near:
+        raise UserError(
+            tr(
+                "There is no category “{name}”. Did you mean {near}? Known: {names}.",
+                name=name, near=near, names=known,
+            )
+        )  # fmt: skip
+    raise UserError(tr("There is no category “{name}”. Known: {names}.", name=name, names=known))
 
 
 def words(house: House, ask: Ask) -> Reply:
@@ -121,13 +127,14 @@ def words(house: House, ask: Ask) -> Reply:
         for name, found in phrases().items()
     ]
     first = next(iter(phrases()))
-    return _paged("\n".join([*lines, f"All of one: /words {first}. By chance: /random"]))
+    more = tr("All of one: /words {category}. By chance: /random", category=first)
+    return _paged("\n".join([*lines, more]))
 
 
 def page(number: int) -> Reply:
     """The phrases of the category whose button was pressed. Raises UserError."""
     if number >= len(phrases()):
-        raise UserError("The words have changed since: /words shows them as they are now.")
+        raise UserError(tr("The words have changed since: /words shows them as they are now."))
     return _paged(told(list(phrases())[number]))
 
 
@@ -146,7 +153,8 @@ def told(category: str) -> str:
     while len(", ".join(shown)) > ANSWER:
         shown.pop()
     left = len(found) - len(shown)
-    return f"{category}: {', '.join(shown)}" + (f" … and {left} more." if left else "")
+    words = f"{category}: {', '.join(shown)}"
+    return f"{words} {tr('… and {number} more.', number=left)}" if left else words
 
 
 def composed(seed: int, categories: Sequence[str] = ()) -> str:

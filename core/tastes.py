@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -24,7 +25,7 @@ from core.presets import NONE, Preset, Presets, key_of
 from core.settings import Drawing, read
 
 # Whose a value is.
-YOURS, HERE, HOST = "yours", "this chat's", "the host's"
+YOURS, HERE, HOST = mark("yours"), mark("this chat's"), mark("the host's")
 # What a row's manner calls whether previews are shown, the preset, and what came of settings.
 PREVIEWS, PRESET, SET = "previews", "preset", "set"
 LANGUAGE = "language"
@@ -38,7 +39,7 @@ SPOKEN_MOST = 10_000
 # Of these, whoever says one has said them all.
 SIZE = ("aspect", "width", "height")
 _PIXELS = re.compile(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", re.IGNORECASE)
-VIDEO = "for video, which I do not draw yet. For pictures: /preset lists others."
+VIDEO = mark("{preset} is for video, which I do not draw yet. For pictures: /preset lists others.")
 _BY_NAME = {one.name: one for one in OPTIONS}
 
 
@@ -56,7 +57,7 @@ class Taste:
 
     @property
     def help(self) -> str:
-        return self.about or _BY_NAME[self.options[0]].help
+        return tr(self.about or _BY_NAME[self.options[0]].help)
 
     @property
     def known_as(self) -> frozenset[str]:
@@ -84,13 +85,21 @@ class Taste:
             return _language(value)
         if not self.options:
             if value.lower() not in ON_OFF:
-                raise UserError(f"“{self.name}” is on or off; got {value[:40]}.")
+                raise UserError(
+                    tr(
+                        "“{setting}” is on or off; got {value}.",
+                        setting=self.name,
+                        value=value[:40],
+                    )
+                )
             return value.lower()
         given = self.given(value)
         # Every other option is as nobody said anything.
         made = catalog.requested({"prompt": "-", **given})
         if len(made.each) > 1:
-            raise UserError(f"“{self.name}” has one value; got {value[:40]}.")
+            raise UserError(
+                tr("“{setting}” has one value; got {value}.", setting=self.name, value=value[:40])
+            )
         if self.options == ("model",):
             names = {name.lower(): name for name in catalog.models()}
             return names[value.lower()]
@@ -124,7 +133,7 @@ TASTES = (
     Taste("model", ("model",), lambda: catalog.models()),
     Taste(
         "size", SIZE, lambda: ("1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"),
-        "Shape of a picture, such as 3:2, or its pixels, such as 512x768.",
+        mark("Shape of a picture, such as 3:2, or its pixels, such as 512x768."),
     ),
     Taste("sampler", ("sampler",), lambda: _BY_NAME["sampler"].choices),
     Taste("count", ("count",), _counts),
@@ -135,7 +144,9 @@ TASTES = (
         mark("The language that I answer in; auto is what your app speaks."),
     ),
 )  # fmt: skip
-QUIET = Taste("quiet", (), lambda: ON_OFF, "Whether I do not mention you when a picture took long.")
+QUIET = Taste(
+    "quiet", (), lambda: ON_OFF, mark("Whether I do not mention you when a picture took long.")
+)
 
 
 def taste(name: str) -> Taste:
@@ -146,8 +157,14 @@ def taste(name: str) -> Taste:
             return one
     known = [one.name for one in (*TASTES, QUIET)]
     near = nearest(name, known)
-    meant = f" Did you mean {near}?" if near else f" Known: {', '.join(known)}."
-    raise UserError(f"There is no setting “{name[:40]}”.{meant}")
+    name = name[:40]
+    if near:
+        raise UserError(
+            tr("There is no setting “{name}”. Did you mean {near}?", name=name, near=near)
+        )
+    raise UserError(
+        tr("There is no setting “{name}”. Known: {names}.", name=name, names=", ".join(known))
+    )
 
 
 @dataclass(frozen=True)
@@ -270,7 +287,8 @@ class Tastes:
             prompt = made.given.get("prompt")
             if isinstance(prompt, str) and prompt.strip():
                 made.given["prompt"] = one.prompt(prompt.strip())
-            made.look(one, closed=words, left="Left out of the preset: {what}. {why}")
+            left = mark("Left out of the preset: {what}. {why}")
+            made.look(one, words, partial(tr, left))
             manner[PRESET] = _named(one)
         # The model comes first: the others are looked at beside the one that counts.
         plain = [one for one in TASTES if one.options and one.name != PRESET]
@@ -305,13 +323,13 @@ class Tastes:
             one = self.presets.find(asker, name, own=origin == YOURS)
         except NotFound:
             # Whose it was may not want it named any more.
-            made.left.append(_left_out(PRESET, origin, "It is not there any more."))
+            made.left.append(_left_out(PRESET, origin, tr("It is not there any more.")))
             return
         why = made.take({"prompt": one.prompt(made.given["prompt"].strip())})
         if why:
             made.left.append(_left_out(PRESET, origin, why))
             return
-        made.look(one, closed=made.given, left=_left_out(PRESET, origin, "{why}", "{what} of "))
+        made.look(one, made.given, partial(_left_out_of, PRESET, origin))
         manner[PRESET] = _named(one)
         manner.setdefault(SET, {}).setdefault(origin, []).append(PRESET)
 
@@ -321,7 +339,7 @@ class Tastes:
         except NotFound as error:
             raise InvalidOptions([str(error)]) from None
         if one.video:
-            raise InvalidOptions([f"{one.name} is {VIDEO}"])
+            raise InvalidOptions([tr(VIDEO, preset=one.name)])
         return one
 
 
@@ -358,8 +376,9 @@ class _Filling:
         self.given, self._faults = tried, found
         return ""
 
-    def look(self, one: Preset, closed: Mapping[str, Any], left: str) -> None:
-        """Take in a preset's options but for those that are `closed`."""
+    def look(self, one: Preset, closed: Mapping[str, Any], left: Callable[..., str]) -> None:
+        """Take in a preset's options but for those that are `closed`; `left` says what is left
+        out."""
         # What was said before the preset is no reason to leave its options out.
         self._faults = None
         closed = dict(closed)
@@ -370,7 +389,7 @@ class _Filling:
             why = self.take(more) if self.open_to(more, closed) else ""
             # A model that knows no negative prompt is none the worse for it.
             if why and what != "negative_prompt":
-                self.left.append(left.format(what=what.replace("_", " "), why=why))
+                self.left.append(left(what=what.replace("_", " "), why=why))
 
 
 def _manner(kept: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -383,16 +402,33 @@ def _named(one: Preset) -> str:
     return "" if one.private else one.name
 
 
-def _left_out(name: str, origin: str, why: str, part: str = "") -> str:
+def _left_out(name: str, origin: str, why: str) -> str:
     if origin == HERE:
-        return (
-            f"Left out: {part}this chat's {name} setting. {why} "
-            f"A moderator can change it: /settings reset {name} channel"
-        )
-    return (
-        f"Left out: {part}your {name} setting. {why} "
-        f"To change it: /settings reset {name}, or /settings set {name} …"
-    )
+        return tr(
+            "Left out: this chat's {setting} setting. {why} A moderator can change it: /settings "
+            "reset {setting} channel",
+            setting=name, why=why,
+        )  # fmt: skip
+    return tr(
+        "Left out: your {setting} setting. {why} To change it: /settings reset {setting}, or "
+        "/settings set {setting} …",
+        setting=name, why=why,
+    )  # fmt: skip
+
+
+def _left_out_of(name: str, origin: str, *, what: str, why: str) -> str:
+    """The same of a part of what is set."""
+    if origin == HERE:
+        return tr(
+            "Left out: {what} of this chat's {setting} setting. {why} A moderator can change it: "
+            "/settings reset {setting} channel",
+            what=what, setting=name, why=why,
+        )  # fmt: skip
+    return tr(
+        "Left out: {what} of your {setting} setting. {why} To change it: /settings reset "
+        "{setting}, or /settings set {setting} …",
+        what=what, setting=name, why=why,
+    )  # fmt: skip
 
 
 def _usual(one: Taste, kept: Mapping[str, Mapping[str, str]]) -> str:
@@ -418,10 +454,12 @@ def credits(manner: Mapping[str, Any]) -> list[str]:
     """Which preset was used and what settings gave, as a card tells it to everybody."""
     parts = []
     if PRESET in manner:
-        parts.append(f"preset {manner[PRESET]}" if manner[PRESET] else "a preset of their own")
-    called = {YOURS: "their own", HERE: "this chat's"}
+        name = manner[PRESET]
+        parts.append(tr("preset {name}", name=name) if name else tr("a preset of their own"))
+    called = {YOURS: mark("their own {settings}"), HERE: mark("this chat's {settings}")}
     if by := [
-        f"{called[origin]} {', '.join(names)}" for origin, names in manner.get(SET, {}).items()
+        tr(called[origin], settings=", ".join(names))
+        for origin, names in manner.get(SET, {}).items()
     ]:
-        parts.append(f"by /settings: {'; '.join(by)}")
+        parts.append(tr("by /settings: {settings}", settings="; ".join(by)))
     return parts
