@@ -50,10 +50,10 @@ let user = "";
 let before = { lines: [] };
 try { before = JSON.parse(sessionStorage.getItem(KEPT)) || before; } catch { /* nothing is kept */ }
 let count = Math.max(0, ...before.lines.map((line) => line.number));
-let open = new Set();
+let harmless = new Set();
 function isSecret(line) {
   const [command] = line.kind === "mine" ? line.words.trim().normalize().toLowerCase().split(/[\s@]/) : [""];
-  return Boolean(line.secret) || (command[0] === "/" && !open.has(command.slice(1)));
+  return Boolean(line.secret) || (command[0] === "/" && !harmless.has(command.slice(1)));
 }
 function keep() {
   lines = lines.slice(-MOST);
@@ -68,7 +68,7 @@ source.addEventListener("hello", (event) => {
   if (user) return;
   user = told.user;
   limits = told;
-  open = new Set(told.kept);
+  harmless = new Set(told.kept);
   newest = told.newest;
   const fresh = lines;
   // Another person's, or of a house that has begun anew, stays unseen.
