@@ -178,7 +178,8 @@ def _overview(house: House, ask: Ask, *, here: bool, first: str = "") -> Reply:
     ]
     quiet = house.people.get(ask.asker.platform, ask.asker.id).quiet
     if not here and ask.asker.platform in MENTIONING:
-        lines.append(f"quiet: {'on' if quiet else 'off'} ({tr(YOURS if quiet else HOST)})")
+        value, origin = ("on", YOURS) if quiet else ("off", HOST)
+        lines.append(f"{QUIET.name}: {value} ({tr(origin)})")
     whose = " channel" if here else ""
     lines.append(
         tr(

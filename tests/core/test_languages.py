@@ -158,7 +158,7 @@ def test_a_persons_setting_wins_over_the_chats_and_that_over_the_app(house: Hous
     assert house.speaks(from_("de")) == "de"
 
 
-def test_linked_accounts_and_keys_are_spoken_to_alike(house: House) -> None:
+def test_linked_accounts_are_spoken_to_alike(house: House) -> None:
     other = Asker("telegram", "5", chat="telegram:chat:5")
     ask(house, ANN, "/settings set language de")
     assert house.speaks(other) == "en"
