@@ -1,8 +1,6 @@
 """The web chat in other languages: the door, the pages, what scripts say, and what fits a phone."""
 
 import asyncio
-import itertools
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -42,7 +40,6 @@ from tests.languages import OTHERS, compiled, template
 in_browser = pytest.mark.skipif(
     not CHROMIUM, reason="NO BROWSER: install chromium, page NOT tested"
 )
-SHOT = itertools.count(1)
 NOTHING = "There is nothing here."
 
 
@@ -251,6 +248,33 @@ def test_everything_that_scripts_say_is_in_the_catalogs() -> None:
     assert {(text, several) if several else text for text, several in _said()} == marked
 
 
+# What is the same in every language: names, and what is typed.
+ALIKE = re.compile(r"Drawqueue|/\w+ [a-z ]+")
+FILLED = re.compile(r"{{.*?}}|{%.*?%}|{#.*?#}|<(script|style|svg)\b.*?</\1>", re.DOTALL)
+IN_PAGES = re.compile(r'>([^<>]+)<|\b(?:alt|title|aria-label|placeholder|content)="([^"]+)"')
+# A text that is shown, or thrown for somebody to read, without being said.
+SHOWN = r"\b(?:textContent|innerText|ariaLabel|title|alt|placeholder)\s*[:=]\s*"
+HANDED = r"\b(?:tell|hint|Error|lost|pressable|append)\("
+IN_SCRIPTS = re.compile(rf"""(?:{SHOWN}|{HANDED})["`]([^"`]*[A-Za-z]{{3}}[^"`]*)""")
+
+
+def unsaid(name: str, text: str) -> list[str]:
+    if name.endswith(".js"):
+        return IN_SCRIPTS.findall(re.sub(r"\$\{[^}]*\}", "", text))
+    text = re.sub(r"<meta[^>]*>", "", FILLED.sub("", text))
+    each = ("".join(one).strip(" ·\n") for one in IN_PAGES.findall(text))
+    return [one for one in each if re.search("[A-Za-z]", one) and not ALIKE.fullmatch(one)]
+
+
+def test_no_page_and_no_script_says_anything_in_english_alone() -> None:
+    assert unsaid("x.html", "<p>Hello</p>") and unsaid("x.html", '<a title="Hello">{{ one }}</a>')
+    assert unsaid("x.js", "hint(`None of ${one}`)") and unsaid("x.js", 'one.title = "Hello"')
+    assert not unsaid("x.js", 'hint(tr("Hello"))')
+    each = [path for kind in ("*.html", "*.js") for path in sorted(PAGES.glob(kind))]
+    found = [f"{path.name}: {one}" for path in each for one in unsaid(path.name, path.read_text())]
+    assert len(each) >= 6 and not found, found
+
+
 @in_browser
 def test_scripts_count_as_the_catalogs_do(foreign: None, page: Page) -> None:
     one, several = "{n} picture is the most.", "{n} pictures are the most."
@@ -331,8 +355,6 @@ def whole(page: Page) -> None:
     """Nothing is wider than the screen, and no words wider than what they stand in."""
     fits(page)
     assert page.evaluate(CUT) == []
-    if shots := os.environ.get("DRAWQUEUE_SHOTS"):
-        page.screenshot(path=Path(shots) / f"{next(SHOT)}.png")
 
 
 @in_browser
