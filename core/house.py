@@ -77,7 +77,7 @@ class House:
         self, generation: Generation, audience: Audience | None = None, language: str = ""
     ) -> Card:
         """The card of a generation as it stands now, for who reads where it was asked for, or
-        for another audience, and in its language."""
+        for another audience; in the language of who asked for it, or another."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
         if generation.state != "generating":
