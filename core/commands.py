@@ -475,7 +475,7 @@ def _told(about: str) -> str:
     """All there is to say of one command. Raises UserError."""
     command = called(about)
     if command is None:
-        near = nearest(about, [*BY_NAME, FLAGS], 0.5) or COMMANDS[0].name
+        near = nearest(about, [*_suggested(), FLAGS], 0.5) or COMMANDS[0].name
         raise UserError(
             tr("There is no /{name}. Did you mean /help {near}?", name=about[:30], near=near)
         )
@@ -716,6 +716,12 @@ def _localised() -> dict[str, Command | None]:
     return found
 
 
+def _suggested() -> dict[str, Command]:
+    """Every command by the names that who is spoken to may have meant."""
+    known, mine = _localised(), (_said(one).get(spoken(), "") for one in COMMANDS)
+    return {**{name: one for name in mine if (one := known.get(name))}, **BY_NAME}
+
+
 def _said(command: Command) -> dict[str, str]:
     """A command's name in each language that calls it differently."""
     found = {}
@@ -756,8 +762,9 @@ def _run(house: House, name: str, ask: Ask) -> Reply:
     command = called(name)
     if command is None:
         # What somebody mistyped, signs and all.
-        near = nearest(re.sub("[^a-z]", "", name.lower()), BY_NAME, 0.5) or COMMANDS[0].name
-        meant = f"/{near}" + (" …" if BY_NAME[near].takes else "")
+        known = _suggested()
+        near = nearest(re.sub(r"[\W\d_]", "", name.lower()), known, 0.5) or COMMANDS[0].name
+        meant = f"/{near}" + (" …" if known[near].takes else "")
         raise UserError(
             tr(
                 "There is no “/{name}”. Did you mean {meant}? /help tells what I can do.",

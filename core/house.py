@@ -88,7 +88,10 @@ class House:
         return card_for(generation, standing, progress, audience, preview, language)
 
     def speaks(self, asker: Asker) -> str:
-        """The language that an asker is answered in: as was set, else as their app has it."""
+        """The language that an asker is answered in: as was set, else as their app has it.
+
+        Asks the database once a minute, and goes on without it.
+        """
         return self.tastes.language(asker) or closest(asker.language)
 
     def known(self, asker: Asker) -> Asker:
