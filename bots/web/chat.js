@@ -728,3 +728,5 @@ async function busy() {
 }
 busy();
 setInterval(busy, 4000);
+// Before this the browser would have sent the form itself, and what was typed were lost.
+form.querySelector("[type=submit]").disabled = false;

@@ -194,3 +194,5 @@ part("paint").addEventListener("submit", async (submit) => {
   } catch (error) { tell(error.message, true); }
   part("send").disabled = false;
 });
+// Not before all of the above is there.
+part("send").disabled = false;

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from babel.messages.catalog import Catalog
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from bots.web_chat import create_app
 from bots.web_pages import PAGES, _said
@@ -24,12 +24,14 @@ from tests.bots.test_web_axe import everything
 from tests.bots.test_web_page import (
     CHROMIUM,
     LOCAL,
+    PHONE,
     card,
     fits,
     locked,
     order,
     say,
     submit,
+    until,
 )
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_page import page as page
@@ -404,3 +406,29 @@ def test_long_words_fit_a_phone(
         whole(page)
         page.goto(f"{address}/paint/99")
         whole(page)
+
+
+@in_browser
+def test_nothing_can_be_sent_before_the_words_are_there(
+    house: House, browser: Browser, web: httpx.Client
+) -> None:
+    drawn(house, who=LOCAL)
+    held: list[Route] = []
+
+    def hold(one: Route) -> None:
+        held.append(one)
+
+    with browser.new_context(viewport=PHONE) as context:
+        context.route("**/words.js*", hold)
+        for path in ("/", "/paint/1"):
+            held.clear()
+            page = context.new_page()
+            page.goto(f"{web.base_url}{path}", wait_until="commit")
+            send = page.get_by_role("button", name="Send")
+            expect(send).to_be_disabled()
+            until(page, lambda: held)
+            expect(send).to_be_disabled()
+            for one in held:
+                one.continue_()
+            expect(send).to_be_enabled()
+            assert len(held) == 1
