@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request
@@ -25,6 +26,7 @@ from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
 from core.house import House
+from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
 from core.policy import ALONE
 from core.settings import Uploads, read
@@ -39,8 +41,8 @@ SAID_SECONDS = 3600
 EVENT = r"^[ -~]*$"
 # How many completions a page shows.
 COMPLETED = 6
-AMONG = "Give the prompt beside the parameters, not among them."
-UNENHANCED = "No text engine is here that could write the prompt out: leave enhance out."
+AMONG = mark("Give the prompt beside the parameters, not among them.")
+UNENHANCED = mark("No text engine is here that could write the prompt out: leave enhance out.")
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
@@ -180,6 +182,15 @@ class Presence:
             await asyncio.wait_for(self.changed.wait(), seconds)
 
 
+@cache
+def _kept() -> list[str]:
+    """The commands that a page may keep over a reload, by all names: those that tell no secret."""
+    public = [one for one in COMMANDS if not one.private]
+    return [
+        name for one in public for name in (one.name, *one.aliases, *commands.names(one).values())
+    ]  # fmt: skip
+
+
 def _looked(description: str) -> Any:
     return Query(max_length=LOOKED, description=description)
 
@@ -193,7 +204,9 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             house.generations.standing(generation) if generation.state == State.QUEUED else None
         )
         marked = house.generations.marked(generation.request.held)
-        return as_json(house.card(generation, ALONE), generation, standing, marked)
+        # In the language of who looks, wherever it was asked for.
+        card = house.card(generation, ALONE, spoken())
+        return as_json(card, generation, standing, marked)
 
     def answer(reply: Reply) -> dict[str, Any]:
         return {
@@ -239,24 +252,25 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
-        command, faults = KINDS[job.type], [UNENHANCED] if job.enhance else []
+        command, faults = KINDS[job.type], [tr(UNENHANCED)] if job.enhance else []
         if command.draws:
             given = {**job.parameters, "prompt": job.prompt}
             if "prompt" in job.parameters:
-                faults.append(AMONG)
+                faults.append(tr(AMONG))
             if job.priority:
                 given["priority"] = job.priority
         else:
             given, known = job.parameters, _OWN[job.type]
             odd = [name[:40] for name in given if name not in known]
             if job.prompt.strip():
-                faults.append(f"{job.type} takes no prompt.")
+                faults.append(tr("{command} takes no prompt.", command=job.type))
             if job.priority:
-                faults.append(f"{job.type} takes no priority.")
+                faults.append(tr("{command} takes no priority.", command=job.type))
             faults += [
-                f"There is no option “{name}” for {job.type}. Known: {', '.join(known)}."
+                tr("There is no option “{name}” for {command}. Known: {known}.", name=name,
+                   command=job.type, known=", ".join(known))
                 for name in odd
-            ]
+            ]  # fmt: skip
             if faults:
                 raise InvalidOptions(faults)
 
@@ -266,7 +280,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             asked = ask(who, full, event, tuple(faults), agreed=job.confirm, pictures=sources)
             reply = commands.run(house, job.type, asked)
             if reply.generation is None:
-                raise NotAllowed(f"{reply.text} Then send the same with confirm: true.")
+                then = tr("Then send the same with confirm: true.")
+                raise NotAllowed(f"{reply.text} {then}")
             return {**shown(reply.generation), "also": list(reply.others)}
 
         return dict(await in_thread(work))
@@ -389,7 +404,10 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         retry draws the same id again when it failed or was cancelled, else a new one.
         """
         if action not in PRESSED:
-            raise NotFound(f"There is no “{action[:40]}” of a job. Known: {', '.join(PRESSED)}.")
+            raise NotFound(
+                tr("There is no “{action}” of a job. Known: {known}.", action=action[:40],
+                   known=", ".join(PRESSED))
+            )  # fmt: skip
         return await press(request, id, action, event and f"{action}:{id}:{event}")
 
     async def press(request: Request, id: int, action: str, event: str = "") -> dict[str, Any]:
@@ -456,7 +474,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             if line.images and (command := commands.BY_NAME.get(name)):
                 told, sources = brought.along(who, command, given, line.images)
                 asked = replace(bare, given=told, pictures=sources)
-            return answer(commands.run(house, name, asked))
+            return {**answer(commands.run(house, name, asked)), "private": secret}
 
         # What is for one pair of eyes is kept nowhere.
         secret = name in commands.BY_NAME and commands.BY_NAME[name].private
@@ -501,6 +519,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             hello = {
                 "user": who.account, "newest": last[0].id if last else 0,
                 "bytes": limits.max_mb * 10**6, "pixels": limits.max_megapixels * 10**6,
+                "kept": _kept(),
             }  # fmt: skip
             yield ServerSentEvent(json.dumps(hello), event="hello")
             while True:

@@ -129,6 +129,9 @@ class Answer(BaseModel):
     also: list[int] = Field([], description="The other jobs that the line made.")
     samples: list[Sample] = Field([], description="Pictures of what the words tell of.")
     choices: list[Option] = Field([], description="What may be chosen below the words.")
+    private: bool = Field(
+        False, description="Whether it is for one pair of eyes: the page does not keep it."
+    )
 
 
 class Words(BaseModel):

@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
-from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
-from bots.web_door import DOCS, PAGES, guard, refused, session, sorry
-from bots.web_pages import page
+from bots.web_door import DOCS, STATIC, guard, refused, session, sorry, unserved
+from bots.web_pages import Assets, page, words
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
 from bots.web_signin import signing_in
@@ -61,7 +60,7 @@ def create_app(house: House) -> FastAPI:
         if not telegram.webhook or not hmac.compare_digest(
             proof.encode(), telegram.hook_secret.encode()
         ):
-            return sorry(404, "There is nothing here.")
+            return sorry(404, unserved(404))
         try:
             update = await request.json()
             event = str(int(update["update_id"]))
@@ -78,14 +77,14 @@ def create_app(house: House) -> FastAPI:
     async def index(request: Request) -> Response:
         return page("index.html", me=session(request))
 
-    app.mount("/static", StaticFiles(directory=PAGES), name="static")
+    app.mount(STATIC.rstrip("/"), Assets(), name="static")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return RedirectResponse(DOCS)
 
     for routes in (interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought), signing_in(house)):  # fmt: skip
+                   painting(house, brought), signing_in(house), words()):  # fmt: skip
         app.include_router(routes)
     return app
 

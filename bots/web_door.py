@@ -6,33 +6,32 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bots.web_pages import WORDS, page
 from core.accounts import Session
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.house import House
 from core.keys import PREFIX
-from core.languages import tr
+from core.languages import mark, preferred, speak, tr
 from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Discord, Telegram, Web, read
 
 log = logging.getLogger("drawqueue")
 
-PAGES = Path(__file__).parent / "web"
 COOKIE = "drawqueue"
 # Bytes of a body: the longest line with every sign of it escaped is a fifth of it.
 BODY = 2**20
@@ -40,7 +39,7 @@ BODY = 2**20
 UPLOADS = "/api/uploads"
 STATIC = "/static/"
 # What is answered without the key, and tells nothing of anybody's.
-OPEN = ("/health", "/key", HOOK)
+OPEN = ("/health", "/key", WORDS, HOOK)
 SIGN_IN = "/signin"
 DOCS = "/api/docs"
 
@@ -79,7 +78,7 @@ class Bounded:
 def asker(request: Request) -> Asker:
     """Who asks, as the door found."""
     house: House = request.app.state.house
-    return house.known(Asker("web", request.state.user, "web"))
+    return house.known(Asker("web", request.state.user, "web", language=request.state.language))
 
 
 def session(request: Request) -> Session | None:
@@ -147,12 +146,14 @@ def guard(app: FastAPI) -> None:
     async def who(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        """Find who asks; beyond this machine only with the key."""
+        """Find who asks, and in which language; beyond this machine only with the key."""
+        request.state.language = preferred(request.headers.get("accept-language", ""))
+        speak(request.state.language)
         origin = request.headers.get("origin", "")
         if request.method not in ("GET", "HEAD") and origin:
             at = origin.split("://")[-1]
             if at != request.headers.get("host"):
-                return sorry(403, "That request came from another site.")
+                return sorry(403, tr("That request came from another site."))
         cookie = request.cookies.get(COOKIE, "")
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, _, proof = cookie.partition(".")
@@ -186,11 +187,14 @@ def guard(app: FastAPI) -> None:
                 request.state.session, request.state.inside = None, False
             except UserError as error:
                 return guarded(await user_error(request, error), request)
+        # Local is who is at this machine; elsewhere that name is nobody's yet.
+        if (settings.open or request.state.user != "local") and not silent(request.url.path):
+            speak(await asyncio.to_thread(app.state.house.speaks, asker(request)))
         length = request.headers.get("content-length", "")
         long = length.isdecimal() and (len(length) > 12 or int(length) > BODY)
         if long and request.url.path != UPLOADS:
             # Here, because the library says it in a shape of its own.
-            return guarded(sorry(413, _UNSERVED[413]), request)
+            return guarded(sorry(413, unserved(413)), request)
         answer = await call_next(request)
         if token and not request.state.session and reads(request):
             forget(answer, signed_cookie())
@@ -201,10 +205,10 @@ def guard(app: FastAPI) -> None:
         kept = app.state.house.keys
         found = kept.enter(given)
         if found is None:
-            raise Unknown("That key is not known, or was taken back. /key makes another.")
+            raise Unknown(tr("That key is not known, or was taken back. /key makes another."))
         kept.count(found)
         if found.scope == "read" and request.method not in ("GET", "HEAD"):
-            raise Forbidden("This key may look at pictures, no more. /key new draw makes one.")
+            raise Forbidden(tr("This key may look at pictures, no more. /key new draw makes one."))
         return str(found.user)
 
     def guarded(answer: Response, request: Request) -> Response:
@@ -213,6 +217,10 @@ def guard(app: FastAPI) -> None:
         answer.headers.setdefault("Cache-Control", "no-cache")
         # Without any referrer a browser does not say either whence a form was sent.
         answer.headers["Referrer-Policy"] = "same-origin"
+        picture = answer.headers.get("content-type", "").startswith("image/")
+        if not picture and not silent(request.url.path):
+            answer.headers.add_vary_header("Accept-Language")
+            answer.headers.add_vary_header("Cookie")
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""
         answer.headers["Content-Security-Policy"] = (
@@ -222,17 +230,16 @@ def guard(app: FastAPI) -> None:
 
     def no_key(request: Request, words: str = "") -> Response:
         if "text/html" not in request.headers.get("accept", ""):
-            told = "Open this page with ?key=… as its host gave it to you."
+            told = tr("Open this page with ?key=… as its host gave it to you.")
             return sorry(401, words or (told if key else tr("Sign in first.")))
         if not key or (not words and (read(Discord).login or read(Telegram).login)):
             back = f"{request.url.path}?{request.url.query}".rstrip("?")
             return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': back})}", 303)
-        page = (PAGES / "key.html").read_text().replace("{sorry}", words)
-        return HTMLResponse(page, 401)
+        return page("key.html", 401, sorry=words)
 
     def entered(given: str, request: Request) -> Response:
         if not hmac.compare_digest(given.encode(errors="replace"), key.encode()):
-            return no_key(request, "That is not the key. Ask the host of this chat for it.")
+            return no_key(request, tr("That is not the key. Ask the host of this chat for it."))
         fresh = secrets.token_hex(8)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
@@ -251,27 +258,27 @@ def guard(app: FastAPI) -> None:
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         told = InvalidOptions(
-            _UNSERVED[400] if line["type"] == "json_invalid" else
+            unserved(400) if line["type"] == "json_invalid" else
             f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
         )  # fmt: skip
         return sorry(422, str(told), told.faults)
 
     @app.exception_handler(HTTPException)
-    async def unserved(_request: Request, error: Exception) -> JSONResponse:
+    async def elsewhere(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        answer = sorry(error.status_code, _UNSERVED.get(error.status_code, error.detail))
+        answer = sorry(error.status_code, unserved(error.status_code) or error.detail)
         answer.headers.update(error.headers or {})
         return answer
 
     @app.exception_handler(RecursionError)
     async def nested(_request: Request, _error: Exception) -> JSONResponse:
-        return sorry(422, "That is nested too deeply.")
+        return sorry(422, tr("That is nested too deeply."))
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, error: Exception) -> JSONResponse:
         fault = report("web request failed", error)
-        return sorry(500, f"Something went wrong here. (fault {fault})")
+        return sorry(500, tr("Something went wrong here. (fault {fault})", fault=fault))
 
     @app.post("/key", include_in_schema=False)
     async def enter(request: Request) -> Response:
@@ -291,6 +298,11 @@ def reads(request: Request) -> bool:
     """Whether a person's browser asks for a page."""
     html = "text/html" in request.headers.get("accept", "")
     return html and request.method in ("GET", "HEAD")
+
+
+def silent(path: str) -> bool:
+    """Whether a path is answered without words for a person."""
+    return path.startswith(STATIC) or path in ("/health", HOOK)
 
 
 _STATUS: dict[type[Exception], int] = {
@@ -314,11 +326,16 @@ def status_of(error: Exception) -> int:
 
 # What is refused before any of ours is asked.
 _UNSERVED = {
-    400: "That body is no JSON.",
-    404: "There is nothing here.",
-    405: "That cannot be done here; /api/docs says what can.",
-    413: f"That is too long: a body has at most {BODY // 1024} KiB.",
+    400: mark("That body is no JSON."),
+    404: mark("There is nothing here."),
+    405: mark("That cannot be done here; /api/docs says what can."),
+    413: mark("That is too long: a body has at most {most} KiB."),
 }
+
+
+def unserved(status: int) -> str:
+    """What is said of a status before anything of ours was asked; nothing of others."""
+    return tr(_UNSERVED.get(status, ""), most=BODY // 1024)
 
 
 def refused(when: str) -> dict[str, Any]:

@@ -1,22 +1,26 @@
 """The web chat's pages, and what their scripts say, in the language of who reads them.
 
 A page in bots/web/ is a Jinja template that says `{{ tr("Send") }}`; a script imports `tr` and
-`trn` from `/words.js`, which holds what the scripts there say in the language of the request.
+`trn` from `/words.js`, which holds what the scripts there say in the language of the request, or
+of the page that asks for it by `?language=`.
 """
 
 import json
 import re
 from functools import cache
+from os import stat_result
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from core.languages import forms, spoken, tr, trn
+from core.languages import LANGUAGES, forms, speaking, spoken, tr, trn
 
 PAGES = Path(__file__).parent / "web"
+WORDS = "/words.js"
 # What a script says: the text, and its plural where it has one.
 _TEXT = r'("(?:[^"\\]|\\.)*")'
 _SAID = re.compile(rf"\btr\(\s*{_TEXT}|\btrn\(\s*{_TEXT}\s*,\s*{_TEXT}")
@@ -35,7 +39,7 @@ export function trn(one, several, n, values = {}) {
 """
 
 
-def page(name: str, status: int = 200, **values: Any) -> HTMLResponse:
+def page(name: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """A page of bots/web as the language that is spoken says it."""
     made = _templates().get_template(name).render(values, language=spoken())
     return HTMLResponse(made, status, headers={"Content-Language": spoken()})
@@ -45,11 +49,22 @@ def words() -> APIRouter:
     """The route of what scripts say."""
     routes = APIRouter()
 
-    @routes.get("/words.js", include_in_schema=False)
-    async def script() -> Response:
-        return Response(_script(spoken()), media_type="text/javascript")
+    @routes.get(WORDS, include_in_schema=False)
+    async def script(language: str = "") -> Response:
+        with speaking(language or spoken()):
+            return Response(_script(), media_type="text/javascript")
 
     return routes
+
+
+class Assets(StaticFiles):
+    """Scripts and styles as they are; what lies beside them and has to be filled in is not."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=PAGES)
+
+    def lookup_path(self, path: str) -> tuple[str, stat_result | None]:
+        return ("", None) if path.lower().endswith(".html") else super().lookup_path(path)
 
 
 @cache
@@ -58,7 +73,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.globals.update(tr=tr, trn=trn)
+    made.globals.update(tr=tr, trn=trn, languages=LANGUAGES)
     return made
 
 
@@ -72,6 +87,6 @@ def _said() -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-def _script(language: str) -> str:
+def _script() -> str:
     told = {one: forms(one, several) if several else tr(one) for one, several in _said()}
-    return _WORDS % (json.dumps(told, ensure_ascii=False), language)
+    return _WORDS % (json.dumps(told, ensure_ascii=False), spoken())

@@ -5,18 +5,17 @@ another chat, and what is drawn appears there.
 """
 
 import asyncio
-import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from bots.web_api import EVENT, Given
-from bots.web_door import BODY, PAGES, ask, asker, status_of
+from bots.web_door import BODY, ask, asker, status_of
+from bots.web_pages import page as said
 from bots.web_pictures import Brought, withheld
 from core import commands
 from core.asking import picture_number
@@ -24,6 +23,7 @@ from core.brush import PAINT
 from core.errors import NotFound, UserError
 from core.generations import Generation
 from core.house import House
+from core.languages import speak, tr
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.proposals import escaped
@@ -66,7 +66,10 @@ def painting(house: House, brought: Brought) -> APIRouter:
     routes = APIRouter(prefix=PAINT.rstrip("/"), include_in_schema=False)
 
     def easel(request: Request, which: str) -> Easel:
-        """Raises UserError where somebody may not paint, whoever they are."""
+        """Who paints on what, spoken to from now on; in a thread of its own.
+
+        Raises UserError where somebody may not paint, whoever they are.
+        """
         if re.match(r"\d", which, re.ASCII):
             number, place = picture_number(which)
             one = house.generations.get(number)
@@ -74,7 +77,9 @@ def painting(house: House, brought: Brought) -> APIRouter:
         else:
             ticket = house.brush.ticket(which)
             one = house.generations.get(ticket.generation)
-            found = Easel(house.known(ticket.asker(one.chat)), one, ticket.index, one.address)
+            there = replace(ticket.asker(one.chat), language=request.state.language)
+            found = Easel(house.known(there), one, ticket.index, one.address)
+            speak(house.speaks(found.who))
         house.generations.visible(found.one.id, found.who)
         assert found.picture
         withheld(found.one)
@@ -82,24 +87,18 @@ def painting(house: House, brought: Brought) -> APIRouter:
 
     @routes.get("/{which}")
     async def page(request: Request, which: str) -> Response:
-        try:
-            found = await asyncio.to_thread(easel, request, which)
-        except UserError as error:
-            words = html.escape(str(error))
-            sorry = (PAGES / "sorry.html").read_text().replace("{sorry}", words)
-            return HTMLResponse(sorry, status_of(error))
-        told = {
-            "name": found.name,
-            "width": str(found.picture["width"]),
-            "height": str(found.picture["height"]),
-            "back": "/" if found.who.platform == "web" else "",
-            # The last, so that nothing in it is taken for one of the others.
-            "prompt": html.escape(escaped(found.one.request.prompt)),
-        }
-        text = (PAGES / "paint.html").read_text()
-        for name, value in told.items():
-            text = text.replace(f"{{{name}}}", value)
-        return HTMLResponse(text)
+        def work() -> Response:
+            try:
+                found = easel(request, which)
+            except UserError as error:
+                return said("sorry.html", status_of(error), sorry=str(error))
+            return said(
+                "paint.html", name=found.name, width=found.picture["width"],
+                height=found.picture["height"], back="/" if found.who.platform == "web" else "",
+                prompt=escaped(found.one.request.prompt),
+            )  # fmt: skip
+
+        return await asyncio.to_thread(work)
 
     @routes.get("/{which}/picture")
     async def picture(request: Request, which: str) -> Response:
@@ -108,7 +107,9 @@ def painting(house: House, brought: Brought) -> APIRouter:
             try:
                 return house.media.load(str(found.picture["key"]))
             except FileNotFoundError:
-                raise NotFound(f"The picture of #{found.one.id} is no longer kept.") from None
+                raise NotFound(
+                    tr("The picture of #{number} is no longer kept.", number=found.one.id)
+                ) from None
 
         return Response(await asyncio.to_thread(work), media_type="image/png")
 

@@ -26,6 +26,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain,
 from core.generations import Generation
 from core.house import House
 from core.keeping import UPLOAD_AFTER
+from core.languages import mark, tr, trn
 from core.lifecycle import State
 from core.lineage import family
 from core.media import Source
@@ -57,7 +58,7 @@ KEPT = UPLOAD_AFTER - timedelta(hours=1)
 DRAINED = 8
 # Decoding takes hundreds of megabytes for the largest.
 DECODED_AT_ONCE = 2
-PLAIN = (
+PLAIN = mark(
     "Send the picture itself as the body: curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg'"
 )
 
@@ -75,7 +76,7 @@ class Brought:
     async def take(self, request: Request, who: Asker, most: int = 0) -> dict[str, Any]:
         """Take in the picture that a request's body is. Raises UserError."""
         if request.headers.get("content-type", "").startswith("multipart/"):
-            raise UserError(PLAIN)
+            raise UserError(tr(PLAIN))
         data = await _whole(request, most or read(Uploads).max_mb * 10**6)
         async with self._decoding:
             return await asyncio.to_thread(self.keep, data, who)
@@ -94,10 +95,12 @@ class Brought:
                 pipe.ttl(counted)
                 number, _, wait = pipe.execute()
         if number > MOST_AN_HOUR:
-            raise TooMuch(
-                f"You have sent {MOST_AN_HOUR} pictures within an hour. "
-                f"Please come back in {duration(wait)}.", wait,
+            told = trn(
+                "You have sent {n} picture within an hour. Please come back in {time}.",
+                "You have sent {n} pictures within an hour. Please come back in {time}.",
+                MOST_AN_HOUR, time=duration(wait),
             )  # fmt: skip
+            raise TooMuch(told, wait)
         try:
             source = self.house.uploads.keep(data)
         except TryAgain:
@@ -120,9 +123,9 @@ class Brought:
         source = Source(**json.loads(found)) if found else None
         if source is None or not self.house.media.has(source.key):
             raise NotFound(
-                f"There is no picture “{id_[:40]}” of yours. What is sent is kept for a day: "
-                "send it again, or name one that was drawn, such as 12 or 12.2."
-            )
+                tr("There is no picture “{id}” of yours. What is sent is kept for a day: "
+                   "send it again, or name one that was drawn, such as 12 or 12.2.", id=id_[:40])
+            )  # fmt: skip
         return source
 
     def along(
@@ -139,9 +142,9 @@ class Brought:
         brought = [self.get(word, who) for word in words if word not in named]
         if command.draws:
             if mask and command.mode != Mode.INPAINT:
-                raise InvalidOptions([f"A mask is for {COMMAND_OF[Mode.INPAINT]}."])
+                raise InvalidOptions([_masked()])
             if mask and not words and not given.get("source"):
-                raise InvalidOptions([drawing.NO_PICTURE])
+                raise InvalidOptions([tr(drawing.NO_PICTURE)])
             if named:
                 # In the order they were given; a comma would end an address.
                 places = iter(range(1, len(brought) + 1))
@@ -150,18 +153,24 @@ class Brought:
                 given = {**given, "source": " ".join(told).replace(",", "%2C").strip()}
             return given, (*brought, *([self.get(mask, who)] if mask else []))
         if mask:
-            raise InvalidOptions([f"A mask is for {COMMAND_OF[Mode.INPAINT]}."])
+            raise InvalidOptions([_masked()])
         if not words:
             return given, ()
         if not any(option.name == "id" for option in command.takes):
-            raise InvalidOptions([f"/{command.name} takes no picture."])
+            raise InvalidOptions([tr("/{command} takes no picture.", command=command.name)])
         if len(words) > 1 or given.get("id"):
-            raise InvalidOptions([f"/{command.name} takes one picture."])
+            raise InvalidOptions([tr("/{command} takes one picture.", command=command.name)])
         if _drawn(words[0]):
             return {**given, "id": words[0]}, ()
         if not command.pictures:
-            raise InvalidOptions([f"/{command.name} takes the number of a picture that I drew."])
+            raise InvalidOptions([
+                tr("/{command} takes the number of a picture that I drew.", command=command.name)
+            ])  # fmt: skip
         return given, tuple(brought or [self.house.uploads.fetch(words[0])])
+
+
+def _masked() -> str:
+    return tr("A mask is for {command}.", command=COMMAND_OF[Mode.INPAINT])
 
 
 def _drawn(word: str) -> bool:
@@ -177,7 +186,7 @@ def _away() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise TryAgain("I could not take that in just now. Please try again.") from error
+        raise TryAgain(tr("I could not take that in just now. Please try again.")) from error
 
 
 async def _whole(request: Request, most: int) -> bytes:
@@ -191,7 +200,7 @@ async def _whole(request: Request, most: int) -> bytes:
             elif size > most * DRAINED:
                 break
     except ClientDisconnect:
-        raise UserError("The picture did not arrive whole.") from None
+        raise UserError(tr("The picture did not arrive whole.")) from None
     if size > most:
         raise TooLarge(too_large(size))
     return bytes(data)
@@ -204,7 +213,14 @@ def sample_url(name: str) -> str:
 
 def tree_of(number: int) -> dict[str, str]:
     """The picture of a family: what it is called, and where it is."""
-    return {"name": f"The family of #{number}", "url": f"/media/{number}/tree"}
+    return {"name": tr("The family of #{number}", number=number), "url": f"/media/{number}/tree"}
+
+
+def _begins(number: int, pictures: int) -> str:
+    if not pictures:
+        return tr("#{number} begins with no pictures.", number=number)
+    return trn("#{number} begins with {n} picture.", "#{number} begins with {n} pictures.",
+               pictures, number=number)  # fmt: skip
 
 
 def withheld(generation: Generation) -> None:
@@ -233,7 +249,9 @@ def pictures(house: House, brought: Brought) -> APIRouter:
         try:
             data = house.media.load(key)
         except FileNotFoundError:
-            raise NotFound(f"The picture of #{number} is no longer kept.") from None
+            raise NotFound(
+                tr("The picture of #{number} is no longer kept.", number=number)
+            ) from None
         return Response(
             data, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000"}
         )
@@ -249,7 +267,7 @@ def pictures(house: House, brought: Brought) -> APIRouter:
                 if found.state == State.GENERATING:
                     shown = house.queue.picture(id, found.attempt)
             if shown is None:
-                raise NotFound(f"There is no preview of #{id} now.")
+                raise NotFound(tr("There is no preview of #{number} now.", number=id))
             return Response(
                 shown[1], media_type="image/jpeg", headers={"Cache-Control": "no-store"}
             )
@@ -276,7 +294,7 @@ def pictures(house: House, brought: Brought) -> APIRouter:
         def work() -> Response:
             found = house.generations.visible(id, asker(request))
             if index >= len(found.results):
-                raise NotFound(f"#{id} has no picture {index + 1}.")
+                raise NotFound(tr("#{number} has no picture {place}.", number=id, place=index + 1))
             withheld(found)
             return stored(id, str(found.results[index]["key"]))
 
@@ -290,7 +308,7 @@ def pictures(house: House, brought: Brought) -> APIRouter:
             try:
                 data = house.media.load(dict(registry.samples())[name])
             except (KeyError, FileNotFoundError):
-                raise NotFound(f"There is no picture of {name[:60]}.") from None
+                raise NotFound(tr("There is no picture of {name}.", name=name[:60])) from None
             # Another may be chosen.
             return Response(data, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
@@ -303,10 +321,10 @@ def pictures(house: House, brought: Brought) -> APIRouter:
         def work() -> Response:
             held = house.generations.visible(id, asker(request)).request.held
             if index >= len(held):
-                raise NotFound(f"#{id} begins with {len(held) or 'no'} pictures.")
+                raise NotFound(_begins(id, len(held)))
             closed = policy().marked.to(ALONE) == Show.WITHHOLD
             if closed and house.generations.marked([held[index]]):
-                raise NotAllowed(f"What #{id} begins with is not shown here.")
+                raise NotAllowed(tr("What #{number} begins with is not shown here.", number=id))
             return stored(id, held[index])
 
         return await asyncio.to_thread(work)

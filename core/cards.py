@@ -298,14 +298,14 @@ def why_not(generation: Generation, audience: Audience) -> str:
 
 def card_for(
     generation: Generation, standing: Standing | None, progress: float,
-    audience: Audience | None = None, preview: str = "",
+    audience: Audience | None = None, preview: str = "", language: str = "",
 ) -> Card:  # fmt: skip
     """The card of a row, its place in line, its progress and what is drawn by now, as an audience
-    sees it; in the language of who asked for it.
+    sees it; in the language of who asked for it where no other is named.
 
     None are those who read where it was asked for.
     """
-    with speaking(generation.language):
+    with speaking(language or generation.language):
         return _card_for(generation, standing, progress, audience, preview)
 
 

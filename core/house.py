@@ -81,17 +81,19 @@ class House:
     def brush(self) -> Brush:
         return Brush(self.database)
 
-    def card(self, generation: Generation, audience: Audience | None = None) -> Card:
+    def card(
+        self, generation: Generation, audience: Audience | None = None, language: str = ""
+    ) -> Card:
         """The card of a generation as it stands now, for who reads where it was asked for, or
-        for another audience."""
+        for another audience; in the language of who asked for it, or another."""
         pending = generation.state == "queued"
         standing = self.generations.standing(generation) if pending else None
         if generation.state != "generating":
-            return card_for(generation, standing, 0.0, audience)
+            return card_for(generation, standing, 0.0, audience, language=language)
         progress = self.generations.progress(generation)
         wanted = generation.manner.get(PREVIEWS, True)
         preview = self.generations.previewed(generation) if wanted else ""
-        return card_for(generation, standing, progress, audience, preview)
+        return card_for(generation, standing, progress, audience, preview, language)
 
     def speaks(self, asker: Asker) -> str:
         """The language that an asker is answered in: as was set, else as their app has it.

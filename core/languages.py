@@ -59,12 +59,12 @@ def preferred(header: str) -> str:
     """The language that a browser's Accept-Language likes best, of those there are."""
     liked = []
     for place, part in enumerate(header[:500].split(",")):
-        tag, _, quality = part.partition(";q=")
+        tag, _, quality = "".join(part.lower().split()).partition(";q=")
         try:
             weight = float(quality or 1)
         except ValueError:
             weight = 0.0
-        language = tag.strip().replace("_", "-").split("-")[0].lower()
+        language = tag.replace("_", "-").split("-")[0]
         if language in LANGUAGES and weight > 0:
             liked.append((-weight, place, language))
     return min(liked)[2] if liked else ENGLISH

@@ -1,3 +1,5 @@
+import { tr, trn } from "/words.js";
+
 const messages = document.querySelector("#messages");
 const form = document.querySelector("#say");
 const text = document.querySelector("#text");
@@ -40,17 +42,25 @@ messages.addEventListener("scroll", () => {
 });
 new ResizeObserver(follow).observe(messages);
 
-// What was said, kept for this tab and this person over a reload.
+// What was said, kept for this tab and this person over a reload: nothing of a command that tells or
+// takes a secret, and of none that is not known, which may be one mistyped.
 const KEPT = "drawqueue", MOST = 100;
 let lines = [];
 let user = "";
 let before = { lines: [] };
 try { before = JSON.parse(sessionStorage.getItem(KEPT)) || before; } catch { /* nothing is kept */ }
 let count = Math.max(0, ...before.lines.map((line) => line.number));
+let harmless = new Set();
+function isSecret(line) {
+  const [command] = line.kind === "mine" ? line.words.trim().normalize().toLowerCase().split(/[\s@]/) : [""];
+  return Boolean(line.secret) || (command[0] === "/" && !harmless.has(command.slice(1)));
+}
 function keep() {
   lines = lines.slice(-MOST);
   if (!user) return;
-  try { sessionStorage.setItem(KEPT, JSON.stringify({ user, lines })); } catch { /* it is a convenience */ }
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify({ user, lines: lines.filter((line) => !isSecret(line)) }));
+  } catch { /* it is a convenience */ }
 }
 source.addEventListener("hello", (event) => {
   const told = JSON.parse(event.data);
@@ -58,6 +68,7 @@ source.addEventListener("hello", (event) => {
   if (user) return;
   user = told.user;
   limits = told;
+  harmless = new Set(told.kept);
   newest = told.newest;
   const fresh = lines;
   // Another person's, or of a house that has begun anew, stays unseen.
@@ -67,7 +78,7 @@ source.addEventListener("hello", (event) => {
   for (const line of lines) {
     draw(line);
     for (const id of line.jobs || []) anchor(id, line);
-    if (line.open && !fresh.includes(line)) offer(line, "No answer came to this.");
+    if (line.open && !fresh.includes(line)) offer(line, tr("No answer came to this."));
   }
   follow();
   keep();
@@ -149,7 +160,7 @@ function question(line) {
   const over = (words, kind) => {
     line.choices = [];
     row.remove();
-    tell(words, kind, { after: line.after });
+    tell(words, kind, { after: line.after, secret: line.secret });
   };
   row.append(...line.choices.map((one) => pressable(one.label, async () => {
     const [action, id] = one.id.split(":");
@@ -160,7 +171,7 @@ function question(line) {
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
     } catch (error) {
       if (!error.lost && action !== "words") return over(error.message, "bot sorry");
-      tell(`${error.message} Please press once more.`, "bot sorry", { after: line.after });
+      tell([error.message, tr("Please press once more.")].join(" "), "bot sorry", { after: line.after });
       for (const button of row.children) button.disabled = false;
     }
   })));
@@ -212,7 +223,7 @@ function menu(line) {
   return row;
 }
 
-const AWAY = "Drawqueue cannot be reached just now.";
+const AWAY = tr("Drawqueue cannot be reached just now.");
 const lost = (words) => Object.assign(new Error(words), { lost: true });
 async function call(path, options = {}) {
   let answer, body;
@@ -220,11 +231,11 @@ async function call(path, options = {}) {
     answer = await fetch(path, { headers: { "Content-Type": "application/json" }, ...options });
   } catch { throw lost(AWAY); }
   try { body = await answer.json(); } catch {
-    if (answer.ok) throw lost("The answer did not arrive whole.");
+    if (answer.ok) throw lost(tr("The answer did not arrive whole."));
     body = {};
   }
-  if (answer.status >= 500) throw lost(body.error || "Drawqueue cannot answer just now.");
-  if (!answer.ok) throw new Error(body.error || "That did not work.");
+  if (answer.status >= 500) throw lost(body.error || tr("Drawqueue cannot answer just now."));
+  if (!answer.ok) throw new Error(body.error || tr("That did not work."));
   return body;
 }
 
@@ -247,12 +258,13 @@ function show(job) {
   const part = (name) => node.querySelector(name);
   part(".prompt").textContent = `#${job.id} ${job.prompt}`;
   const moment = job.ready && new Date(job.ready).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  part(".status").textContent = job.card.status + (moment ? ` · ready about ${moment}` : "");
+  const { status } = job.card;
+  part(".status").textContent = moment ? tr("{status} · ready about {moment}", { status, moment }) : status;
   part(".details").textContent = job.card.details;
   part(".notice").textContent = job.card.notice;
   part(".notice").hidden = !job.card.notice;
   if (job.sources.length && !part(".thumbs")) {
-    part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.marked ? "" : one.url, name: one.mask ? "What is painted anew" : "What it begins with" }))));
+    part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.marked ? "" : one.url, name: one.mask ? tr("What is painted anew") : tr("What it begins with") }))));
   }
   if (!job.sources.length) part(".thumbs")?.remove();
   part("progress").hidden = job.status !== "generating";
@@ -286,7 +298,7 @@ function show(job) {
       open.append(image);
       if (covered && !revealed.has(one.url)) {
         open.classList.add("covered");
-        open.append(Object.assign(document.createElement("span"), { textContent: "Show" }));
+        open.append(Object.assign(document.createElement("span"), { textContent: tr("Show") }));
       }
       return open;
     }));
@@ -326,7 +338,7 @@ function preview(pictures, job) {
       const empty = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"/>`;
       Object.assign(space, { width, height, alt: "", src: `data:image/svg+xml,${encodeURIComponent(empty)}` });
       space.addEventListener("load", follow);
-      Object.assign(image, { className: "sheet", src: job.preview, alt: index ? "" : `Not finished yet: ${job.prompt}` });
+      Object.assign(image, { className: "sheet", src: job.preview, alt: index ? "" : tr("Not finished yet: {prompt}", { prompt: job.prompt }) });
       Object.assign(image.style, {
         width: `${columns * 100}%`, height: `${rows * 100}%`,
         left: `${-100 * (index % columns)}%`, top: `${-100 * Math.floor(index / columns)}%`,
@@ -390,17 +402,17 @@ function actionOf(job, one) {
     } catch (error) { tell(error.message, "bot sorry"); }
     button.disabled = false;
   });
-  if (one.action === "retry" && job.status === "done") button.title = "Draw the same again";
-  if (/^u\d$/.test(one.action)) button.title = `Picture ${one.action[1]} by itself`;
-  if (/^v\d$/.test(one.action)) button.title = `Others like picture ${one.action[1]}`;
+  if (one.action === "retry" && job.status === "done") button.title = tr("Draw the same again");
+  if (/^u\d$/.test(one.action)) button.title = tr("Picture {place} by itself", { place: one.action[1] });
+  if (/^v\d$/.test(one.action)) button.title = tr("Others like picture {place}", { place: one.action[1] });
   return button;
 }
 // What the page itself can do with a finished picture; without an address it goes by its name.
 function furtherOf(number, url) {
   const paint = document.createElement("a");
-  Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: "Paint" });
+  Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: tr("Paint") });
   paint.addEventListener("click", (click) => click.stopPropagation());
-  return [pressable("Use this", () => {
+  return [pressable(tr("Use this"), () => {
     if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url, name: `#${number}` });
     text.focus();
   }), paint];
@@ -435,12 +447,12 @@ function hint(words) {
 function choose(one) {
   hint("");
   if (chosen.length >= MOST_CHOSEN) {
-    hint(`${MOST_CHOSEN} pictures are the most.`);
+    hint(trn("{n} picture is the most.", "{n} pictures are the most.", MOST_CHOSEN));
     return null;
   }
   chosen.push(one);
   one.node = document.querySelector("#chip").content.firstElementChild.cloneNode(true);
-  one.node.querySelector(".away").ariaLabel = `Remove ${one.name}`;
+  one.node.querySelector(".away").ariaLabel = tr("Remove {name}", { name: one.name });
   one.node.querySelector(".away").addEventListener("click", () => { drop(one); text.focus(); });
   one.node.querySelector(".again").addEventListener("click", () => bring(one));
   drawChip(one, one.file ? "…" : one.name);
@@ -481,7 +493,7 @@ async function bring(one) {
     if (!chosen.includes(one)) return;
     if (one.lost) {
       waiting = false;
-      drawChip(one, "not sent");
+      drawChip(one, tr("not sent"));
       return hint(error.message);
     }
     waiting = false;
@@ -504,7 +516,7 @@ async function prepared(one) {
   let bitmap;
   try { bitmap = await createImageBitmap(file); } catch {
     if (file.size <= limits.bytes) return file;
-    throw new Error(`That file has ${(file.size / 1e6).toFixed(1)} MB; ${limits.bytes / 1e6} MB is the most.`);
+    throw new Error(tr("That file has {size} MB; {most} MB is the most.", { size: (file.size / 1e6).toFixed(1), most: limits.bytes / 1e6 }));
   }
   one.thumb = scaled(bitmap, THUMB).toDataURL("image/webp", 0.8);
   if (file.size <= limits.bytes && bitmap.width * bitmap.height <= limits.pixels) return file;
@@ -527,7 +539,7 @@ function upload(blob, progress) {
     sent.addEventListener("error", () => fail(lost(AWAY)));
     sent.addEventListener("load", () => {
       if (sent.status === 201 && sent.response) return done(sent.response);
-      const words = sent.response?.error || "That did not work.";
+      const words = sent.response?.error || tr("That did not work.");
       fail(sent.status >= 500 ? lost(words) : new Error(words));
     });
     sent.send(blob);
@@ -535,7 +547,7 @@ function upload(blob, progress) {
 }
 function add(files) {
   for (const file of files) {
-    const one = choose({ file, name: file.name || "picture" });
+    const one = choose({ file, name: file.name || tr("picture") });
     if (one) bring(one);
   }
   text.focus();
@@ -577,7 +589,8 @@ async function send(line) {
   try {
     const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
     line.open = false;
-    if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after });
+    line.secret = answer.private;
+    if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after, secret: line.secret });
     if (answer.fresh) {
       line.jobs = [answer.job.id, ...answer.also];
       for (const id of line.jobs) anchor(id, line);
@@ -587,14 +600,14 @@ async function send(line) {
   } catch (error) {
     line.open = Boolean(error.lost);
     if (error.lost) offer(line, error.message);
-    else tell(error.message, "bot sorry", { after: line.after });
+    else tell(error.message, "bot sorry", { after: line.after, secret: isSecret(line) });
   }
   keep();
 }
 function offer(line, words) {
   const row = document.createElement("div");
   row.className = "lost";
-  row.append(words, pressable("Try again", () => {
+  row.append(words, pressable(tr("Try again"), () => {
     row.remove();
     send(line);
   }));
@@ -605,10 +618,10 @@ function offer(line, words) {
 form.addEventListener("submit", (submit) => {
   submit.preventDefault();
   const words = text.value.trim();
-  if (!words) return chosen.length ? hint("Write what to make of it, for example: a watercolour") : undefined;
-  if (chosen.some((one) => one.lost)) return hint("A picture was not sent: try again, or take it away.");
+  if (!words) return chosen.length ? hint(tr("Write what to make of it, for example: a watercolour")) : undefined;
+  if (chosen.some((one) => one.lost)) return hint(tr("A picture was not sent: try again, or take it away."));
   waiting = chosen.some((one) => !one.id);
-  if (waiting) return hint("Goes as soon as the picture is there…");
+  if (waiting) return hint(tr("Goes as soon as the picture is there…"));
   const images = chosen.map(({ id, thumb, name }) => ({ id, thumb, name }));
   for (const one of [...chosen]) drop(one);
   text.value = "";
@@ -678,6 +691,18 @@ text.addEventListener("keydown", (key) => {
 });
 document.querySelector(".example").addEventListener("click", (click) => say(click.target.textContent));
 
+// The page is said anew in the language that is chosen.
+document.querySelector("#languages").addEventListener("click", async ({ target: { value } }) => {
+  if (!value) return;
+  try {
+    await call("/api/chat", { method: "POST", body: JSON.stringify({ text: `/settings set language ${value}` }) });
+    location.reload();
+  } catch (error) {
+    document.querySelector("#languages").hidePopover();
+    tell(error.message, "bot sorry");
+  }
+});
+
 // However many come, they are drawn once a frame.
 const news = new Map();
 source.addEventListener("update", (event) => {
@@ -692,15 +717,18 @@ function drawNews() {
 }
 const state = document.querySelector("#busy");
 source.addEventListener("error", () => {
-  state.textContent = source.readyState === EventSource.CLOSED ? "not connected: reload this page" : "reconnecting…";
+  state.textContent = source.readyState === EventSource.CLOSED ? tr("not connected: reload this page") : tr("reconnecting…");
 });
 async function busy() {
   if (source.readyState === EventSource.CLOSED) return;
   try {
     const now = await call("/api/queue");
-    const workers = now.workers === 1 ? "1 worker" : `${now.workers || "no"} ${now.workers ? "workers" : "worker"}`;
-    state.textContent = `${now.queued} queued · ${now.generating} generating · ${workers}`;
+    state.textContent = now.workers
+      ? trn("{queued} queued · {generating} generating · {n} worker", "{queued} queued · {generating} generating · {n} workers", now.workers, now)
+      : tr("{queued} queued · {generating} generating · no worker", now);
   } catch { /* the next round tells */ }
 }
 busy();
 setInterval(busy, 4000);
+// Before this the browser would have sent the form itself, and what was typed were lost.
+form.querySelector("[type=submit]").disabled = false;

@@ -1,3 +1,5 @@
+// Whoever paints by a link may speak another language than whom this browser is known as.
+const { tr } = await import(`/words.js?language=${document.documentElement.lang}`);
 const part = (id) => document.querySelector(`#${id}`);
 const sheet = part("sheet"), canvas = part("brush"), ring = part("ring"), said = part("said");
 const here = location.pathname;
@@ -9,7 +11,7 @@ canvas.width = Math.round(own.width * scale);
 canvas.height = Math.round(own.height * scale);
 const pen = canvas.getContext("2d");
 part("picture").src = `${here}/picture`;
-part("picture").addEventListener("error", () => tell("The picture could not be loaded: reload this page.", true));
+part("picture").addEventListener("error", () => tell(tr("The picture could not be loaded: reload this page."), true));
 part("back").hidden = !part("back").getAttribute("href");
 
 // As large as there is room.
@@ -166,29 +168,31 @@ function tell(words, sorry = false) {
 async function call(path, options) {
   let answer, body = {};
   try { answer = await fetch(path, { method: "POST", ...options }); } catch {
-    throw new Error("Drawqueue cannot be reached just now. Press Send once more.");
+    throw new Error(tr("Drawqueue cannot be reached just now. Press Send once more."));
   }
   try { body = await answer.json(); } catch { /* what follows says it */ }
-  if (!answer.ok) throw new Error(body.error || "Drawqueue cannot answer just now. Press Send once more.");
+  if (!answer.ok) throw new Error(body.error || tr("Drawqueue cannot answer just now. Press Send once more."));
   return body;
 }
 part("paint").addEventListener("submit", async (submit) => {
   submit.preventDefault();
   if (part("send").disabled) return;
   const blob = await mask();
-  if (!blob) return tell("Nothing is painted yet: paint over what shall change.", true);
+  if (!blob) return tell(tr("Nothing is painted yet: paint over what shall change."), true);
   // The same event though it is sent again: whatever arrived twice is drawn once.
   event ||= [...crypto.getRandomValues(new Uint32Array(3))].join("-");
   part("send").disabled = true;
-  tell("Sending…");
+  tell(tr("Sending…"));
   try {
     const { id } = await call(`${here}/mask`, { headers: { "Content-Type": "image/png" }, body: blob });
     const words = { prompt: part("prompt").value.trim(), mask: id, event, confirm: sure };
     const made = await call(here, { headers: { "Content-Type": "application/json" }, body: JSON.stringify(words) });
     // So many were asked for that the house asks back.
     sure = Boolean(made.question);
-    if (sure) tell(`${made.question} Press Send once more to do so.`);
-    else tell(`#${made.id} is in line. It appears in the chat that you came from.`);
+    if (sure) tell([made.question, tr("Press Send once more to do so.")].join(" "));
+    else tell(tr("#{number} is in line. It appears in the chat that you came from.", { number: made.id }));
   } catch (error) { tell(error.message, true); }
   part("send").disabled = false;
 });
+// Not before all of the above is there.
+part("send").disabled = false;
