@@ -17,6 +17,8 @@ from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
 from bots.web_door import DOCS, PAGES, guard, refused, sorry
+from bots.web_gallery import exhibition
+from bots.web_pages import words
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
 from core.house import House, open_house
@@ -82,8 +84,9 @@ def create_app(house: House) -> FastAPI:
     async def docs() -> Response:
         return RedirectResponse(DOCS)
 
-    for routes in (interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought)):  # fmt: skip
+    # The gallery before the jobs, any of whose actions would else be looked for.
+    for routes in (exhibition(house), interface(house, presence, brought), pictures(house, brought),
+                   painting(house, brought), words()):  # fmt: skip
         app.include_router(routes)
     return app
 

@@ -27,6 +27,7 @@ from core.keys import PREFIX
 from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Web, read
+from core.sharing import SHARED
 
 log = logging.getLogger("drawqueue")
 
@@ -221,9 +222,9 @@ def guard(app: FastAPI) -> None:
 
 
 def open_to_all(path: str) -> bool:
-    """Whether a path is answered without the key; a link to paint proves itself."""
+    """Whether a path is answered without the key; a link to paint, or to see, proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
-    return path in OPEN or path.startswith(STATIC) or signed
+    return path in OPEN or path.startswith((STATIC, SHARED)) or signed
 
 
 _STATUS: dict[type[Exception], int] = {

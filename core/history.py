@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
+from core import marks
 from core.asking import Ask, Reply, generation_id, one_picture
 from core.cards import ACTIONS, PAGES, Button, show_of
 from core.database import SIGNS, WORDS, files, generations, now
@@ -59,9 +60,12 @@ EXAMPLES = {
     "until": "until:2026-11-01",
     "before": "before:120",
     "chat": "chat:yes",
+    "tag": "tag:sea",
+    "favourite": "favourite:yes",
 }
 MODES = {COMMAND_OF[mode]: mode for mode in Mode} | {str(mode): mode for mode in Mode}
 ANSWERS = ("yes", "no")
+YES = ("yes",)
 # A filter, words in quotes, or a word.
 _PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|“([^”]*)”|(\S*))')
 _AGO = re.compile(r"([1-9][0-9]{0,3})\s*([hdw])")
@@ -82,6 +86,9 @@ class Filters:
     # Everybody's of this chat, and of this channel in it; empty: the asker's own, from anywhere.
     chat: str = ""
     channel: str = ""
+    # What the asker keeps them under; everybody's are the asker's own, then.
+    tag: str = ""
+    favourite: str = ""
 
     def __str__(self) -> str:
         """The filters as one says them."""
@@ -94,6 +101,8 @@ class Filters:
             # The last day of it, not the midnight that ends that.
             last = datetime.fromisoformat(self.until) - timedelta(microseconds=1)
             told.append(f"until {last.date()}")
+        told += [f"{name} {getattr(self, name)}" for name in ("tag", "favourite")
+                 if getattr(self, name)]  # fmt: skip
         return ", ".join(told)
 
 
@@ -200,6 +209,8 @@ _VALUES: dict[str, Any] = {
     "until": lambda value: _moment(value, end=True).isoformat(),
     "before": _number,
     "chat": _one_of({word: word for word in ANSWERS}, " or ".join(ANSWERS)),
+    "tag": marks.tag_of,
+    "favourite": _one_of({word: word for word in YES}, " or ".join(YES)),
 }  # fmt: skip
 
 
@@ -220,13 +231,19 @@ def find(
     next newer than `after`."""
     columns, request = generations.c, generations.c.request
     where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
+    # What somebody keeps pictures under is told to nobody else.
+    kept = filters.tag or filters.favourite
     if filters.chat:
         where += _public(filters)
         who = f"in:{filters.chat}"
-    else:
+    if kept or not filters.chat:
         person = house.people.get(ask.asker.platform, ask.asker.id).id
         where.append(columns.person == person)
         who = f"by:{person}"
+    if filters.tag:
+        where.append(marks.having(filters.tag))
+    if filters.favourite:
+        where.append(marks.having(marks.FAVOURITE))
     if filters.words:
         where.append(_worded(house, filters.words, who))
     if filters.mode:
