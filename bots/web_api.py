@@ -44,6 +44,8 @@ Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
 )]  # fmt: skip
+# Further back a database would count long.
+MOST_PAGES = 1000
 # Characters of what is looked for.
 LOOKED = 200
 # Cancelling is DELETE, editing PATCH, painting a page, and asking why changes nothing.
@@ -265,6 +267,15 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         before: Annotated[
             int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
         ] = None,
+        page: Annotated[
+            int,
+            Query(
+                ge=1,
+                le=MOST_PAGES,
+                description="So many times `limit` further back; `before` is "
+                "quicker, and loses its place by nothing that is new.",
+            ),
+        ] = 1,
         words: Annotated[
             str, _looked("Words of the prompt, such as lighthouse storm, or light*.")
         ] = "",
@@ -282,7 +293,9 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def work() -> list[dict[str, Any]]:
             asked = ask(asker(request))
             filters, _ = history.filtered(given, asked, plain=True)
-            found = history.find(house, asked, filters, limit, before=before)
+            found = history.find(
+                house, asked, filters, limit, before=before, skip=(page - 1) * limit
+            )
             return [shown(generation) for generation in found]
 
         return list(await in_thread(work))

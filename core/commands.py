@@ -81,6 +81,8 @@ class Command:
     line: bool = False
     # Whether flags may follow what it takes first.
     flags: bool = False
+    # Whether it changes what is remembered of a person: they say it themselves, no key of theirs.
+    personal: bool = False
 
     @property
     def draws(self) -> bool:
@@ -537,7 +539,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("tree", "Show a picture's family.", (PICTURE,), tree, example="12", private=True),
     Command(
         "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
-        example="12",
+        example="12", personal=True,
     ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command(
@@ -554,7 +556,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "class", "See your class, or choose another that is yours.",
         (_option("choice", "The class to be in."),), _class,
-        example="relax",
+        example="relax", personal=True,
     ),
     Command(
         "link", "Be one person on several platforms, by a code.",
@@ -562,16 +564,16 @@ COMMANDS: tuple[Command, ...] = (
             _option("code", "The code from the other platform."),
             _option("sure", "yes, when that account is yours."),
         ),
-        _link, private=True,
+        _link, private=True, personal=True,
     ),
-    Command("unlink", "Let this account be by itself again.", (), _unlink),
+    Command("unlink", "Let this account be by itself again.", (), _unlink, personal=True),
     Command(
         "key", "Make, list or take back keys for programs of yours.",
         (
             _option("do", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
             _option("which", "A new one's name, read or draw before it; an old one's number."),
         ),
-        keys.command, example="new draw my script", private=True,
+        keys.command, example="new draw my script", private=True, personal=True,
     ),
     Command(
         "settings", "See or change how your pictures are drawn where you say nothing.",
@@ -581,7 +583,7 @@ COMMANDS: tuple[Command, ...] = (
             _option("value", "What it shall be."),
             _option("where", "channel, to set it for everybody in this one."),
         ),
-        choosing.settings, example="set sampler Euler a",
+        choosing.settings, example="set sampler Euler a", personal=True,
     ),
     Command(
         "preset", "Use, save and share ready-made looks for pictures.",
@@ -592,7 +594,9 @@ COMMANDS: tuple[Command, ...] = (
         ),
         choosing.preset, example=choosing.ACTS["use"],
     ),
-    Command("quiet", "Turn the mention after a long wait off, or on again.", (), _quiet),
+    Command(
+        "quiet", "Turn the mention after a long wait off, or on again.", (), _quiet, personal=True
+    ),
     Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
         _first, example="12",
@@ -646,6 +650,8 @@ def run(house: House, name: str, ask: Ask) -> Reply:
         raise UserError(
             f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
         )
+    if command.personal:
+        _themselves(ask)
     if command.draws or command.flags:
         return command.run(house, ask)
     given = dict(ask.given)
@@ -661,6 +667,11 @@ def run(house: House, name: str, ask: Ask) -> Reply:
                     f"“{option.name}” must be one of {', '.join(option.choices)}; got {value[:40]}."
                 )
     return command.run(house, replace(ask, given=given))
+
+
+def _themselves(ask: Ask) -> None:
+    if ask.asker.program:
+        raise NotAllowed("A key may not do that for you: write it to me in a chat yourself.")
 
 
 # What may be written for these changes while a bot runs.
@@ -727,6 +738,7 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 @_somebody_waits()
 def choose(house: House, id_: str, ask: Ask) -> Reply:
     """What choosing something does; only for who was asked. Raises UserError."""
+    _themselves(ask)
     return choosing.chosen(house, id_, ask)
 
 

@@ -225,10 +225,10 @@ def _searched(words: str) -> list[str]:
 
 def find(
     house: House, ask: Ask, filters: Filters, limit: int, *, before: int | None = None,
-    after: int | None = None,
+    after: int | None = None, skip: int = 0,
 ) -> list[Generation]:  # fmt: skip
     """What fits, newest first: the asker's own, or a shared chat's, older than `before`; or the
-    next newer than `after`."""
+    next newer than `after`; without so many of the first."""
     columns, request = generations.c, generations.c.request
     where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
     # What somebody keeps pictures under is told to nobody else.
@@ -262,7 +262,9 @@ def find(
     if after:
         where.append(columns.id > after)
     order = columns.id.asc() if after else columns.id.desc()
-    found = house.generations.found(select(generations).where(*where).order_by(order).limit(limit))
+    found = house.generations.found(
+        select(generations).where(*where).order_by(order).limit(limit).offset(skip or None)
+    )
     return found[::-1] if after else found
 
 

@@ -1,7 +1,8 @@
 """Keys by which a person's own programs ask for them: told once, kept as hashes, taken back.
 
 A key is an account of the web's that belongs to the person who made it: their quota, their place
-in line, their pictures. It moderates nothing.
+in line, their pictures. It moderates nothing, and what would outlast it (`Command.personal`) it
+cannot do.
 """
 
 import contextlib
@@ -72,8 +73,6 @@ class Keys:
 
     def make(self, asker: Asker, name: str, scope: str) -> str:
         """A new key, which nobody can be told again. Raises UserError."""
-        if asker.platform == "web" and asker.id.startswith(KEY):
-            raise UserError("A key makes no keys: ask for one in a chat.")
         if len(name) > NAME or not re.fullmatch(r"[\w .,+-]*", name):
             raise UserError(f"A key's name has at most {NAME} letters, digits and spaces.")
         if len(self.of(asker)) >= MOST:

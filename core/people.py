@@ -67,6 +67,11 @@ class Asker:
         return f"{self.platform}:{self.id}"
 
     @property
+    def program(self) -> bool:
+        """Whether a key of somebody's asks, and not the person."""
+        return self.platform == "web" and self.id.startswith(KEY)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Everything the policy may know this person by."""
         own = (f"{self.platform}:user:{self.id}", self.chat, *self.places)

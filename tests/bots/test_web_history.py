@@ -69,3 +69,18 @@ def test_of_a_name_nobody_asked_nothing_is_found(web: httpx.Client) -> None:
     assert web.get("/api/jobs", params={"words": "state:done"}).json() == []
     assert web.post("/api/pages/1/sideways").status_code == 422
     assert web.post("/api/pages/1/older").status_code == 404
+
+
+def test_pages_by_number_go_back_to_the_end_and_say_nothing_beyond(
+    house: House, web: httpx.Client
+) -> None:
+    submit(house, 7)
+    numbered = [
+        [one["id"] for one in web.get(f"/api/jobs?status=queued&limit=3&page={page}").json()]
+        for page in (1, 2, 3, 4, 1000)
+    ]
+    assert numbered == [[7, 6, 5], [4, 3, 2], [1], [], []]
+    assert [one["id"] for one in web.get("/api/jobs?limit=2&before=6&page=2").json()] == [3, 2]
+    for odd in ("0", "-1", "1001", "9" * 30, "two", "1.5"):
+        refused = web.get(f"/api/jobs?page={odd}")
+        assert refused.status_code == 422 and refused.json()["error"].startswith("page: ")

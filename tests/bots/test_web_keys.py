@@ -8,6 +8,7 @@ import pytest
 
 from core import settings
 from core.cards import ACTIONS
+from core.commands import COMMANDS
 from core.house import House
 from core.people import Asker
 from tests.bots.test_web_text import web as web
@@ -87,6 +88,31 @@ def test_a_key_that_may_look_asks_for_nothing(house: House, web: httpx.Client) -
         refused = web.request(method, path, json=body, headers=key)
         assert refused.status_code == 403 and "look at pictures" in refused.json()["error"]
     assert len(house.generations.of(ANN)) == 1
+
+
+def test_what_a_person_says_themselves_no_key_of_theirs_says(
+    house: House, web: httpx.Client
+) -> None:
+    """What would outlast the key: accounts that are one, other keys, settings, pictures gone."""
+    mine, key = drawn(house, who=ANN), bearer(made(house, ANN))
+    code = house.people.code(BOB)
+    personal = [one for one in COMMANDS if one.personal]
+    assert {one.name for one in personal} >= {"link", "unlink", "key", "delete", "settings"}
+    lines = [
+        *(f"/{name}" for one in personal for name in (one.name, *one.aliases)),
+        f"/link {code} yes", "/key new", f"/delete {mine.id}", "/settings set sampler Euler",
+    ]  # fmt: skip
+    for line in lines:
+        told = web.post("/api/chat", json={"text": line}, headers=key)
+        assert told.status_code == 409 and "A key may not do that" in told.json()["error"], line
+    chosen = web.post("/api/choices", json={"id": "settings:model"}, headers=key)
+    assert chosen.status_code == 409 and "A key may not" in chosen.json()["error"]
+    assert house.people.get("discord", "1").everyone == ("discord:1",)
+    assert len(house.keys.of(ANN)) == 1 and not house.tastes.of(ANN)["yours"]
+    assert house.generations.get(mine.id).results
+    assert "nothing in the queue" in web.post(
+        "/api/chat", json={"text": "/queue"}, headers=key
+    ).json()["text"]  # fmt: skip
 
 
 def test_too_many_requests_a_minute_are_told_when(
