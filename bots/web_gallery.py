@@ -13,21 +13,22 @@ from pydantic import BaseModel, Field
 
 from bots.web_api import LOOKED, Given
 from bots.web_cards import Words
-from bots.web_door import Forbidden, ask, asker, refused, status_of
+from bots.web_door import ask, asker, refused, status_of
 from bots.web_pages import page
 from bots.web_pictures import DECODED_AT_ONCE, Index, JobId, withheld
-from core import editing, gallery, history, marks, sharing, thumbnails
+from core import commands, editing, gallery, history, marks, sharing, thumbnails
 from core.asking import Ask, picture_number
 from core.cards import alt_text, details_of
 from core.database import now
-from core.errors import InvalidOptions, NotFound, UserError
+from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
 from core.gallery import Picture
 from core.history import Filters
 from core.house import House
 from core.languages import tr
 from core.options import COMMAND_OF, Mode
-from core.people import KEY, Asker
+from core.people import Asker
 from core.policy import Show
+from core.proposals import escaped
 from core.receipts import bare
 from core.settings import Web, read
 from core.sharing import SHARED, Link
@@ -87,6 +88,7 @@ class Told(Shown):
     parent: int | None
     of: int = Field(description="How many pictures the job has; they are deleted together.")
     line: str = Field(description="What one types to draw it again.")
+    remix: str = Field(description="What one types to draw it anew, in other words.")
     link: Shared | None
 
 
@@ -256,6 +258,8 @@ def exhibition(house: House) -> APIRouter:
                 **_shown(one), "seed": result.get("seed"), "bytes": result.get("bytes"),
                 "details": details_of(row), "parameters": parameters, "parent": row.parent,
                 "of": len(row.results), "line": _line(one),
+                "remix": f"/{COMMAND_OF[Mode.REMIX]} {escaped(row.request.prompt)} "
+                f"--from {one.number}",
                 "link": link_of(sharing.link(house, id, index), request),
             }  # fmt: skip
 
@@ -287,9 +291,7 @@ def exhibition(house: House) -> APIRouter:
                 try:
                     data = await asyncio.to_thread(thumbnails.of, house.media, key)
                 except FileNotFoundError:
-                    raise NotFound(
-                        tr("The picture of #{id} is no longer kept.", id=id)
-                    ) from None
+                    raise NotFound(tr("The picture of #{id} is no longer kept.", id=id)) from None
         return Response(data, media_type="image/webp", headers=FOR_LONG)
 
     # What is kept of one
@@ -337,7 +339,7 @@ def exhibition(house: House) -> APIRouter:
         return await asyncio.to_thread(work)
 
     @routes.post("/api/jobs/{id}/delete", response_model=Words, responses={
-        403: refused("A key deletes nothing."), 409: refused("It is not over."),
+        409: refused("It is not over, or a key asks."),
     })  # fmt: skip
     async def delete(request: Request, id: JobId) -> dict[str, str]:
         """Delete a job of one's own that is over: its pictures, its prompt, what its card shows."""
@@ -345,15 +347,14 @@ def exhibition(house: House) -> APIRouter:
         def work() -> dict[str, str]:
             who = asker(request)
             house.generations.own(id, who)
-            _no_key(who, tr("A key deletes nothing: delete it in a chat, or on the page."))
-            return {"text": history.delete(house, ask(who, {"id": str(id)})).text}
+            return {"text": commands.run(house, "delete", ask(who, {"id": str(id)})).text}
 
         return await asyncio.to_thread(work)
 
     # Links
 
     @routes.post("/api/jobs/{id}/{index}/share", response_model=Shared, responses={
-        403: refused("A key shares nothing."), 409: refused("It is marked, or not finished."),
+        409: refused("It is marked as not for everybody, or a key asks."),
     })  # fmt: skip
     async def share(
         request: Request, id: JobId, index: Index, wish: Annotated[Wish, Body()]
@@ -362,7 +363,10 @@ def exhibition(house: House) -> APIRouter:
 
         def work() -> dict[str, Any] | None:
             who, _ = mine(request, id, index)
-            _no_key(who, tr("A key shares nothing: share it on the page."))
+            if who.program:
+                raise NotAllowed(
+                    tr("A key may not do that for you: share it on the page yourself.")
+                )
             found = sharing.share(house, who, id, index, prompt=wish.prompt, days=wish.days)
             return link_of(found, request)
 
@@ -436,12 +440,6 @@ def _line(one: Picture) -> str:
         return f"/retry {row.id}"
     alone = row.request.alone(int(one.result.get("seed", 0)))
     return f"/{COMMAND_OF[Mode.TEXT]} {editing.line(replace(row, request=alone))}"
-
-
-def _no_key(who: Asker, words: str) -> None:
-    """Raises Forbidden for a program: what it is for is drawing and looking."""
-    if who.id.startswith(KEY):
-        raise Forbidden(words)
 
 
 def _as_file(name: str) -> dict[str, str]:
