@@ -338,7 +338,7 @@ async function enlarge() {
   const [id, nth] = number.replace(/^#/, "").split(".");
   const known = items[place(number)];
   now = known || { number };
-  if (known) picture(known); else stage.dataset.empty = "";
+  if (known) picture(known);
   if (!large.open) large.showModal();
   try {
     const told = await call(`/api/gallery/${Number(id)}/${Number(nth || 1) - 1}`);
@@ -356,7 +356,11 @@ function picture(one) {
   image.hidden = hidden;
   image.alt = one.alt;
   image.classList.toggle("covered", covered(one));
-  if (!hidden && image.getAttribute("src") !== one.url) image.src = one.url;
+  if (!hidden && image.getAttribute("src") !== one.url) {
+    // The small one stands there until the large one has come.
+    image.style.background = one.small ? `center / contain no-repeat url("${one.small}")` : "";
+    image.src = one.url;
+  }
   find(".away", stage).hidden = !hidden;
   find(".reveal", stage).hidden = hidden || !covered(one);
   part("#title").textContent = `#${one.number}`;
@@ -513,6 +517,7 @@ large.addEventListener("close", () => {
   const index = place(now?.number);
   now = null;
   find("img", stage).removeAttribute("src");
+  find("img", stage).style.background = "";
   if (new URLSearchParams(location.search).get(SHOWN)) {
     if (history.state?.opened) history.back();
     else history.replaceState(null, "", address(wanted()));

@@ -30,6 +30,13 @@ pytestmark = test_web_page.pytestmark
 SHOTS = os.environ.get("SHOTS", "")
 COLOURS = ("firebrick", "teal", "goldenrod", "navy", "olive", "purple", "sienna", "seagreen")
 
+SWIPE = """() => {
+  const stage = document.querySelector(".stage");
+  const at = (x) => [new Touch({ identifier: 1, target: stage, clientX: x, clientY: 90 })];
+  stage.dispatchEvent(new TouchEvent("touchstart", { touches: at(300), changedTouches: at(300) }));
+  stage.dispatchEvent(new TouchEvent("touchend", { touches: [], changedTouches: at(100) }));
+}"""
+
 
 @pytest.fixture
 def gallery(browser: Browser, web: httpx.Client) -> Iterator[Page]:
@@ -85,9 +92,7 @@ def test_pictures_are_found_looked_at_and_kept(
     house: House, gallery: Page, web: httpx.Client
 ) -> None:
     for number, colour in enumerate(COLOURS):
-        painted(
-            house, f"a {colour} fox {number}", colour, (512, 320) if number == 3 else (512, 512)
-        )
+        painted(house, f"a {colour} fox {number}", colour, (512, 320 if number == 3 else 512))
     marked(house, house.generations.get(2))
     page = gallery
     page.goto(f"{web.base_url}/gallery")
@@ -118,11 +123,7 @@ def test_pictures_are_found_looked_at_and_kept(
     page.locator("#large .stage").focus()
     page.keyboard.press("ArrowRight")
     expect(large.get_by_role("heading", name="#7.1")).to_be_visible()
-    page.evaluate("""() => {
-      const stage = document.querySelector(".stage"), at = (x) => new Touch({ identifier: 1, target: stage, clientX: x, clientY: 90 });
-      stage.dispatchEvent(new TouchEvent("touchstart", { touches: [at(300)], changedTouches: [at(300)] }));
-      stage.dispatchEvent(new TouchEvent("touchend", { touches: [], changedTouches: [at(100)] }));
-    }""")  # fmt: skip
+    page.evaluate(SWIPE)
     expect(large.get_by_role("heading", name="#6.1")).to_be_visible()
     # Kept.
     star = large.get_by_role("button", name="Favourite")
@@ -269,6 +270,7 @@ def test_a_thousand_pictures_leave_the_page_light(
         expect(page.get_by_role("button", name="#2.1")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#large .details")).to_contain_text("seed 5")
+        expect(page.locator(".stage img")).to_have_js_property("complete", True)
         shot(page, "desktop-large")
         page.keyboard.press("Escape")
         expect(page.get_by_role("button", name="#2.1")).to_be_focused()
