@@ -161,7 +161,7 @@ class Looked:
 def exhibition(house: House) -> APIRouter:
     """The page, what it is told, and where links lead."""
     routes = APIRouter()
-    making = asyncio.Semaphore(DECODED_AT_ONCE)
+    decoding = asyncio.Semaphore(DECODED_AT_ONCE)
 
     def link_of(link: Link | None, request: Request) -> dict[str, Any] | None:
         if link is None:
@@ -287,7 +287,7 @@ def exhibition(house: House) -> APIRouter:
 
         key, data = await asyncio.to_thread(work)
         if data is None:
-            async with making:
+            async with decoding:
                 try:
                     data = await asyncio.to_thread(thumbnails.of, house.media, key)
                 except FileNotFoundError:
@@ -295,10 +295,6 @@ def exhibition(house: House) -> APIRouter:
         return Response(data, media_type="image/webp", headers=FOR_LONG)
 
     # What is kept of one
-
-    def kept(house: House, one: Picture) -> dict[str, Any]:
-        after = gallery.known(house, [one.one])[one.place]
-        return {"favourite": after.favourite, "tags": list(after.tags)}
 
     @routes.post("/api/jobs/{id}/{index}/favourite", response_model=Kept)
     async def keep(request: Request, id: JobId, index: Index) -> dict[str, Any]:
@@ -334,7 +330,8 @@ def exhibition(house: House) -> APIRouter:
             for names, act in ((put, marks.put), (take, marks.take)):
                 if names:
                     act(house, one.one, index, marks.tags_of(names) if tags else names)
-            return kept(house, one)
+            after = gallery.known(house, [one.one])[index]
+            return {"favourite": after.favourite, "tags": list(after.tags)}
 
         return await asyncio.to_thread(work)
 
@@ -408,16 +405,18 @@ def exhibition(house: House) -> APIRouter:
     async def seen_picture(token: str) -> Response:
         """The picture itself; without its recipe where its prompt is not shown."""
 
-        def work() -> Response:
+        def work() -> tuple[bytes, bool]:
             one, index, link = sharing.opened(house, token)
             try:
-                data = house.media.load(str(one.picture(index)["key"]))
+                return house.media.load(str(one.picture(index)["key"])), link.prompt
             except FileNotFoundError:
                 raise NotFound(tr("This picture is no longer kept.")) from None
-            data = data if link.prompt else bare(data)
-            return Response(data, media_type="image/png", headers=NOWHERE)
 
-        return await asyncio.to_thread(work)
+        data, whole = await asyncio.to_thread(work)
+        if not whole:
+            async with decoding:
+                data = await asyncio.to_thread(bare, data)
+        return Response(data, media_type="image/png", headers=NOWHERE)
 
     return routes
 

@@ -10,7 +10,7 @@ from core import inbox
 from core.database import BESIDE, files, generations, links, now, shared, usage
 from core.house import House
 from core.lifecycle import FINAL, PENDING
-from core.media import SHARD, SMALL
+from core.media import SHARD, SMALL, small_of
 
 log = logging.getLogger("drawqueue")
 
@@ -105,9 +105,8 @@ def sweep_files(house: House, age: timedelta = STRAY_AFTER) -> int:
                 )
             ).scalars()
             named = {str(result["key"]) for results in rows for result in results}
-        # A small copy is its picture's.
-        strays = [key for key in there if key.removesuffix(SMALL) not in named]
-        removed += _removed(house, strays, age)
+        named |= {small_of(key) for key in named}
+        removed += _removed(house, [key for key in there if key not in named], age)
     today = now().date()
     for days in range(UPLOADS_LATELY.days + 1):
         brought = list(house.media.of_day(today - timedelta(days=days)))
@@ -121,13 +120,14 @@ def _removed(house: House, keys: list[str], age: timedelta) -> int:
     for start in range(0, len(keys), _BATCH):
         some = keys[start : start + _BATCH]
         with house.database.read() as connection:
-            pictures = [key.removesuffix(SMALL) for key in some]
-            held = set(
-                connection.execute(select(files.c.key).where(files.c.key.in_(pictures))).scalars()
-            )
+            # A small copy is held with its picture.
+            pictures = {key: key.removesuffix(SMALL) for key in some}
+            found = select(files.c.key).where(files.c.key.in_(pictures.values()))
+            kept = set(connection.execute(found).scalars())
+        held = {key for key, picture in pictures.items() if picture in kept}
         for key in some:
             with contextlib.suppress(FileNotFoundError):
-                if key.removesuffix(SMALL) not in held and now() - house.media.modified(key) >= age:
+                if key not in held and now() - house.media.modified(key) >= age:
                     house.media.delete(key)
                     removed += 1
     return removed

@@ -35,7 +35,7 @@ function tell(node, words) {
 // The pictures: all that were loaded are known, those in sight alone stand in the page.
 
 const PAGE = 40, GAP = 6, SMALLEST = 118, LARGER = 190, OVERSCAN = 2;
-let items = [], next = null, loading = false, round = 0, total = 0;
+let items = [], next = null, loading = false, round = 0;
 let columns = 3, side = 120;
 const tiles = new Map();
 // The numbers of those that are chosen, and whether some may be.
@@ -224,9 +224,8 @@ let tags = [];
 async function count() {
   let told;
   try { told = await call("/api/gallery/count"); } catch { return; /* the pictures say it */ }
-  total = told.pictures;
-  const number = new Intl.NumberFormat(language).format(total);
-  tell(find("#count"), trn("{number} picture, {size}", "{number} pictures, {size}", total, { number, size: amount(told.bytes) }));
+  const number = new Intl.NumberFormat(language).format(told.pictures);
+  tell(find("#count"), trn("{number} picture, {size}", "{number} pictures, {size}", told.pictures, { number, size: amount(told.bytes) }));
   tags = told.tags;
   for (const [name, counted] of [["tag", told.tags], ["model", told.models]]) {
     const field = look.elements[name], value = wanted().get(name) || "";
@@ -399,12 +398,8 @@ async function act(work) {
   const one = now;
   tell(part(".told"), "");
   try {
-    const answer = await work(one);
-    return answer;
-  } catch (error) {
-    tell(part(".told"), error.message);
-    return null;
-  }
+    await work(one);
+  } catch (error) { tell(part(".told"), error.message); }
 }
 function keep(one, kept) {
   if (!kept) return;
@@ -458,8 +453,9 @@ part(".share").addEventListener("submit", (submit) => {
 });
 part(".copy").addEventListener("click", () => act(async (one) => {
   part(".link input").select();
-  try { await navigator.clipboard.writeText(one.link.url); } catch { return tell(part(".told"), tr("Copy it from the field, please.")); }
-  return tell(part(".told"), tr("The link is copied."));
+  let words = tr("The link is copied.");
+  try { await navigator.clipboard.writeText(one.link.url); } catch { words = tr("Copy it from the field, please."); }
+  tell(part(".told"), words);
 }));
 part(".link .back").addEventListener("click", () => act(async (one) => {
   const answer = await send(at(one, "share"), "DELETE");

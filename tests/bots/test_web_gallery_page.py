@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from core.database import generations
 from core.house import House
@@ -56,10 +56,12 @@ def gallery(browser: Browser, web: httpx.Client) -> Iterator[Page]:
 def painted(house: House, prompt: str, colour: str, size: tuple[int, int] = (512, 512)) -> int:
     """A finished picture of the page's own person, in a colour."""
     one = drawn(house, prompt, LOCAL)
-    key = str(one.results[0]["key"])
     picture = sealed(Image.new("RGB", size, colour), one.id, one.request, 5)
-    house.media.delete(key)
-    house.media._save(key, picture.png)
+    key = house.media.save(one.id, "1.png", picture.png)
+    told = {**one.results[0], "key": key, "width": size[0], "height": size[1]}
+    with house.database.write() as connection:
+        mine = generations.c.id == one.id
+        connection.execute(update(generations).where(mine).values(results=[told]))
     return one.id
 
 

@@ -20,7 +20,7 @@ from core.errors import NotAllowed, NotFound, UserError
 from core.generations import Generation
 from core.history import Filters
 from core.house import House
-from core.keeping import forget, sweep_files
+from core.keeping import forget, keep_house, sweep_files
 from core.media import small_of
 from core.people import Asker
 from core.receipts import OURS, sealed
@@ -264,6 +264,7 @@ def test_a_link_shows_one_picture_until_it_is_taken_back(house: House) -> None:
 def test_a_link_dies_with_its_picture(house: House, how: str) -> None:
     one = drawn(house)
     given = sharing.share(house, ANN, one.id, 0).path.removeprefix(sharing.SHARED)
+    answer(house, f"/tag {one.id} sea")
     match how:
         case "expired":
             with house.database.write() as connection:
@@ -276,10 +277,14 @@ def test_a_link_dies_with_its_picture(house: House, how: str) -> None:
             forget(house, timedelta())
     with pytest.raises(Expired):
         sharing.opened(house, given)
+    if how in ("deleted", "forgotten"):
+        assert rows(house, shared) == rows(house, kept) == 0
     if how == "marked":
         with pytest.raises(NotAllowed, match="not for everybody"):
             sharing.share(house, ANN, one.id, 0)
     if how == "expired":
+        keep_house(house, 0)
+        assert rows(house, shared) == 0
         assert not sharing.share(house, ANN, one.id, 0).path.endswith(given)
 
 

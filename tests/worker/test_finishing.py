@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from core import database
+from core import database, thumbnails
 from core.catalog import settle
 from core.engine import TransientError
 from core.generations import Generation
@@ -121,7 +121,9 @@ def test_a_storage_that_comes_back_costs_no_picture(
     made = asked(studio)
     generate(made.id)
     assert Studio.finisher.drain(10)
-    assert studio.generations.get(made.id).state == State.DONE
+    done = studio.generations.get(made.id)
+    assert done.state == State.DONE
+    assert thumbnails.kept(studio.media, str(done.results[0]["key"])), "a small copy beside it"
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(
