@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: install run test check tables languages fuzz chaos guards outages gallery starter-model clean
+.PHONY: install run test slow check tables languages fuzz chaos guards outages gallery starter-model clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,11 @@ run: $(INSTALLED)
 # Two at a time, file by file: most of the time somebody waits for a message. Real processes on a
 # busy machine are late now and then: what fails is tried once more, and told in full either way.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 1
+
+# What takes long and says little more than its neighbours in `make test`: ten minutes.
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -m slow
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

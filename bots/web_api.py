@@ -40,6 +40,7 @@ EVENT = r"^[ -~]*$"
 # How many completions a page shows.
 COMPLETED = 6
 AMONG = "Give the prompt beside the parameters, not among them."
+UNENHANCED = "No text engine is here that could write the prompt out: leave enhance out."
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
@@ -108,6 +109,13 @@ class Wanted(Given):
     images: Images = []
     mask: str = Field(
         "", max_length=64, description="An upload's id: white is painted anew, black stays."
+    )
+    priority: str = Field(
+        "", max_length=20, json_schema_extra={"enum": ["", *options.PRIORITIES]},
+        description="Among one's own; the same as among the parameters.",
+    )  # fmt: skip
+    enhance: bool = Field(
+        False, description="Let a text engine write the prompt out first; refused where none is."
     )
     confirm: bool = Field(False, description="Queue them though they are many.")
     parameters: dict[str, Any] = Field(
@@ -234,16 +242,20 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
-        command, faults = KINDS[job.type], []
+        command, faults = KINDS[job.type], [UNENHANCED] if job.enhance else []
         if command.draws:
             given = {**job.parameters, "prompt": job.prompt}
             if "prompt" in job.parameters:
                 faults.append(AMONG)
+            if job.priority:
+                given["priority"] = job.priority
         else:
             given, known = job.parameters, _OWN[job.type]
             odd = [name[:40] for name in given if name not in known]
             if job.prompt.strip():
                 faults.append(f"{job.type} takes no prompt.")
+            if job.priority:
+                faults.append(f"{job.type} takes no priority.")
             faults += [
                 f"There is no option “{name}” for {job.type}. Known: {', '.join(known)}."
                 for name in odd
@@ -416,10 +428,17 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             await in_thread(lambda: answer(commands.choose(house, chosen.id, ask(who))))
         )  # fmt: skip
 
-    @api.get("/api/words/{place}", response_model=Words)
-    async def words(place: Annotated[int, InPath(ge=0, le=999)]) -> dict[str, str]:
-        """The words of a category that help to write a prompt, by its place among all."""
-        return {"text": phrases.page(place).text}
+    @api.post("/api/words/{number}", response_model=Answer)
+    async def words(
+        request: Request, number: Annotated[int, InPath(ge=0, lt=10**18)]
+    ) -> dict[str, Any]:
+        """Press a button below words that help to write a prompt; what it answers takes their
+        place."""
+
+        def work() -> dict[str, Any]:
+            return answer(commands.press(house, phrases.WORDS, number, ask(asker(request))))
+
+        return dict(await in_thread(work))
 
     @api.post("/api/complete", response_model=Completed)
     async def complete(line: Line) -> dict[str, list[str]]:

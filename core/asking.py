@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.cards import Button
 from core.errors import UserError
 from core.generations import Generation
 from core.house import House
+from core.languages import speaking, spoken, tr
 from core.lifecycle import State
 from core.lineage import Family
 from core.media import Source
@@ -78,13 +79,17 @@ class Reply:
 
     # What may be chosen below the words, one of them.
     choices: tuple[Choice, ...] = ()
+    # What it is said in.
+    language: str = field(default_factory=spoken)
 
     @property
     def said(self) -> str:
         """The words, also where a card that stands elsewhere shows what was done."""
         if self.text or self.generation is None:
             return self.text
-        return f"#{self.generation.id} is {self.generation.state}."
+        one = self.generation
+        with speaking(self.language):
+            return tr("#{number} is {state}.", number=one.id, state=one.state.said)
 
 
 def picture_number(value: Any) -> tuple[int, int | None]:
@@ -95,7 +100,10 @@ def picture_number(value: Any) -> tuple[int, int | None]:
     match = re.fullmatch(r"#?\s*(\d{1,12})(?:\.([1-9]))?", str(value or "").strip(), re.ASCII)
     if not match:
         raise UserError(
-            "Say which picture by its number, for example 12, or 12.2 for the second of several."
+            tr(
+                "Say which picture by its number, for example 12, or 12.2 for the second of "
+                "several."
+            )
         )
     return int(match[1]), int(match[2]) if match[2] else None
 
@@ -104,28 +112,33 @@ def generation_id(value: Any) -> int:
     """The id a person typed, as `12` or `#12`. Raises UserError."""
     match = re.fullmatch(r"#?\s*(\d{1,12})", str(value or "").strip(), re.ASCII)
     if not match:
-        raise UserError("Say which picture by its number, for example: 12")
+        raise UserError(tr("Say which picture by its number, for example: 12"))
     return int(match[1])
 
 
-def which_one(house: House, ask: Ask, states: frozenset[State], what: str) -> int:
+def which_one(house: House, ask: Ask, states: frozenset[State], nothing: str) -> int:
+    """The number that was given, else the newest in some states; `nothing` says that none is."""
     if ask.given.get("id"):
         return generation_id(ask.given["id"])
     newest = house.generations.of(ask.asker, states, 1)
     if not newest:
-        raise UserError(f"You have nothing to {what}.")
+        raise UserError(tr(nothing))
     return newest[0].id
 
 
-def one_picture(house: House, ask: Ask, what: str) -> tuple[int, int | None]:
+def one_picture(house: House, ask: Ask, nothing: str) -> tuple[int, int | None]:
     if ask.given.get("id"):
         return picture_number(ask.given["id"])
-    return which_one(house, ask, frozenset({State.DONE}), what), None
+    return which_one(house, ask, frozenset({State.DONE}), nothing), None
 
 
 def index_of(one: Generation, place: int | None) -> int:
     """The index of a picture that was named by its place, or is the only one. Raises UserError."""
     if place is None and len(one.results) > 1:
-        last = f"{one.id}.{len(one.results)}"
-        raise UserError(f"#{one.id} holds several pictures: name one, {one.id}.1 to {last}.")
+        raise UserError(
+            tr(
+                "#{number} holds several pictures: name one, {number}.1 to {number}.{last}.",
+                number=one.id, last=len(one.results),
+            )
+        )  # fmt: skip
     return (place or 1) - 1

@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from core.database import Database, secrets, upsert
 from core.errors import NotAllowed
+from core.languages import tr
 from core.people import Asker
 from core.policy import policy
 from core.settings import Chat, read
@@ -94,11 +95,11 @@ class Brush:
         """What a link says. Raises BadLink; Expired where it was a good one."""
         said = self.verified(given)
         if said is None:
-            raise BadLink("That link is not one of mine. /paint gives you a new one.")
+            raise BadLink(tr("That link is not one of mine. /paint gives you a new one."))
         *told, generation, index, until = said
         platform, account, name, moderator, places = told
         if until < time.time():
-            raise Expired("That link is older than a day. /paint gives you a new one.")
+            raise Expired(tr("That link is older than a day. /paint gives you a new one."))
         return Ticket(
             platform, account, name, moderator, tuple(places), generation, index, until
         )  # fmt: skip

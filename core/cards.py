@@ -8,8 +8,9 @@ from typing import Any
 
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
-from core.errors import UserError, duration, many
+from core.errors import UserError, duration
 from core.generations import HELD, LEFT, Generation
+from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
@@ -21,24 +22,26 @@ from core.tastes import credits
 PLACES = (1, 2, 3, 4)
 # Answers with a link to the page with the brush; the web's own page has one on each picture.
 PAINT = "paint"
+# What each button is called; said by `tr`.
 ACTIONS = {
-    "cancel": "Cancel",
-    "edit": "Edit",
-    "retry": "Retry",
-    "reseed": "🎲 New seed",
-    "why": "Why am I waiting?",
-    "subtle": "Vary (subtle)",
-    "strong": "Vary (strong)",
-    "up2": "Upscale 2×",
-    "up4": "Upscale 4×",
-    PAINT: "🖌 Paint",
+    "cancel": mark("Cancel"),
+    "edit": mark("Edit"),
+    "retry": mark("Retry"),
+    "reseed": mark("🎲 New seed"),
+    "why": mark("Why am I waiting?"),
+    "subtle": mark("Vary (subtle)"),
+    "strong": mark("Vary (strong)"),
+    "up2": mark("Upscale 2×"),
+    "up4": mark("Upscale 4×"),
+    PAINT: mark("🖌 Paint"),
+    # As other bots call them, in every language.
     **{f"u{place}": f"U{place}" for place in PLACES},
     **{f"v{place}": f"V{place}" for place in PLACES},
-    "agree": "Queue them all",
-    "refuse": "No, none",
-    "newer": "◀ Newer",
-    "older": "Older ▶",
-    "words": "Words",
+    "agree": mark("Queue them all"),
+    "refuse": mark("No, none"),
+    "newer": mark("◀ Newer"),
+    "older": mark("Older ▶"),
+    "words": mark("Words"),
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
@@ -71,10 +74,14 @@ ICONS = {
 }
 
 
+# Why what is marked, and what could not be looked at, is not shown plainly.
 NOT_PLAIN = {
-    Show.SPOILER: "Covered",
-    Show.BLUR: "Blurred",
-    Show.WITHHOLD: "The picture is not shown here",
+    Show.SPOILER: (mark("Covered: marked as {label}."), mark("Covered: it could not be checked.")),
+    Show.BLUR: (mark("Blurred: marked as {label}."), mark("Blurred: it could not be checked.")),
+    Show.WITHHOLD: (
+        mark("The picture is not shown here: marked as {label}."),
+        mark("The picture is not shown here: it could not be checked."),
+    ),
 }
 
 
@@ -97,8 +104,8 @@ class Button:
 def pressed(data: str) -> tuple[str, int]:
     """The action and generation of a pressed button. Raises UserError for anything else."""
     action, _, number = data.partition(":")
-    if action not in ACTIONS or not (number.isascii() and number.isdigit()) or len(number) > 12:
-        raise UserError("That button is not one I know.")
+    if action not in ACTIONS or not (number.isascii() and number.isdigit()) or len(number) > 18:
+        raise UserError(tr("That button is not one I know."))
     return action, int(number)
 
 
@@ -134,53 +141,61 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
     """The one line that tells the story."""
     match generation.state:
         case State.QUEUED if generation.enqueued == HELD:
-            return "queued (until another picture of yours is drawn)"
+            return tr("queued (until another picture of yours is drawn)")
         case State.QUEUED if standing and not standing.workers:
-            return f"queued (place {standing.place}, no worker is on line)"
+            return tr("queued (place {place}, no worker is on line)", place=standing.place)
         case State.QUEUED if standing:
             least, about, most = (
                 duration(max(1, round(standing.seconds * share))) for share in (0.5, 1, 2)
             )
-            time_to = f"about {about}"
-            if not standing.sure and least != most:
-                time_to = f"{least} to {most}"
-            return f"queued (place {standing.place}, {time_to})"
+            if standing.sure or least == most:
+                return tr("queued (place {place}, about {time})", place=standing.place, time=about)
+            return tr(
+                "queued (place {place}, {least} to {most})",
+                place=standing.place, least=least, most=most,
+            )  # fmt: skip
         case State.GENERATING if progress:
-            return f"generating {progress:.0%}".replace("%", " %")
+            return tr("generating {percent} %", percent=f"{100 * progress:.0f}")
         case State.WAITING:
-            return "waiting for another server"
+            return tr("waiting for another server")
         case State.DONE if generation.results and generation.results[0].get("reused"):
-            return "done at once: this was drawn before"
+            return tr("done at once: this was drawn before")
         case State.DONE:
-            return f"done in {duration(generation.seconds or 0)}"
+            return tr("done in {time}", time=duration(generation.seconds or 0))
         case _:
-            return str(generation.state)
+            return generation.state.said
 
 
 def waiting_line(generation: Generation, standing: Standing | None) -> str:
     """Why a queued picture waits: what is ahead, the class and its share; nobody is named."""
     if generation.enqueued == HELD:
-        return (
+        return tr(
             "As many pictures of yours (or of this chat) are being drawn as may be at once. "
             "This one gets its place in line when one of them is done."
         )
     if standing is None:
-        return "This picture is not in line any more."
+        return tr("This picture is not in line any more.")
     ahead = standing.place - 1
-    pictures = many(ahead, "picture") if ahead else "no picture"
+    pictures = trn("{n} picture", "{n} pictures", ahead) if ahead else tr("no picture")
     if not standing.workers:
-        return f"No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile."
-    before = (
-        f"Place {standing.place}. Before yours: {pictures}, {duration(round(standing.ahead))} of "
-        f"drawing, on {many(standing.workers, 'worker')}."
-    )
+        return tr(
+            "No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile.",
+            pictures=pictures,
+        )
+    before = trn(
+        "Place {place}. Before yours: {pictures}, {time} of drawing, on {n} worker.",
+        "Place {place}. Before yours: {pictures}, {time} of drawing, on {n} workers.",
+        standing.workers,
+        place=standing.place, pictures=pictures, time=duration(round(standing.ahead)),
+    )  # fmt: skip
     if standing.share >= 1:
-        return f"{before} Nobody else waits: the drawing is all yours."
-    share = f"{standing.share:.0%}".replace("%", " %")
-    return (
-        f"{before} All are served in turn, by seconds drawn; "
-        f"your class ({generation.class_name}) gives you {share} while all wait."
-    )
+        return f"{before} {tr('Nobody else waits: the drawing is all yours.')}"
+    shared = tr(
+        "All are served in turn, by seconds drawn; your class ({name}) gives you {percent} % while "
+        "all wait.",
+        name=generation.class_name, percent=f"{100 * standing.share:.0f}",
+    )  # fmt: skip
+    return f"{before} {shared}"
 
 
 def buttons_of(generation: Generation) -> tuple[Button, ...]:
@@ -203,7 +218,7 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
         if Mode.INPAINT not in model.modes:
             rows = [tuple(one for one in row if one != PAINT) for row in rows]
     return tuple(
-        Button(action, generation.id, ACTIONS[action], row)
+        Button(action, generation.id, tr(ACTIONS[action]), row)
         for row, actions in enumerate(rows)
         for action in actions
     )
@@ -213,41 +228,46 @@ def details_of(generation: Generation) -> str:
     """How it is drawn, in one line."""
     request = generation.request
     size = f"{request.width}×{request.height}"
-    begun = f" from #{generation.parent}" if generation.parent else ""
+    parent = generation.parent
     if request.mode == Mode.UPSCALE:
-        return f"upscaled {request.factor}×{begun} · {request.upscaler} · {size}"
+        larger = tr("upscaled {factor}×", factor=request.factor)
+        if parent:
+            larger = tr("upscaled {factor}× from #{number}", factor=request.factor, number=parent)
+        return f"{larger} · {request.upscaler} · {size}"
     parts = [
         request.model,
-        f"seed {request.seed}",
+        tr("seed {number}", number=request.seed),
         size,
-        many(request.steps, "step"),
-        f"guidance {request.guidance:g}",
+        trn("{n} step", "{n} steps", request.steps),
+        tr("guidance {number}", number=f"{request.guidance:g}"),
         request.sampler,
     ]
     if request.mode != Mode.TEXT:
-        how = [f"{request.mode}{begun}"]
+        how = [str(request.mode)]
+        if parent:
+            how = [tr("{mode} from #{number}", mode=request.mode, number=parent)]
         if request.begun:
-            how.append(f"strength {request.strength:g}")
+            how.append(tr("strength {number}", number=f"{request.strength:g}"))
         if request.style_strength:
-            how.append(f"style strength {request.style_strength:g}")
+            how.append(tr("style strength {number}", number=f"{request.style_strength:g}"))
         parts.append(", ".join(how))
     if request.zoom > 1:
-        parts.append(f"zoom {request.zoom:g}")
+        parts.append(tr("zoom {number}", number=f"{request.zoom:g}"))
     if request.pan:
-        parts.append(f"pan {request.pan}")
+        parts.append(tr("pan {side}", side=request.pan))
     if request.chaos < 100:
-        parts.append(f"chaos {request.chaos:g}")
+        parts.append(tr("chaos {number}", number=f"{request.chaos:g}"))
     if request.subseed != -1:
-        parts.append(f"subseed {request.subseed}")
+        parts.append(tr("subseed {number}", number=request.subseed))
     parts += [f"{name} {weight:g}" for name, weight in request.loras]
     if request.vae:
         parts.append(f"VAE {request.vae}")
     if request.clip_skip:
-        parts.append(f"clip skip {request.clip_skip}")
+        parts.append(tr("clip skip {number}", number=request.clip_skip))
     if request.tile:
-        parts.append("tiled")
+        parts.append(tr("tiled"))
     if request.hires > 1:
-        parts.append(f"hires {request.hires:g}×")
+        parts.append(tr("hires {number}×", number=f"{request.hires:g}"))
     return " · ".join([*parts, *credits(generation.manner)])
 
 
@@ -265,10 +285,14 @@ def why_not(generation: Generation, audience: Audience) -> str:
         return ""
     labels = [str(result[MARK]) for result in generation.results if result.get(MARK)]
     known = [label for label in labels if label != UNCHECKED]
-    why = f"marked as {known[0]}" if known else "it could not be checked"
-    told = f"{NOT_PLAIN[show]}: {why}."
+    is_marked, unchecked = NOT_PLAIN[show]
+    told = tr(is_marked, label=known[0]) if known else tr(unchecked)
     if show.hides and not audience.alone and not policy().marked.alone.hides:
-        told += f" Who asked for it sees it by /show {generation.id} in a chat with me alone."
+        asker = tr(
+            "Who asked for it sees it by /show {number} in a chat with me alone.",
+            number=generation.id,
+        )
+        told += f" {asker}"
     return told
 
 
@@ -277,15 +301,24 @@ def card_for(
     audience: Audience | None = None, preview: str = "",
 ) -> Card:  # fmt: skip
     """The card of a row, its place in line, its progress and what is drawn by now, as an audience
-    sees it.
+    sees it; in the language of who asked for it.
 
     None are those who read where it was asked for.
     """
+    with speaking(generation.language):
+        return _card_for(generation, standing, progress, audience, preview)
+
+
+def _card_for(
+    generation: Generation, standing: Standing | None, progress: float,
+    audience: Audience | None, preview: str,
+) -> Card:  # fmt: skip
     request = generation.request
     if generation.deleted:
         return Card(
-            generation.id, generation.version, generation.state, "🗑️ deleted by its asker", "",
-            "its picture and its prompt are gone", 0.0, (), (), "",
+            generation.id, generation.version, generation.state,
+            f"🗑️ {tr('deleted by its asker')}", "", tr("its picture and its prompt are gone"),
+            0.0, (), (), "",
         )  # fmt: skip
     audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []
@@ -306,7 +339,7 @@ def card_for(
         progress=progress if generation.state == State.GENERATING else 0.0,
         buttons=buttons_of(generation),
         media=tuple(keys),
-        alt=("Not finished yet. " if preview else "") + alt_text(request.prompt),
+        alt=(f"{tr('Not finished yet.')} " if preview else "") + alt_text(request.prompt),
         notice=notice,
         show=show,
         ready=_ready(standing),
@@ -323,7 +356,9 @@ def _ready(standing: Standing | None) -> int | None:
 
 def alt_text(prompt: str, limit: int = 1000) -> str:
     """A description for those who cannot see the picture."""
-    text = f"Picture drawn from the prompt: {prompt}" if prompt else "A picture, made larger."
+    text = tr("A picture, made larger.")
+    if prompt:
+        text = tr("Picture drawn from the prompt: {prompt}", prompt=prompt)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

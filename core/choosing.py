@@ -13,6 +13,7 @@ from core.drawing import draw
 from core.errors import NotAllowed, UserError
 from core.flags import split_flags
 from core.house import House
+from core.languages import mark, speak, tr
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Audience
@@ -40,10 +41,11 @@ ACTS = {
 }
 # The platforms on which who waited long is mentioned.
 MENTIONING = ("discord", "telegram")
-WHO_MAY = "Only who may manage this chat, or a moderator whom the host lists, can set that."
-ALONE = "You are alone in this chat: your own settings do the same, without “channel”."
-THEIRS = "These are somebody else's settings. Write /settings to see yours."
-GONE = "That is not on offer any more. Choose again."
+WHO_MAY = mark("Only who may manage this chat, or a moderator whom the host lists, can set that.")
+ALONE = mark("You are alone in this chat: your own settings do the same, without “channel”.")
+THEIRS = mark("These are somebody else's settings. Write /settings to see yours.")
+GONE = mark("That is not on offer any more. Choose again.")
+NOBODY = mark("Nobody is mentioned in this chat, so there is nothing to turn off.")
 
 
 # Settings
@@ -63,8 +65,10 @@ def settings(house: House, ask: Ask) -> Reply:
     change, *rest = words if words[0].lower() in CHANGES else ["set", *words]
     if not rest:
         raise UserError(
-            "Write for example /settings set sampler Euler a, or /settings reset sampler. "
-            "/settings alone shows them all."
+            tr(
+                "Write for example /settings set sampler Euler a, or /settings reset sampler. "
+                "/settings alone shows them all."
+            )
         )
     if change.lower() == "reset":
         if rest[0].lower() == ALL:
@@ -73,7 +77,12 @@ def settings(house: House, ask: Ask) -> Reply:
     one = tastes.taste(rest[0])
     if len(rest) < 2:
         some = " ".join(list(_values(house, ask, one, here=here))[:1])
-        raise UserError(f"What shall {one.name} be? For example /settings set {one.name} {some}")
+        raise UserError(
+            tr(
+                "What shall {setting} be? For example /settings set {setting} {value}",
+                setting=one.name, value=some,
+            )
+        )  # fmt: skip
     return Reply(_set(house, ask, one, " ".join(rest[1:]), here=here))
 
 
@@ -86,9 +95,9 @@ def _read_along(ask: Ask) -> bool:
 def _may(ask: Ask) -> None:
     """Raises NotAllowed for those who may not set what counts for a whole chat."""
     if not ask.asker.chat or Audience.of(ask.asker.platform, ask.address).alone:
-        raise NotAllowed(ALONE)
+        raise NotAllowed(tr(ALONE))
     if not (ask.asker.trusted or ask.asker.keeper):
-        raise NotAllowed(WHO_MAY)
+        raise NotAllowed(tr(WHO_MAY))
 
 
 def _set(house: House, ask: Ask, one: Taste, value: str, *, here: bool) -> str:
@@ -98,14 +107,16 @@ def _set(house: House, ask: Ask, one: Taste, value: str, *, here: bool) -> str:
         return _hush(house, ask, QUIET.read(value) == "on", here=here)
     value = _preset(house, ask.asker, value, here=here) if one.name == PRESET else one.read(value)
     house.tastes.set(ask.asker, one.name, value, here=here)
-    told = f"{one.name} is {value} from now on, for {_whose(here)}."
+    # Where that was the language, this is said in it already.
+    speak(house.speaks(ask.asker))
+    for_you = mark("{setting} is {value} from now on, for you.")
+    for_all = mark(
+        "{setting} is {value} from now on, for whoever has set nothing else in this chat."
+    )
+    told = tr(for_all if here else for_you, setting=one.name, value=one.said(value))
     if one.name == PREVIEWS and value == "on" and not read(Drawing).previews:
-        told += " The host of this bot makes no previews, though."
+        told += f" {tr('The host of this bot makes no previews, though.')}"
     return told
-
-
-def _whose(here: bool) -> str:
-    return "whoever has set nothing else in this chat" if here else "you"
 
 
 def _preset(house: House, asker: Asker, name: str, *, here: bool) -> str:
@@ -114,19 +125,20 @@ def _preset(house: House, asker: Asker, name: str, *, here: bool) -> str:
         return NONE
     one = house.presets.find(asker, name, own=not here)
     if one.video:
-        raise UserError(f"{one.name} is {tastes.VIDEO}")
+        raise UserError(tr(tastes.VIDEO, preset=one.name))
     return one.name
 
 
 def _hush(house: House, ask: Ask, quiet: bool, *, here: bool) -> str:
     if here:
-        raise UserError("quiet is each person's own. Leave out “channel”.")
+        raise UserError(tr("quiet is each person's own. Leave out “channel”."))
     if ask.asker.platform not in MENTIONING:
-        return "Nobody is mentioned in this chat, so there is nothing to turn off."
+        return tr(NOBODY)
     if house.people.get(ask.asker.platform, ask.asker.id).quiet != quiet:
         house.people.turn_quiet(ask.asker)
-    mention = "not mention you any more" if quiet else "mention you"
-    return f"quiet is {'on' if quiet else 'off'}: I will {mention} when a picture took long."
+    if quiet:
+        return tr("quiet is on: I will not mention you any more when a picture took long.")
+    return tr("quiet is off: I will mention you when a picture took long.")
 
 
 def _reset(house: House, ask: Ask, which: list[Taste], *, here: bool) -> str:
@@ -135,13 +147,21 @@ def _reset(house: House, ask: Ask, which: list[Taste], *, here: bool) -> str:
     if QUIET in which:
         return _hush(house, ask, False, here=here)
     gone = house.tastes.reset(ask.asker, [one.name for one in which], here=here)
-    names = which[0].name if len(which) == 1 else "Everything"
+    speak(house.speaks(ask.asker))
     if not gone:
-        return f"{'This chat has' if here else 'You have'} not set that: nothing changed."
+        if here:
+            return tr("This chat has not set that: nothing changed.")
+        return tr("You have not set that: nothing changed.")
     if len(which) > 1:
-        return f"{names} is as {'the host' if here else 'this chat or the host'} has it again."
-    now = house.tastes.values(ask.asker, here=here)[names]
-    return f"{names} is {now.value} again ({now.origin})."
+        if here:
+            return tr("Everything is as the host has it again.")
+        return tr("Everything is as this chat or the host has it again.")
+    one = which[0]
+    now = house.tastes.values(ask.asker, here=here)[one.name]
+    return tr(
+        "{setting} is {value} again ({whose}).",
+        setting=one.name, value=one.said(now.value), whose=tr(now.origin),
+    )  # fmt: skip
 
 
 def _overview(house: House, ask: Ask, *, here: bool, first: str = "") -> Reply:
@@ -149,19 +169,27 @@ def _overview(house: House, ask: Ask, *, here: bool, first: str = "") -> Reply:
     values = house.tastes.values(ask.asker, here=here)
     lines = [first] if first else []
     if here:
-        lines.append("This chat's settings, for whoever has none of their own:")
+        lines.append(tr("This chat's settings, for whoever has none of their own:"))
     else:
-        lines.append("Where you say nothing else, your pictures are drawn with:")
-    lines += [f"{name}: {one.value} ({one.origin})" for name, one in values.items()]
+        lines.append(tr("Where you say nothing else, your pictures are drawn with:"))
+    lines += [
+        f"{one.name}: {one.said(values[one.name].value)} ({tr(values[one.name].origin)})"
+        for one in TASTES
+    ]
     quiet = house.people.get(ask.asker.platform, ask.asker.id).quiet
     if not here and ask.asker.platform in MENTIONING:
-        lines.append(f"quiet: {'on' if quiet else 'off'} ({YOURS if quiet else HOST})")
+        value, origin = ("on", YOURS) if quiet else ("off", HOST)
+        lines.append(f"{QUIET.name}: {value} ({tr(origin)})")
     whose = " channel" if here else ""
     lines.append(
-        f"To change one: /settings set sampler Euler a{whose}, /settings reset sampler{whose}"
+        tr(
+            "To change one: {first}, {second}",
+            first=f"/settings set sampler Euler a{whose}",
+            second=f"/settings reset sampler{whose}",
+        )
     )
     if here and _read_along(ask):
-        lines.append("Yours: write /settings to me alone.")
+        lines.append(tr("Yours: write /settings to me alone."))
     may = True
     if here:
         try:
@@ -210,11 +238,11 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
     """
     match = _CHOSEN.fullmatch(id_)
     if not match:
-        raise UserError("That button is not one I know.")
+        raise UserError(tr("That button is not one I know."))
     owner, whose, name, mark = match.groups()
     here = whose == CHAT
     if owner != ask.asker.id:
-        raise NotAllowed(THEIRS)
+        raise NotAllowed(tr(THEIRS))
     if not name:
         return _overview(house, ask, here=here)
     one = tastes.taste(name)
@@ -224,22 +252,26 @@ def chosen(house: House, id_: str, ask: Ask) -> Reply:
     if mark:
         value = next((value for value in values if _mark(value) == mark), None)
         if value is None:
-            raise UserError(GONE)
+            raise UserError(tr(GONE))
         return _overview(house, ask, here=here, first=_set(house, ask, one, value, here=here))
     make = partial(_id, ask.asker, here=here)
-    choices = [Choice(make(), "‹ Back")]
+    choices = [Choice(make(), tr("‹ Back"))]
     if one is QUIET:
         now = "on" if house.people.get(ask.asker.platform, ask.asker.id).quiet else "off"
     else:
         now = house.tastes.values(ask.asker, here=here)[name].value
-        choices += [Choice(make(name=name, mark=RESET), "As it was", "Take the setting back.")]
+        choices += [
+            Choice(make(name=name, mark=RESET), tr("As it was"), tr("Take the setting back."))
+        ]
     choices += [
-        Choice(make(name=name, mark=_mark(value)), value, now=value == now) for value in values
+        Choice(make(name=name, mark=_mark(value)), one.said(value), now=value == now)
+        for value in values
     ]
-    told = f"{one.name}: {one.help}\nNow: {now}."
+    told = tr("Now: {value}.", value=one.said(now))
     if one.open:
-        told += f" Others can be typed: /settings set {one.name} …"
-    return Reply(told, choices=tuple(choices))
+        typed = f"/settings set {one.name} …"
+        told += f" {tr('Others can be typed: {line}', line=typed)}"
+    return Reply(f"{one.name}: {one.help}\n{told}", choices=tuple(choices))
 
 
 # Presets
@@ -252,11 +284,13 @@ def preset(house: House, ask: Ask) -> Reply:
     # Where it has a field of its own, its words belong together.
     text = f"“{name}” {words}".strip() if " " in name else f"{name} {words}".strip()
     if act not in ACTS:
-        raise UserError(f"/preset {', '.join(ACTS)}: “{act[:30]}” is none of these.")
+        raise UserError(
+            tr("/preset {acts}: “{act}” is none of these.", acts=", ".join(ACTS), act=act[:30])
+        )
     if act == "list":
         return Reply(_listed(house, ask))
     if not text:
-        raise UserError(f"Which preset? For example /preset {ACTS[act]}")
+        raise UserError(tr("Which preset? For example /preset {example}", example=ACTS[act]))
     plain = text.strip("“”\"' ")
     match act:
         case "use":
@@ -268,7 +302,12 @@ def preset(house: House, ask: Ask) -> Reply:
         case "delete":
             one = house.presets.own(ask.asker, plain)
             house.presets.delete(one)
-            return Reply(f"The preset {one.name} is deleted. What was drawn with it stays.")
+            return Reply(
+                tr(
+                    "The preset {preset} is deleted. What was drawn with it stays.",
+                    preset=one.name,
+                )
+            )
         case "share":
             return Reply(_share(house, ask, plain))
         case _:
@@ -280,7 +319,9 @@ def use(house: House, ask: Ask, text: str) -> Reply:
     one, rest = house.presets.begun(ask.asker, text)
     given, faults = split_flags(rest)
     if not given.get("prompt"):
-        raise UserError(f"What shall be drawn? For example /preset use {one.name} a red fox")
+        raise UserError(
+            tr("What shall be drawn? For example /preset use {preset} a red fox", preset=one.name)
+        )
     asked = replace(ask, given={**given, PRESET: one.name}, faults=(*ask.faults, *faults))
     return draw(house, asked, Mode.TEXT)
 
@@ -296,20 +337,22 @@ def _listed(house: House, ask: Ask) -> str:
     hidden = _read_along(ask)
     known = house.presets.of(ask.asker, own=not hidden)
     groups = {
-        "Yours": [one for one in known if one.own],
-        "Shared here": [one for one in known if one.id and not one.own],
-        "For everybody": [one for one in known if not one.id and not one.video],
-        "For video, later": [one for one in known if one.video],
+        mark("Yours: {names}"): [one for one in known if one.own],
+        mark("Shared here: {names}"): [one for one in known if one.id and not one.own],
+        mark("For everybody: {names}"): [one for one in known if not one.id and not one.video],
+        mark("For video, later: {names}"): [one for one in known if one.video],
     }
     lines = [
-        f"{title}: {', '.join(one.name for one in found)}"
+        tr(title, names=", ".join(one.name for one in found))
         for title, found in groups.items() if found
     ]  # fmt: skip
     if hidden:
-        lines.append("Yours: write /preset to me alone.")
+        lines.append(tr("Yours: write /preset to me alone."))
     lines.append(
-        "To use one: --preset Anime, or /preset use Anime a red fox. What one does: /preset show "
-        "Anime. Your own, from a picture of yours: /preset save misty 12"
+        tr(
+            "To use one: --preset Anime, or /preset use Anime a red fox. What one does: /preset "
+            "show Anime. Your own, from a picture of yours: /preset save misty 12"
+        )
     )
     return "\n".join(lines)
 
@@ -327,20 +370,31 @@ def _save(house: House, ask: Ask, text: str) -> str:
     name = (found["quoted"] or found["name"] or "") if found else text
     name, words = presets.named(name), presets.template(str(found["words"] or "") if found else "")
     number, place = one_picture(
-        house, replace(ask, given={"id": found["id"] if found else ""}), "save a preset from"
-    )
+        house, replace(ask, given={"id": found["id"] if found else ""}),
+        mark("You have nothing to save a preset from."),
+    )  # fmt: skip
     one = house.generations.visible(number, ask.asker)
     one.picture(index_of(one, place or 1))
     if one.request.mode == Mode.UPSCALE:
-        raise UserError(f"#{one.id} was made larger. Take the picture that it was made from.")
-    made = house.presets.save(ask.asker, name, words, presets.kept_of(one.request))
-    more = ""
-    if words == "{prompt}":
-        more = (
-            " It adds no words to a prompt; /preset save takes some after the number: {prompt} in "
-            "thick mist"
+        raise UserError(
+            tr(
+                "#{number} was made larger. Take the picture that it was made from.",
+                number=one.id,
+            )
         )
-    return f"Saved {made.name}, drawn like #{one.id}. Use it: --preset {made.name}{more}"
+    made = house.presets.save(ask.asker, name, words, presets.kept_of(one.request))
+    told = tr(
+        "Saved {preset}, drawn like #{number}. Use it: --preset {preset}",
+        preset=made.name, number=one.id,
+    )  # fmt: skip
+    if words == "{prompt}":
+        example = "{prompt} in thick mist"
+        more = tr(
+            "It adds no words to a prompt; /preset save takes some after the number: {example}",
+            example=example,
+        )
+        told += f" {more}"
+    return told
 
 
 def _share(house: House, ask: Ask, name: str) -> str:
@@ -349,11 +403,21 @@ def _share(house: House, ask: Ask, name: str) -> str:
     alone = Audience.of(ask.asker.platform, ask.address).alone and ask.asker.platform != "web"
     if not place or alone:
         raise UserError(
-            f"Nobody else is here. Write /preset share {one.name} in a group or on a server."
+            tr(
+                "Nobody else is here. Write /preset share {preset} in a group or on a server.",
+                preset=one.name,
+            )
         )
     house.presets.share(ask.asker, one, place)
-    where = "on this server" if ":guild:" in place else "in this chat"
-    return f"Everybody {where} can use {one.name} now. /preset unshare {one.name} undoes it."
+    if ":guild:" in place:
+        return tr(
+            "Everybody on this server can use {preset} now. /preset unshare {preset} undoes it.",
+            preset=one.name,
+        )
+    return tr(
+        "Everybody in this chat can use {preset} now. /preset unshare {preset} undoes it.",
+        preset=one.name,
+    )
 
 
 def _unshare(house: House, ask: Ask, name: str) -> str:
@@ -364,8 +428,10 @@ def _unshare(house: House, ask: Ask, name: str) -> str:
         if one.id and not one.private and one.key == key and (one.own or mine)
     ]  # fmt: skip
     if not shared or not house.presets.unshare(shared[0], place):
-        raise UserError(f"You share no preset “{name[:40]}” here. /preset lists them.")
-    return f"{shared[0].name} is not shared here any more."
+        raise UserError(
+            tr("You share no preset “{name}” here. /preset lists them.", name=name[:40])
+        )
+    return tr("{preset} is not shared here any more.", preset=shared[0].name)
 
 
 # What may be written
@@ -396,5 +462,8 @@ def suggestions(house: House, option: str, asker: Asker, given: Mapping[str, Any
         except UserError:
             return []
         ask = Ask(asker, "", {}, {})
-        return _values(house, ask, one, here=str(given.get("where")) in CHANNEL)
+        return [
+            one.said(value)
+            for value in _values(house, ask, one, here=str(given.get("where")) in CHANNEL)
+        ]
     return list(OFFERED[option])

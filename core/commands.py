@@ -6,7 +6,8 @@ Chats register, parse and describe their commands from this table.
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,13 +33,15 @@ from core.drawing import (
     vary,
 )
 from core.engine import MARK
-from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
+from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
 from core.house import House
+from core.languages import LANGUAGES, mark, speaking, spoken, tr, trc, trn
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
+from core.people import Asker
 from core.policy import policy
 
 log = logging.getLogger("drawqueue")
@@ -49,8 +52,11 @@ ANSWER_SECONDS = 6.0
 FEW_PARTS = 8
 # What begins the summary of what only moderators may do, who alone see it in /help.
 MODERATORS = "Moderators:"
+NOTHING_TO_CANCEL = mark("You have nothing to cancel.")
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
+# What a command's name is in the catalogs of core/languages.py.
+NAME = "command"
 # What /help tells of beside commands.
 FLAGS = "flags"
 
@@ -114,18 +120,22 @@ class Command:
 
 def _status(house: House, one: Generation) -> str:
     status = status_line(one, house.generations.standing(one), house.generations.progress(one))
-    return f"#{one.id} {status}: {one.request.prompt[:60]}"
+    prompt = one.request.prompt[:60]
+    return tr("#{number} {status}: {prompt}", number=one.id, status=status, prompt=prompt)
 
 
 def _queue(house: House, ask: Ask) -> Reply:
     mine = house.generations.pending(ask.asker)
     lines = [_status(house, one) for one in mine[:LISTED]]
     if len(mine) > LISTED:
-        lines.append(f"… and {len(mine) - LISTED} more.")
+        lines.append(tr("… and {number} more.", number=len(mine) - LISTED))
     counts = house.generations.counts()
     running = sum(counts.get(state, 0) for state in RUNNING)
-    everybody = f"In all: {counts.get(State.QUEUED, 0)} queued, {running} running."
-    return Reply("\n".join(lines or ["You have nothing in the queue."]) + f"\n{everybody}")
+    everybody = tr(
+        "In all: {queued} queued, {running} running.",
+        queued=counts.get(State.QUEUED, 0), running=running,
+    )  # fmt: skip
+    return Reply("\n".join([*(lines or [tr("You have nothing in the queue.")]), everybody]))
 
 
 def _show(house: House, ask: Ask) -> Reply:
@@ -133,7 +143,7 @@ def _show(house: House, ask: Ask) -> Reply:
     if ask.given.get("id"):
         which, place = picture_number(ask.given["id"])
     else:
-        which = which_one(house, ask, frozenset(State), "show")
+        which = which_one(house, ask, frozenset(State), mark("You have nothing to show."))
     found = house.generations.visible(which, ask.asker)
     if place and found.state == State.DONE:
         # Its card shows them all; one that is not there is told.
@@ -149,7 +159,7 @@ def _identify(house: House, ask: Ask) -> Reply:
     if ask.given.get("id"):
         return _show(house, ask)
     if not ask.pictures:
-        raise UserError("Which picture? Send one along, or answer one with this command.")
+        raise UserError(tr("Which picture? Send one along, or answer one with this command."))
     # Decoders of pictures, which few commands need.
     from core import receipts
 
@@ -171,26 +181,33 @@ def _identify(house: House, ask: Ask) -> Reply:
         return Reply(generation=house.generations.get(number), fresh=True)
     if receipt is None:
         raise UserError(
-            "I do not know that picture: it is none of yours that I keep, and its file says "
-            "nothing of how it was made."
+            tr(
+                "I do not know that picture: it is none of yours that I keep, and its file says "
+                "nothing of how it was made."
+            )
         )
-    begun = " It began with another picture, which no file holds." if receipt.begun else ""
-    return Reply(f"Its file says how it was made.{begun} To draw it here:\n{receipt.line()}")
+    says = tr("Its file says how it was made. To draw it here:")
+    if receipt.begun:
+        says = tr(
+            "Its file says how it was made. It began with another picture, which no file holds. To "
+            "draw it here:"
+        )
+    return Reply(f"{says}\n{receipt.line()}")
 
 
 def _cancel(house: House, ask: Ask) -> Reply:
     if str(ask.given.get("id") or "").strip().lower() == ALL:
         ended = house.generations.cancel_all(ask.asker)
         if not ended:
-            raise UserError("You have nothing to cancel.")
-        return Reply(f"{ended} pictures are cancelled." if ended > 1 else "1 picture is cancelled.")
-    return Reply(
-        generation=house.generations.cancel(which_one(house, ask, PENDING, "cancel"), ask.asker)
-    )
+            raise UserError(tr(NOTHING_TO_CANCEL))
+        return Reply(trn("{n} picture is cancelled.", "{n} pictures are cancelled.", ended))
+    which = which_one(house, ask, PENDING, NOTHING_TO_CANCEL)
+    return Reply(generation=house.generations.cancel(which, ask.asker))
 
 
 def _retry(house: House, ask: Ask) -> Reply:
-    which = which_one(house, ask, frozenset(State) - PENDING, "retry")
+    nothing = mark("You have nothing to retry.")
+    which = which_one(house, ask, frozenset(State) - PENDING, nothing)
     return _again(house, ask, house.generations.visible(which, ask.asker), new_seed=False)
 
 
@@ -210,47 +227,54 @@ def _models(house: House, ask: Ask) -> Reply:
     lines = [_told_of(model, model.name in loaded) for model in shown[:LISTED]]
     if len(shown) > LISTED:
         others = ", ".join(model.name for model in shown[LISTED:])
-        lines.append(f"Also: {others[:300]}")
+        lines.append(tr("Also: {names}", names=others[:300]))
     return Reply("\n".join(lines), samples=registry.samples())
 
 
 def _told_of(model: catalog.Model, loaded: bool) -> str:
     """What one model can do, in a line."""
     what = [
-        f"{model.size}×{model.size}", many(model.steps, "step"), model.sampler,
-        f"up to {model.largest} pixels a side",
+        f"{model.size}×{model.size}", trn("{n} step", "{n} steps", model.steps), model.sampler,
+        tr("up to {number} pixels a side", number=model.largest),
     ]  # fmt: skip
     ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
-    words = f"{model.name}{' (loaded)' if loaded else ''}: {', '.join(what)}; {' '.join(ways)}"
-    for called, kind in (("LoRAs", parts.loras), ("VAEs", parts.vaes)):
+    name = tr("{model} (loaded)", model=model.name) if loaded else model.name
+    words = f"{name}: {', '.join(what)}; {' '.join(ways)}"
+    for title, kind in (("LoRAs", parts.loras), ("VAEs", parts.vaes)):
         if fitting := [one.name for one in kind(model).values()]:
-            more = f" and {len(fitting) - FEW_PARTS} more" if len(fitting) > FEW_PARTS else ""
-            words += f"; {called}: {', '.join(fitting[:FEW_PARTS])}{more}"
+            known, more = ", ".join(fitting[:FEW_PARTS]), len(fitting) - FEW_PARTS
+            if more > 0:
+                known = tr("{names} and {number} more", names=known, number=more)
+            words += f"; {title}: {known}"
     if lacks := [one.flags[0] for one in OPTIONS if one.name in model.family.lacks]:
-        words += f"; without {' '.join(f'--{flag}' for flag in lacks)}"
+        without = tr("without {flags}", flags=" ".join(f"--{flag}" for flag in lacks))
+        words += f"; {without}"
     note = registry.note("model", model.name)
     return f"{words}. {note}".strip() if note else words
 
 
 def _quiet(house: House, ask: Ask) -> Reply:
     if ask.asker.platform not in MENTIONING:
-        return Reply("Nobody is mentioned in this chat, so there is nothing to turn off.")
+        return Reply(tr(choosing.NOBODY))
     if house.people.turn_quiet(ask.asker):
         return Reply(
-            "I will not mention you any more when a picture took long. /quiet again to undo."
+            tr("I will not mention you any more when a picture took long. /quiet again to undo.")
         )
-    return Reply("I will mention you again when a picture took long.")
+    return Reply(tr("I will mention you again when a picture took long."))
 
 
 def _quota(house: House, ask: Ask) -> Reply:
     told = house.generations.quota(ask.asker)
-    return Reply(
-        f"{told}\nYour account is {ask.asker.account}; settings, policies and /grant call it so."
+    account = tr(
+        "Your account is {account}; settings, policies and /grant call it so.",
+        account=ask.asker.account,
     )
+    return Reply(f"{told}\n{account}")
 
 
 def _priority(house: House, ask: Ask) -> Reply:
-    which = which_one(house, ask, frozenset({State.QUEUED}), "move")
+    nothing = mark("You have nothing to move.")
+    which = which_one(house, ask, frozenset({State.QUEUED}), nothing)
     level = options.PRIORITIES.index(ask.given["level"])
     moved = house.generations.move(which, ask.asker, level)
     return Reply(_status(house, moved))
@@ -258,7 +282,7 @@ def _priority(house: House, ask: Ask) -> Reply:
 
 def _first(house: House, ask: Ask) -> Reply:
     if not ask.asker.trusted:
-        raise NotAllowed("Only a moderator whom the host lists can put a picture first.")
+        raise NotAllowed(tr("Only a moderator whom the host lists can put a picture first."))
     moved = house.generations.move(generation_id(ask.given["id"]), ask.asker, FIRST)
     return Reply(_status(house, moved))
 
@@ -266,7 +290,7 @@ def _first(house: House, ask: Ask) -> Reply:
 def _model(house: House, ask: Ask) -> Reply:
     """What moderators do with what draws; see core/registry.py."""
     if not ask.asker.trusted:
-        raise NotAllowed("Only a moderator whom the host lists can change what draws.")
+        raise NotAllowed(tr("Only a moderator whom the host lists can change what draws."))
     do, kind, what, name = (
         str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, DETAIL)
     )
@@ -274,10 +298,17 @@ def _model(house: House, ask: Ask) -> Reply:
     if do == "list":
         lines = [one for one in kept.listed() if not kind or one.startswith(f"{kind} ")]
         if len(lines) > LISTED:
-            lines = [*lines[:LISTED], f"… and {len(lines) - LISTED} more: /model list lora"]
-        return Reply("\n".join(lines) or "Nobody added anything yet: /models lists what draws.")
+            more = tr("… and {number} more: /model list lora", number=len(lines) - LISTED)
+            lines = [*lines[:LISTED], more]
+        nothing = tr("Nobody added anything yet: /models lists what draws.")
+        return Reply("\n".join(lines) or nothing)
     if not kind or not what:
-        raise UserError(f"/model {do} needs kind and what, such as /model {EXAMPLES[do]}.")
+        raise UserError(
+            tr(
+                "/model {act} needs kind and what, such as /model {example}.",
+                act=do, example=EXAMPLES[do],
+            )
+        )  # fmt: skip
     match do:
         case "add":
             return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house)))
@@ -304,21 +335,30 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
     result = one.picture(index_of(one, place))
     drawn = [one.request.model] if kind == "model" else [name for name, _ in one.request.loras]
     if kind not in ("model", "lora"):
-        raise UserError("Only models and LoRAs have a picture of what they draw.")
+        raise UserError(tr("Only models and LoRAs have a picture of what they draw."))
     if what.lower() not in [name.lower() for name in drawn] or one.request.mode == Mode.UPSCALE:
-        raise UserError(f"#{one.id} was not drawn with {what[:60]}.")
+        raise UserError(tr("#{number} was not drawn with {what}.", number=one.id, what=what[:60]))
     if result.get(MARK):
-        raise UserError(f"#{one.id} is not for everybody: it is marked as {result[MARK]}.")
+        raise UserError(
+            tr(
+                "#{number} is not for everybody: it is marked as {label}.",
+                number=one.id, label=result[MARK],
+            )
+        )  # fmt: skip
     what = house.registry.named(kind, what)
     try:
         small = house.uploads.small(house.media.load(str(result["key"])))
     except FileNotFoundError:
-        raise NotFound(f"The picture of #{one.id} is no longer kept.") from None
+        told = tr("The picture of #{number} is no longer kept.", number=one.id)
+        raise NotFound(told) from None
     old = registry.picture_of(kind, what)
     house.registry.picture(kind, what, house.media.save_sample(small), ask.asker)
     if old:
         house.media.delete(old)
-    return f"Everybody sees a small copy of #{one.id} beside {what} in /models now."
+    return tr(
+        "Everybody sees a small copy of #{number} beside {what} in /models now.",
+        number=one.id, what=what,
+    )  # fmt: skip
 
 
 def _workers(house: House) -> bool:
@@ -332,20 +372,38 @@ def _class(house: House, ask: Ask) -> Reply:
     choice = person.classes(policy(), ask.asker)
     wanted = str(ask.given.get("choice") or "").strip().lower()
     if not wanted:
-        others = f" Yours to choose: {', '.join(choice)}." if len(choice) > 1 else ""
-        return Reply(f"Your class is {choice[0]}.{others}")
+        if len(choice) == 1:
+            return Reply(tr("Your class is {name}.", name=choice[0]))
+        return Reply(
+            tr(
+                "Your class is {name}. Yours to choose: {names}.",
+                name=choice[0], names=", ".join(choice),
+            )
+        )  # fmt: skip
     if wanted not in choice:
-        raise NotAllowed(f"Class {wanted[:40]} is not yours here. Yours: {', '.join(choice)}.")
+        raise NotAllowed(
+            tr(
+                "Class {name} is not yours here. Yours: {names}.",
+                name=wanted[:40], names=", ".join(choice),
+            )
+        )  # fmt: skip
     house.people.choose(ask.asker, wanted)
-    return Reply(f"Your class is {wanted} from now on; what is in line keeps the one it has.")
+    return Reply(
+        tr("Your class is {name} from now on; what is in line keeps the one it has.", name=wanted)
+    )
 
 
 def _grant(house: House, ask: Ask) -> Reply:
     if not ask.asker.trusted:
-        raise NotAllowed("Only a moderator whom the host lists can give somebody a class.")
+        raise NotAllowed(tr("Only a moderator whom the host lists can give somebody a class."))
     name = str(ask.given["choice"]).strip().lower()
     if name not in policy().classes and name != "none":
-        raise UserError(f"There is no class {name[:40]}. Known: {', '.join(policy().classes)}.")
+        raise UserError(
+            tr(
+                "There is no class {name}. Known: {names}.",
+                name=name[:40], names=", ".join(policy().classes),
+            )
+        )  # fmt: skip
     who = str(ask.given["who"]).strip()
     mention = re.fullmatch(r"<@!?([0-9]{1,20})>|@?([0-9]{1,20})", who)
     platform, id_ = ask.asker.platform, mention and (mention[1] or mention[2])
@@ -353,68 +411,84 @@ def _grant(house: House, ask: Ask) -> Reply:
         platform, id_ = account[1], account[2]
     if not id_:
         raise UserError(
-            "Say to whom by their account, which /quota tells them, for example telegram:123, or "
-            "just 123 for somebody of this platform."
+            tr(
+                "Say to whom by their account, which /quota tells them, for example telegram:123, "
+                "or just 123 for somebody of this platform."
+            )
         )
     house.people.grant(platform, id_, "" if name == "none" else name)
+    granted = f"{platform}:{id_}"
     if name == "none":
-        return Reply(f"{platform}:{id_} has no granted class any more.")
-    return Reply(f"{platform}:{id_} is in class {name} now.")
+        return Reply(tr("{account} has no granted class any more.", account=granted))
+    return Reply(tr("{account} is in class {name} now.", account=granted, name=name))
 
 
 def _link(house: House, ask: Ask) -> Reply:
     code = str(ask.given.get("code") or "").strip()
     if not code:
         return Reply(
-            f"Write /link {house.people.code(ask.asker)} to me on your other platform within ten "
-            "minutes. Pictures, quota and place in line are then one. Give the code to nobody: "
-            "whoever enters it shares all that."
+            tr(
+                "Write /link {code} to me on your other platform within ten minutes. Pictures, "
+                "quota and place in line are then one. Give the code to nobody: whoever enters it "
+                "shares all that.",
+                code=house.people.code(ask.asker),
+            )
         )
     if str(ask.given.get("sure") or "").strip().lower() != "yes":
         other = house.people.offered(ask.asker, code)
         return Reply(
-            f"That is the code of {other}. If that account is yours, write /link {code} yes: "
-            "pictures, quota and place in line are then one. If somebody else gave you the code, "
-            "leave it: they would see your pictures."
-        )
-    return Reply(f"Linked with {house.people.link(ask.asker, code)}. /unlink undoes it.")
+            tr(
+                "That is the code of {account}. If that account is yours, write /link {code} yes: "
+                "pictures, quota and place in line are then one. If somebody else gave you the "
+                "code, leave it: they would see your pictures.",
+                account=other, code=code,
+            )
+        )  # fmt: skip
+    linked = house.people.link(ask.asker, code)
+    return Reply(tr("Linked with {account}. /unlink undoes it.", account=linked))
 
 
 def _unlink(house: House, ask: Ask) -> Reply:
     if not house.people.unlink(ask.asker):
-        raise UserError("This account is linked to no other. /link does that.")
-    return Reply("Unlinked: this account is by itself again, with the pictures it asked for.")
+        raise UserError(tr("This account is linked to no other. /link does that."))
+    return Reply(tr("Unlinked: this account is by itself again, with the pictures it asked for."))
 
 
 def _help(house: House, ask: Ask) -> Reply:
     about = str(ask.given.get("about") or "").strip().lstrip("/-").lower()
     if about == FLAGS:
-        return Reply("\n".join(f"--{one.flags[0]}: {one.help}" for one in OPTIONS if one.flags))
+        return Reply("\n".join(f"--{one.flags[0]}: {tr(one.help)}" for one in OPTIONS if one.flags))
     if about:
         return Reply(_told(about))
     # One message holds what everybody can do, and moderators see the rest.
     shown = [one for one in COMMANDS
              if ask.asker.trusted or not one.summary.startswith(MODERATORS)]  # fmt: skip
     return Reply("\n".join([
-        *(f"/{one.name}: {one.summary}" for one in shown), "", f"For example: {COMMANDS[0].typed}",
-        f"/help {COMMANDS[0].name} tells more of a command, /help {FLAGS} all the flags.",
+        *(f"/{one.name}: {tr(one.summary)}" for one in shown), "",
+        tr("For example: {line}", line=COMMANDS[0].typed),
+        tr("/help {command} tells more of a command, /help {flags} all the flags.",
+           command=COMMANDS[0].name, flags=FLAGS),
     ]))  # fmt: skip
 
 
 def _told(about: str) -> str:
     """All there is to say of one command. Raises UserError."""
-    command = BY_NAME.get(about)
+    command = called(about)
     if command is None:
-        near = nearest(about, [*BY_NAME, FLAGS], 0.5) or COMMANDS[0].name
-        raise UserError(f"There is no /{about[:30]}. Did you mean /help {near}?")
-    lines = [command.usage, command.summary]
-    if command.aliases:
-        lines.append("Also: " + ", ".join(f"/{name}" for name in command.aliases))
-    lines += [f"{one.name}: {one.help}" for one in command.takes if not one.flags]
+        near = nearest(about, [*_suggested(), FLAGS], 0.5) or COMMANDS[0].name
+        raise UserError(
+            tr("There is no /{name}. Did you mean /help {near}?", name=about[:30], near=near)
+        )
+    lines = [command.usage, tr(command.summary)]
+    also = [*command.aliases, *filter(None, [names(command).get(spoken())])]
+    if also:
+        lines.append(tr("Also: {names}", names=", ".join(f"/{name}" for name in also)))
+    lines += [f"{one.name}: {tr(one.help)}" for one in command.takes if not one.flags]
     if flags := " ".join(f"--{one.flags[0]}" for one in command.takes if one.flags):
-        lines.append(f"Flags: {flags}\n/help {FLAGS} tells what they do.")
+        lines.append(tr("Flags: {flags}", flags=flags))
+        lines.append(tr("/help {flags} tells what they do.", flags=FLAGS))
     if command.example:
-        lines.append(f"For example: {command.typed}")
+        lines.append(tr("For example: {line}", line=command.typed))
     return "\n".join(lines)
 
 
@@ -423,9 +497,9 @@ def _option(name: str, help_: str, *, required: bool = False,
     return Option(name, help_, str, (), None, None, choices, None, required)
 
 
-ID = _option("id", "The picture's number.")
-PICTURE = _option("id", "The picture's number, such as 12 or 12.2; empty: your newest.")
-PICTURE_IN_LINE = replace(PICTURE, help="The picture's number; empty: your newest in line.")
+ID = _option("id", mark("The picture's number."))
+PICTURE = _option("id", mark("The picture's number, such as 12 or 12.2; empty: your newest."))
+PICTURE_IN_LINE = replace(PICTURE, help=mark("The picture's number; empty: your newest in line."))
 # What moderators do with what draws, and how that is typed.
 EXAMPLES = {
     "add": "add model owner/name",
@@ -439,183 +513,194 @@ EXAMPLES = {
 }
 DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMPLES))
 OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
-WHAT = _option("what", "Its name; when adding, the folder, file or hub id, as the worker has it.")
-DETAIL = _option("detail", "What to call it when adding; the words of a note; a picture's number.")
+WHAT = _option(
+    "what", mark("Its name; when adding, the folder, file or hub id, as the worker has it.")
+)
+DETAIL = _option(
+    "detail", mark("What to call it when adding; the words of a note; a picture's number.")
+)
 ALL = "all"
-WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
-LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
+WHICH = replace(ID, help=mark("The picture's number, or all."))
+LEVEL = _option("level", mark("low, normal or high."), required=True, choices=options.PRIORITIES)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        COMMAND_OF[Mode.TEXT], "Draw a picture from a prompt.", options.of(Mode.TEXT),
+        COMMAND_OF[Mode.TEXT], mark("Draw a picture from a prompt."), options.of(Mode.TEXT),
         partial(draw, mode=Mode.TEXT), ("generate", "draw"),
         example="a red crown on a blue background --seed 7", mode=Mode.TEXT,
     ),
     Command(
-        COMMAND_OF[Mode.REMIX], "Draw a picture anew, from a prompt and the picture.",
+        COMMAND_OF[Mode.REMIX], mark("Draw a picture anew, from a prompt and the picture."),
         options.of(Mode.REMIX), partial(draw, mode=Mode.REMIX),
         example="a green crown --from 12 --strength 0.6", mode=Mode.REMIX,
-        pictures=BEGUN[Mode.REMIX], menu="Remix this",
+        pictures=BEGUN[Mode.REMIX], menu=mark("Remix this"),
     ),
     Command(
-        COMMAND_OF[Mode.INPAINT], "Paint over what a mask shows, or around a picture.",
+        COMMAND_OF[Mode.INPAINT], mark("Paint over what a mask shows, or around a picture."),
         options.of(Mode.INPAINT), partial(draw, mode=Mode.INPAINT),
         example="a blue sea --from 12 --zoom 1.5", mode=Mode.INPAINT, pictures=BEGUN[Mode.INPAINT],
     ),
     Command(
-        COMMAND_OF[Mode.STYLE], "Draw in the style of a picture: of the last, where there are two.",
+        COMMAND_OF[Mode.STYLE],
+        mark("Draw in the style of a picture: of the last, where there are two."),
         options.of(Mode.STYLE), partial(draw, mode=Mode.STYLE),
         example="a castle --from 12 --style-strength 0.8", mode=Mode.STYLE,
         pictures=BEGUN[Mode.STYLE],
     ),
     Command(
-        COMMAND_OF[Mode.BLEND], "Draw one picture from two to five.", options.of(Mode.BLEND),
+        COMMAND_OF[Mode.BLEND], mark("Draw one picture from two to five."), options.of(Mode.BLEND),
         partial(draw, mode=Mode.BLEND), example="a castle in the sea --from 12 13.2",
         mode=Mode.BLEND, pictures=BEGUN[Mode.BLEND],
     ),
     Command(
-        "vary", "Draw others like a picture.",
-        (PICTURE, _option("how", "subtle or strong.", choices=tuple(dict(STRENGTHS)))), vary,
+        "vary", mark("Draw others like a picture."),
+        (PICTURE, _option("how", mark("subtle or strong."), choices=tuple(dict(STRENGTHS)))), vary,
         example="12.2 strong", card=True,
     ),
     Command(
-        COMMAND_OF[Mode.UPSCALE], "Make a picture two or four times larger.",
-        (PICTURE, _option("factor", "2 or 4.", choices=FACTORS)), upscale, example="12.2 4",
-        pictures=(IMAGE,), menu="Upscale this", card=True,
+        COMMAND_OF[Mode.UPSCALE], mark("Make a picture two or four times larger."),
+        (PICTURE, _option("factor", mark("2 or 4."), choices=FACTORS)), upscale, example="12.2 4",
+        pictures=(IMAGE,), menu=mark("Upscale this"), card=True,
     ),
     Command(
-        "paint", "Paint with a brush over what shall change in a picture.", (PICTURE,), paint,
+        "paint", mark("Paint with a brush over what shall change in a picture."), (PICTURE,), paint,
         example="12", private=True,
     ),
     Command(
-        "random", "Draw a prompt made by chance; with a seed, the same one.", phrases.RANDOM,
+        "random", mark("Draw a prompt made by chance; with a seed, the same one."), phrases.RANDOM,
         phrases.at_random, example="subjects styles --seed 7", card=True, flags=True,
     ),
     Command(
-        "words", "See words that help to write a prompt.", (phrases.CATEGORY,), phrases.words,
-        example="styles",
+        "words", mark("See words that help to write a prompt."), (phrases.CATEGORY, phrases.PROMPT),
+        phrases.words, example="styles a castle",
     ),
-    Command("queue", "See your pictures in line, and how busy it is.", (), _queue),
+    Command("queue", mark("See your pictures in line, and how busy it is."), (), _queue),
     Command(
-        "show", "Show a picture again by its number.", (ID,), _show,
+        "show", mark("Show a picture again by its number."), (ID,), _show,
         example="12", shows=True, card=True,
     ),
     Command(
-        "identify", "Tell what made a picture that you send, by its file or its looks.",
-        (replace(ID, help="Its number, where you know it."),), _identify, ("info",),
-        pictures=(IMAGE,), menu="What made this?", shows=True,
+        "identify", mark("Tell what made a picture that you send, by its file or its looks."),
+        (replace(ID, help=mark("Its number, where you know it.")),), _identify, ("info",),
+        pictures=(IMAGE,), menu=mark("What made this?"), shows=True,
     ),
     Command(
-        "history", "Find your pictures again.",
+        "history", mark("Find your pictures again."),
         (
-            _option("words", "Words in the prompt, such as lighthouse storm, or light*."),
-            _option("mode", "How it was made.", choices=tuple(MODES)),
-            _option("state", "What became of it.", choices=tuple(map(str, State))),
-            _option("model", "What drew it."),
-            _option("since", "A date such as 2026-11-01, or how long ago, such as 7d."),
-            _option("until", "A date such as 2026-11-01, or how long ago, such as 7d."),
-            _option("before", "Go on from this picture's number, such as 120."),
-            _option("chat", "yes: everybody's of this chat, where the host allows it.",
+            _option("words", mark("Words in the prompt, such as lighthouse storm, or light*.")),
+            _option("mode", mark("How it was made."), choices=tuple(MODES)),
+            _option("state", mark("What became of it."), choices=tuple(map(str, State))),
+            _option("model", mark("What drew it.")),
+            _option("since", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
+            _option("until", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
+            _option("before", mark("Go on from this picture's number, such as 120.")),
+            _option("chat", mark("yes: everybody's of this chat, where the host allows it."),
                     choices=ANSWERS),
-            _option("tag", "What you put on it with /tag."),
-            _option("favourite", "yes: those alone that you keep with /favourite.", choices=YES),
+            _option("tag", mark("What you put on it with /tag.")),
+            _option("favourite", mark("yes: those alone that you keep with /favourite."),
+                    choices=YES),
         ),
         history, example="lighthouse storm state:done since:7d", line=True,
     ),
     Command(
-        "favourite", "Keep a picture among your favourites.",
-        (PICTURE, _option("keep", "no, to keep it no longer.", choices=ANSWERS)),
+        "favourite", mark("Keep a picture among your favourites."),
+        (PICTURE, _option("keep", mark("no, to keep it no longer."), choices=ANSWERS)),
         marks.favourite, example="12", private=True,
     ),
     Command(
-        "tag", "Put tags on a picture, to find it again.",
+        "tag", mark("Put tags on a picture, to find it again."),
         (
-            replace(PICTURE, help="The picture's number, such as 12 or 12.2.", required=True),
-            _option("words", "Tags with commas between; one after a minus is taken away."),
+            replace(PICTURE, help=mark("The picture's number, such as 12 or 12.2."), required=True),
+            _option("words", mark("Tags with commas between; one after a minus is taken away.")),
         ),
         marks.tag, example="12 sea, night", private=True,
     ),
-    Command("stats", "Count your pictures and their time.", (), stats),
-    Command("tree", "Show a picture's family.", (PICTURE,), tree, example="12", private=True),
+    Command("stats", mark("Count your pictures and their time."), (), stats),
+    Command("tree", mark("Show a picture's family."), (PICTURE,), tree, example="12", private=True),
     Command(
-        "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
+        "delete", mark("Delete a picture of yours."), (replace(ID, required=True),), delete,
         example="12", personal=True,
     ),
-    Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command(
-        "edit", "Change your picture while it waits in line.",
+        "cancel", mark("Cancel your newest picture, one by its number, or all."), (WHICH,), _cancel
+    ),
+    Command(
+        "edit", mark("Change your picture while it waits in line."),
         (PICTURE_IN_LINE, editing.WORDS), editing.edit, example="12 a blue crown --steps 30",
     ),
-    Command("retry", "Draw a picture again by its number.", (ID,), _retry, card=True),
-    Command("models", "List what can draw.", (), _models),
-    Command("quota", "See what you may still ask for today, and your account.", (), _quota),
+    Command("retry", mark("Draw a picture again by its number."), (ID,), _retry, card=True),
+    Command("models", mark("List what can draw."), (), _models),
+    Command("quota", mark("See what you may still ask for today, and your account."), (), _quota),
     Command(
-        "priority", "Move a picture among your own in line.", (LEVEL, ID), _priority,
+        "priority", mark("Move a picture among your own in line."), (LEVEL, ID), _priority,
         example="high 12",
     ),
     Command(
-        "class", "See your class, or choose another that is yours.",
-        (_option("choice", "The class to be in."),), _class,
+        "class", mark("See your class, or choose another that is yours."),
+        (_option("choice", mark("The class to be in.")),), _class,
         example="relax", personal=True,
     ),
     Command(
-        "link", "Be one person on several platforms, by a code.",
+        "link", mark("Be one person on several platforms, by a code."),
         (
-            _option("code", "The code from the other platform."),
-            _option("sure", "yes, when that account is yours."),
+            _option("code", mark("The code from the other platform.")),
+            _option("sure", mark("yes, when that account is yours.")),
         ),
         _link, private=True, personal=True,
     ),
-    Command("unlink", "Let this account be by itself again.", (), _unlink, personal=True),
+    Command("unlink", mark("Let this account be by itself again."), (), _unlink, personal=True),
     Command(
-        "key", "Make, list or take back keys for programs of yours.",
+        "key", mark("Make, list or take back keys for programs of yours."),
         (
             _option("do", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
-            _option("which", "A new one's name, read or draw before it; an old one's number."),
+            _option(
+                "which", mark("A new one's name, read or draw before it; an old one's number.")
+            ),
         ),
         keys.command, example="new draw my script", private=True, personal=True,
     ),
     Command(
-        "settings", "See or change how your pictures are drawn where you say nothing.",
+        "settings", mark("See or change how your pictures are drawn where you say nothing."),
         (
-            _option("change", "set or reset; empty: see them all."),
+            _option("change", mark("set or reset; empty: see them all.")),
             _option("setting", f"{', '.join(choosing.OFFERED['setting'])}."),
-            _option("value", "What it shall be."),
-            _option("where", "channel, to set it for everybody in this one."),
+            _option("value", mark("What it shall be.")),
+            _option("where", mark("channel, to set it for everybody in this one.")),
         ),
         choosing.settings, example="set sampler Euler a", personal=True,
     ),
     Command(
-        "preset", "Use, save and share ready-made looks for pictures.",
+        "preset", mark("Use, save and share ready-made looks for pictures."),
         (
             _option("act", f"{', '.join(choosing.ACTS)}."),
-            _option("name", "The preset's name."),
-            _option("words", "A prompt to draw; to save, a picture's number and a template."),
+            _option("name", mark("The preset's name.")),
+            _option("words", mark("A prompt to draw; to save, a picture's number and a template.")),
         ),
         choosing.preset, example=choosing.ACTS["use"],
     ),
     Command(
-        "quiet", "Turn the mention after a long wait off, or on again.", (), _quiet, personal=True
+        "quiet", mark("Turn the mention after a long wait off, or on again."), (), _quiet,
+        personal=True,
     ),
     Command(
-        "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
-        _first, example="12",
+        "first", mark("Moderators: put a picture before everybody's."),
+        (replace(ID, required=True),), _first, example="12",
     ),
     Command(
-        "grant", "Moderators: give somebody a class, or none.",
+        "grant", mark("Moderators: give somebody a class, or none."),
         (
-            _option("who", "Their account, as /quota tells it to them.", required=True),
-            _option("choice", "The class, or none.", required=True),
+            _option("who", mark("Their account, as /quota tells it to them."), required=True),
+            _option("choice", mark("The class, or none."), required=True),
         ),
         _grant, example="discord:123 fast",
     ),
     Command(
-        "model", "Moderators: change what draws.", (DO, OF, WHAT, DETAIL), _model,
+        "model", mark("Moderators: change what draws."), (DO, OF, WHAT, DETAIL), _model,
         example=EXAMPLES["add"], private=True,
     ),
     Command(
-        "help", "What I can do.",
-        (_option("about", f"A command, or {FLAGS}; empty: all commands."),), _help, ("start",),
+        "help", mark("What I can do."),
+        (_option("about", mark("A command, or flags; empty: all commands.")),), _help, ("start",),
         example="imagine",
     ),
 )  # fmt: skip
@@ -624,32 +709,84 @@ BY_NAME: Mapping[str, Command] = {
 }
 
 
+def names(command: Command) -> dict[str, str]:
+    """What a command is called in each language that has a name of its own for it."""
+    known = _localised()
+    return {
+        language: name for language, name in _said(command).items() if known[name] is command
+    }  # fmt: skip
+
+
+def called(name: str) -> Command | None:
+    """The command that a name means, in whatever language; a name of two means none."""
+    return BY_NAME.get(name) or _localised().get(name)
+
+
+def _localised() -> dict[str, Command | None]:
+    """Every name that only another language has."""
+    found: dict[str, Command | None] = {}
+    for command in COMMANDS:
+        for name in _said(command).values():
+            other = name in BY_NAME or found.get(name, command) is not command
+            found[name] = None if other else command
+    return found
+
+
+def _suggested() -> dict[str, Command]:
+    """Every command by the names that who is spoken to may have meant."""
+    known, mine = _localised(), (_said(one).get(spoken(), "") for one in COMMANDS)
+    return {**{name: one for name in mine if (one := known.get(name))}, **BY_NAME}
+
+
+def _said(command: Command) -> dict[str, str]:
+    """A command's name in each language that calls it differently."""
+    found = {}
+    for language in LANGUAGES:
+        with speaking(language):
+            found[language] = trc(NAME, command.name)
+    return {language: name for language, name in found.items() if name != command.name}
+
+
 @contextlib.contextmanager
-def _somebody_waits() -> Iterator[None]:
-    """Give the database a few seconds, and then say so. Raises TryAgain."""
+def _answering(house: House, asker: Asker) -> Iterator[None]:
+    """Speak the asker's language, give the database a few seconds, and then say so.
+
+    Raises TryAgain.
+    """
     before = PATIENCE.set(ANSWER_SECONDS)
     try:
-        yield
-    except AWAY as error:
-        if not is_away(error):
-            raise
-        log.warning("could not do what was asked: %s", error.orig)
-        raise TryAgain("I could not do that just now. Please try again.") from error
+        with speaking(house.speaks(asker)):
+            try:
+                yield
+            except AWAY as error:
+                if not is_away(error):
+                    raise
+                log.warning("could not do what was asked: %s", error.orig)
+                told = tr("I could not do that just now. Please try again.")
+                raise TryAgain(told) from error
     finally:
         PATIENCE.reset(before)
 
 
-@_somebody_waits()
 def run(house: House, name: str, ask: Ask) -> Reply:
-    """Run a command. Raises UserError with words for the asker."""
-    command = BY_NAME.get(name)
+    """Run a command. Raises UserError with words for the asker, in their language."""
+    with _answering(house, ask.asker):
+        return _run(house, name, ask)
+
+
+def _run(house: House, name: str, ask: Ask) -> Reply:
+    command = called(name)
     if command is None:
         # What somebody mistyped, signs and all.
-        near = nearest(re.sub("[^a-z]", "", name.lower()), BY_NAME, 0.5) or COMMANDS[0].name
-        meant = f"/{near}" + (" …" if BY_NAME[near].takes else "")
+        known = _suggested()
+        near = nearest(re.sub(r"[\W\d_]", "", name.lower()), known, 0.5) or COMMANDS[0].name
+        meant = f"/{near}" + (" …" if known[near].takes else "")
         raise UserError(
-            f"There is no “/{name[:30]}”. Did you mean {meant}? /help tells what I can do."
-        )
+            tr(
+                "There is no “/{name}”. Did you mean {meant}? /help tells what I can do.",
+                name=name[:30], meant=meant,
+            )
+        )  # fmt: skip
     if command.personal:
         _themselves(ask)
     if command.draws or command.flags:
@@ -658,22 +795,38 @@ def run(house: House, name: str, ask: Ask) -> Reply:
     for option in command.takes:
         value = str(given.get(option.name) or "").strip()
         if option.required and not value:
-            needed = " and ".join(one.name for one in command.takes if one.required)
-            raise UserError(f"/{name} needs {needed}, such as {command.typed}.")
+            needed = [one.name for one in command.takes if one.required]
+            raise UserError(_needs(name, needed, command.typed))
         if option.choices and value:
             given[option.name] = value.lower()
             if value.lower() not in option.choices:
                 raise UserError(
-                    f"“{option.name}” must be one of {', '.join(option.choices)}; got {value[:40]}."
-                )
+                    tr(
+                        "“{option}” must be one of {choices}; got {value}.",
+                        option=option.name, choices=", ".join(option.choices), value=value[:40],
+                    )
+                )  # fmt: skip
     return command.run(house, replace(ask, given=given))
+
+
+def _needs(name: str, needed: Sequence[str], example: str) -> str:
+    if len(needed) == 1:
+        return tr(
+            "/{name} needs {what}, such as {example}.", name=name, what=needed[0], example=example
+        )
+    return tr(
+        "/{name} needs {some} and {last}, such as {example}.",
+        name=name, some=", ".join(needed[:-1]), last=needed[-1], example=example,
+    )  # fmt: skip
 
 
 def _themselves(ask: Ask) -> None:
     if ask.asker.program:
-        raise NotAllowed("A key may not do that for you: write it to me in a chat yourself.")
+        raise NotAllowed(tr("A key may not do that for you: write it to me in a chat yourself."))
 
 
+# A command in front of a line, in letters of any script.
+TYPED = re.compile(r"/([^\W\d][\w-]*)(?:@\w+)?(?:\s+|$)")
 # What may be written for these changes while a bot runs.
 CHANGING = ("model", "lora", "what")
 
@@ -700,11 +853,15 @@ def suggestions(option: str) -> list[str]:
     return next((list(o.choices) for o in known if o.name == option), [])
 
 
-@_somebody_waits()
 def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     """What a button does; only for who asked, or a moderator. Raises UserError."""
+    with _answering(house, ask.asker):
+        return _press(house, action, generation, ask)
+
+
+def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "words":
-        return phrases.page(generation)
+        return phrases.pressed(house, generation, ask)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
     if action in PAGES:
@@ -735,37 +892,41 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     return _again(house, ask, old, new_seed=action == "reseed")
 
 
-@_somebody_waits()
 def choose(house: House, id_: str, ask: Ask) -> Reply:
     """What choosing something does; only for who was asked. Raises UserError."""
-    _themselves(ask)
-    return choosing.chosen(house, id_, ask)
+    with _answering(house, ask.asker):
+        _themselves(ask)
+        return choosing.chosen(house, id_, ask)
 
 
-@_somebody_waits()
 def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
     """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
-    return editing.change(house, ask, number, words, whole=whole)
+    with _answering(house, ask.asker):
+        return editing.change(house, ask, number, words, whole=whole)
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
     asked = house.proposals.get(number, ask.asker)
     if asked.command == HISTORY:
-        raise NotFound("That question is not known any more.")
+        raise NotFound(tr("That question is not known any more."))
     if asked.answer not in (None, action):
-        said = "agreed to" if asked.answer == "agree" else "declined"
-        raise NotAllowed(f"That was {said} already.")
+        agreed_to = asked.answer == "agree"
+        raise NotAllowed(
+            tr("That was agreed to already.") if agreed_to else tr("That was declined already.")
+        )
     if action == "refuse":
         house.proposals.answer(number, action)
-        return Reply("Nothing was queued.")
+        return Reply(tr("Nothing was queued."))
     # Noted first: what was agreed to is queued at the next press, whatever died in between.
     house.proposals.answer(number, action)
     if not all(house.media.has(one.key) for one in asked.pictures):
-        raise UserError("The picture you sent is not kept any more. Ask again, please.")
+        raise UserError(tr("The picture you sent is not kept any more. Ask again, please."))
     agreed = Ask(
         ask.asker, f"agreed:{number}", ask.address, asked.given, agreed=True,
         pictures=asked.pictures, settled=True,
     )  # fmt: skip
+    if asked.command == phrases.WORDS:
+        return phrases.drawn(house, replace(agreed, settled=False), asked.given)
     return BY_NAME[asked.command].run(house, agreed)
 
 
@@ -777,9 +938,9 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     text = text.strip()
     name, rest = "imagine", text
     if text.startswith("/"):
-        match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
-        name = match[1].lower() if match else (text[1:].split() or [""])[0]
-        if not match and name in BY_NAME:
+        match = TYPED.match(text)
+        name = _as_called(match[1]) if match else (text[1:].split() or [""])[0]
+        if not match and called(name):
             name = f" {name}"
         rest = text[match.end() :] if match else ""
     command = BY_NAME.get(name)
@@ -798,12 +959,20 @@ def from_text(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     return name, {what: word.strip() for what, word in zip(names, words, strict=False)}, ()
 
 
+def _as_called(name: str) -> str:
+    """A name as the table has it, or as it was typed where there is none."""
+    name = unicodedata.normalize("NFC", name).lower()
+    command = None if name in BY_NAME else called(name)
+    return command.name if command else name
+
+
 def completions(text: str, most: int) -> list[str]:
     """What a prompt that is being typed may become, from memory; nothing of another command's."""
     if len(text) > options.PROMPT_LIMIT:
         return []
     if text.startswith("/"):
-        command = BY_NAME.get(re.match(r"/(\w*)", text)[1].lower())  # type: ignore[index]
+        match = TYPED.match(text)
+        command = called(match[1].lower()) if match else None
         if command is None or not command.draws or not re.search(r"\s", text):
             return []
     return phrases.completions(text, most)

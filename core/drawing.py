@@ -12,9 +12,10 @@ from core.asking import Ask, Reply, index_of, one_picture, picture_number
 from core.braces import plainly
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button
-from core.errors import InvalidOptions, NotAllowed, UserError, many
+from core.errors import InvalidOptions, NotAllowed, UserError
 from core.generations import LEFT, Generation
 from core.house import House
+from core.languages import mark, tr, trn
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Request
 from core.people import Asker
@@ -25,9 +26,9 @@ from core.settings import Web, read
 # One of the pictures sent along, by its place among them, where an order matters.
 SENT = re.compile(r"sent:([1-9])")
 # What a blend shows where nobody says.
-BLENDED = "a picture"
+BLENDED = "a picture"  # A prompt: models read English.
 ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
-NO_PICTURE = (
+NO_PICTURE = mark(
     "Which picture? Send one along, answer one with this command, or give the number of one that "
     "I drew: --from 12"
 )
@@ -38,9 +39,11 @@ INHERITED = (
 # How far a variation may leave its picture.
 STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
 FACTORS = ("2", "4")
-IMAGE = Option("image", "A picture of yours.", bytes, (), None, None, (), None, False)
-MASK = replace(IMAGE, name="mask", help="As large as the picture: white is painted, black stays.")
-LOOK = replace(IMAGE, name="style", help="The picture whose style is taken.")
+IMAGE = Option("image", mark("A picture of yours."), bytes, (), None, None, (), None, False)
+MASK = replace(
+    IMAGE, name="mask", help=mark("As large as the picture: white is painted, black stays.")
+)
+LOOK = replace(IMAGE, name="style", help=mark("The picture whose style is taken."))
 BLENDS = tuple(replace(IMAGE, name=f"image{place}") for place in range(1, 6))
 # What each way to draw begins with, and the fewest of it.
 BEGUN: Mapping[Mode, tuple[Option, ...]] = {
@@ -96,8 +99,11 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     )  # fmt: skip
     others = tuple(one.id for one in made[1:])
     if ask.agreed:
-        words = f"{counted([one.request for one in made])} are in line"
-        return Reply(f"{words}, #{made[0].id} to #{made[-1].id}.", made[0], others=others)
+        words = tr(
+            "{pictures} are in line, #{first} to #{last}.",
+            pictures=counted([one.request for one in made]), first=made[0].id, last=made[-1].id,
+        )  # fmt: skip
+        return Reply(words, made[0], others=others)
     return Reply(generation=made[0], fresh=True, others=others)
 
 
@@ -197,15 +203,24 @@ def _counted(mode: Mode, number: int) -> list[str]:
     """What is wrong with how many pictures there are, in words."""
     least, most = TAKES[mode]
     if number > most:
-        return [f"/{COMMAND_OF[mode]} takes {many(most, 'picture')}; got {number}."]
+        return [
+            trn(
+                "/{command} takes {n} picture; got {number}.",
+                "/{command} takes {n} pictures; got {number}.",
+                most, command=COMMAND_OF[mode], number=number,
+            )
+        ]  # fmt: skip
     if number >= least:
         return []
     if least == 1:
-        return [NO_PICTURE]
+        return [tr(NO_PICTURE)]
     return [
-        f"/{COMMAND_OF[mode]} takes {least} to {most} pictures; got {number}. Send them along, or "
-        "give the numbers of some that I drew: --from 12 13"
-    ]
+        tr(
+            "/{command} takes {least} to {most} pictures; got {number}. Send them along, or give "
+            "the numbers of some that I drew: --from 12 13",
+            command=COMMAND_OF[mode], least=least, most=most, number=number,
+        )
+    ]  # fmt: skip
 
 
 def precheck(
@@ -249,12 +264,12 @@ def _propose(
     )
     return Reply(
         "\n".join([house.proposals.words(requests), *manner.get(LEFT, ())]),
-        buttons=tuple(Button(action, number, ACTIONS[action]) for action in QUESTIONS),
+        buttons=tuple(Button(action, number, tr(ACTIONS[action])) for action in QUESTIONS),
     )
 
 
 def vary(house: House, ask: Ask) -> Reply:
-    number, place = one_picture(house, ask, "vary")
+    number, place = one_picture(house, ask, mark("You have nothing to vary."))
     old = house.generations.visible(number, ask.asker)
     return varied(
         house, ask, old, index_of(old, place), str(ask.given.get("how") or STRENGTHS[0][0])
@@ -276,7 +291,7 @@ def varied(house: House, ask: Ask, old: Generation, index: int, how: str) -> Rep
     if model and (faults := catalog.unable(model, other.mode)):
         raise InvalidOptions(faults)
     if not other.prompt:
-        raise UserError("I do not know what that picture shows: /remix it with a prompt.")
+        raise UserError(tr("I do not know what that picture shows: /remix it with a prompt."))
     return _accepted(house, ask, other, old)
 
 
@@ -286,7 +301,7 @@ def upscale(house: House, ask: Ask) -> Reply:
         plain = catalog.settle(options.Options.model_construct(prompt=""), 0)
         request = catalog.upscaled(plain, ask.pictures[0], factor)
         return _accepted(house, ask, request, None)
-    number, place = one_picture(house, ask, "upscale")
+    number, place = one_picture(house, ask, mark("You have nothing to upscale."))
     old = house.generations.visible(number, ask.asker)
     return upscaled(house, ask, old, index_of(old, place), factor)
 
@@ -299,25 +314,32 @@ def upscaled(house: House, ask: Ask, old: Generation, index: int, factor: int) -
 
 
 def paint(house: House, ask: Ask) -> Reply:
-    number, place = one_picture(house, ask, "paint on")
+    number, place = one_picture(house, ask, mark("You have nothing to paint on."))
     one = house.generations.touchable(number, ask.asker)
     index = index_of(one, place)
     one.picture(index)
     name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
     if ask.asker.platform == "web":
-        return Reply(f"Paint on {name} here: /paint/{number}.{index + 1}")
+        page = f"/paint/{number}.{index + 1}"
+        return Reply(tr("Paint on {picture} here: {link}", picture=name, link=page))
     if one.platform != ask.asker.platform:
         # Its card could not come back to this chat.
-        raise NotAllowed(f"{name} was drawn on {one.platform}: ask for /paint there.")
+        raise NotAllowed(
+            tr(
+                "{picture} was drawn on {platform}: ask for /paint there.",
+                picture=name, platform=one.platform,
+            )
+        )  # fmt: skip
     if not (public := read(Web).public_url.rstrip("/")):
         raise UserError(
-            "There is no page to paint on here: the host has set no DRAWQUEUE_PUBLIC_URL. "
-            "/inpaint takes a mask as a second picture."
+            tr(
+                "There is no page to paint on here: the host has set no DRAWQUEUE_PUBLIC_URL. "
+                "/inpaint takes a mask as a second picture."
+            )
         )
     link = house.brush.link(Ticket.of(ask.asker, one, index))
-    return Reply(
-        f"Paint on {name} here: {public}{link}\nThe link is yours alone and works for a day."
-    )
+    told = tr("Paint on {picture} here: {link}", picture=name, link=f"{public}{link}")
+    return Reply(f"{told}\n{tr('The link is yours alone and works for a day.')}")
 
 
 def _accepted(house: House, ask: Ask, request: Request, parent: Generation | None) -> Reply:
@@ -332,4 +354,7 @@ def picked(house: House, ask: Ask, old: Generation, index: int) -> Reply:
     made, fresh = house.generations.pick(old, index, ask.asker, ask.address, ask.message)
     if fresh:
         return Reply(generation=made, fresh=True)
-    return Reply(f"#{made.id} shows that picture already; /show {made.id} shows it again.", made)
+    told = tr(
+        "#{number} shows that picture already; /show {number} shows it again.", number=made.id
+    )
+    return Reply(told, made)

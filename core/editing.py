@@ -1,7 +1,6 @@
 """Another prompt, other flags for a picture that waits: the same job, in the same place in line."""
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,14 +11,15 @@ from core.drawing import ADDRESS, SENT, drawn_here, inherited, named_in, with_ta
 from core.errors import TooLate, UserError
 from core.generations import Generation
 from core.house import House
+from core.languages import mark, tr, trn
 from core.lifecycle import State
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Options, Request
 from core.proposals import escaped
 
 WORDS = Option(
-    "words", "The new prompt and flags; empty: see those it has.", str, (), None, None, (), None,
-    False,
+    "words", mark("The new prompt and flags; empty: see those it has."), str, (), None, None, (),
+    None, False,
 )  # fmt: skip
 SIZE = ("aspect", "width", "height")
 
@@ -59,12 +59,13 @@ def _usual(request: Request) -> dict[str, Any]:
 
 
 def edit(house: House, ask: Ask) -> Reply:
-    number = which_one(house, ask, frozenset({State.QUEUED}), "edit")
+    nothing = mark("You have nothing to edit.")
+    number = which_one(house, ask, frozenset({State.QUEUED}), nothing)
     text = str(ask.given.get("words") or "").strip()
     if not text:
         now = line(house.generations.editable(number, ask.asker))
-        return Reply(f"#{number} is to be drawn from these words. To change them:\n"
-                     f"/edit {number} {now}")  # fmt: skip
+        told = tr("#{number} is to be drawn from these words. To change them:", number=number)
+        return Reply(f"{told}\n/edit {number} {now}")
     return change(house, ask, number, text)
 
 
@@ -88,11 +89,15 @@ def change(house: House, ask: Ask, number: int, text: str, *, whole: bool = Fals
             raise
         # The words are not lost.
         anew = f"/{COMMAND_OF[Mode.TEXT]} {_bare(old, text)}"
-        raise TooLate(f"{error} To have this drawn as well:\n{anew[:1500]}") from None
+        told = f"{error} {tr('To have this drawn as well:')}\n{anew[:1500]}"
+        raise TooLate(told) from None
     if changed.state == State.DONE:
-        return Reply(f"#{number} is changed. It was drawn before and is there at once.", changed)
-    said = "is the same as before" if changed.version == old.version else "is changed"
-    return Reply(f"#{number} {said}. It keeps its place in line.", changed)
+        told = tr("#{number} is changed. It was drawn before and is there at once.", number=number)
+    elif changed.version == old.version:
+        told = tr("#{number} is the same as before. It keeps its place in line.", number=number)
+    else:
+        told = tr("#{number} is changed. It keeps its place in line.", number=number)
+    return Reply(told, changed)
 
 
 def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> Request:
@@ -102,7 +107,7 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
     given, named, looks = named_in(given, mode)
     _same_pictures(house, ask, old, [*named, *looks])
     if given.get("preset") and not whole:
-        raise UserError("An edit takes no --preset: ask for a new picture with it.")
+        raise UserError(tr("An edit takes no --preset: ask for a new picture with it."))
     if whole:
         # What the pictures brought along, they bring along again, and so does what was set.
         said = {name: value for name, value in given.items() if value not in (None, "")}
@@ -113,13 +118,20 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
     wanted = catalog.requested(given, faults, mode)
     if "priority" in given and options.PRIORITIES.index(wanted.priority) != old.priority:
         raise UserError(
-            f"An edit keeps the picture's place: /priority {wanted.priority} {old.id} moves it."
-        )
+            tr(
+                "An edit keeps the picture's place: /priority {level} {number} moves it.",
+                level=wanted.priority, number=old.id,
+            )
+        )  # fmt: skip
     requests = house.proposals.requests(wanted, mode, _sources(house, was))
     if len(requests) > 1:
         raise UserError(
-            f"That makes {len(requests)} pictures, and #{old.id} is one. Ask for the others anew."
-        )
+            trn(
+                "That makes {n} picture, and #{number} is one. Ask for the others anew.",
+                "That makes {n} pictures, and #{number} is one. Ask for the others anew.",
+                len(requests), number=old.id,
+            )
+        )  # fmt: skip
     made = requests[0]
     sized = wanted.pan != (was.pan or None) or any(given.get(name) for name in SIZE)
     if was.sources and not whole and not sized:
@@ -129,17 +141,22 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
 
 def _bare(old: Generation, text: str) -> str:
     """A typed line without the command in front of it. Raises UserError for another command."""
-    match = re.match(r"/([A-Za-z_]+)(?:@\w+)?(?:\s+|$)", text)
+    # The table of commands holds this one, too.
+    from core.commands import TYPED, called
+
+    match = TYPED.match(text)
     if match is None:
         return text
-    # The table of commands holds this one, too.
-    from core.commands import BY_NAME
-
-    command, mode = BY_NAME.get(match[1].lower()), old.request.mode
+    command, mode = called(match[1].lower()), old.request.mode
     # Words with a picture draw that anew, whichever of the two commands they come with.
     may = {mode, Mode.TEXT} if mode in (Mode.REMIX, Mode.STYLE) else {mode}
     if command is None or command.mode not in may:
-        raise UserError(f"#{old.id} was asked for by /{COMMAND_OF[mode]}, and an edit keeps that.")
+        raise UserError(
+            tr(
+                "#{number} was asked for by /{command}, and an edit keeps that.",
+                number=old.id, command=COMMAND_OF[mode],
+            )
+        )  # fmt: skip
     return text[match.end() :]
 
 
@@ -153,8 +170,11 @@ def _same_pictures(house: House, ask: Ask, old: Generation, named: Sequence[str]
     # What was fetched from an address is known by no name any more.
     if len(named) > len(old.request.held) or not set(keys) <= set(old.request.held):
         raise UserError(
-            f"An edit changes words and flags of #{old.id}, not the pictures that it begins with. "
-            "For others, ask anew."
+            tr(
+                "An edit changes words and flags of #{number}, not the pictures that it begins "
+                "with. For others, ask anew.",
+                number=old.id,
+            )
         )
 
 

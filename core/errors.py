@@ -5,6 +5,8 @@ import logging
 import secrets
 from collections.abc import Iterable
 
+from core.languages import tr
+
 log = logging.getLogger("drawqueue")
 
 
@@ -23,7 +25,7 @@ class InvalidOptions(UserError):
         each = list(dict.fromkeys(faults))
         self.faults = each[:MOST_FAULTS]
         if len(each) > MOST_FAULTS:
-            self.faults.append(f"… and {len(each) - MOST_FAULTS} more.")
+            self.faults.append(tr("… and {number} more.", number=len(each) - MOST_FAULTS))
         super().__init__(
             each[0] if len(each) == 1 else "\n".join(f"• {fault}" for fault in self.faults)
         )
@@ -56,10 +58,12 @@ class TryAgain(UserError):
 def duration(seconds: float) -> str:
     """Seconds as people say them: 8 s, 4 min, 2 h."""
     if seconds < 10:
-        return f"{seconds:.1f}".rstrip("0").rstrip(".") + " s"
+        return tr("{number} s", number=f"{seconds:.1f}".rstrip("0").rstrip("."))
     if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
+        return tr("{number} s", number=f"{seconds:.0f}")
+    if seconds < 5400:
+        return tr("{number} min", number=f"{seconds / 60:.0f}")
+    return tr("{number} h", number=f"{seconds / 3600:.0f}")
 
 
 def many(number: int, what: str) -> str:

@@ -46,6 +46,7 @@ from core.database import (
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
+from core.languages import ENGLISH, spoken
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
@@ -75,6 +76,8 @@ EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 # What a row's manner calls the sentences about settings that were left out.
 LEFT = "left"
+# What it calls the language of who asked, where that is not English.
+LANGUAGE = "language"
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,11 @@ class Generation:
             of = f"has {many(len(self.results), 'picture')}"
             raise NotFound(f"#{self.id} {of}; there is no {self.id}.{index + 1}.")
         return self.results[index]
+
+    @property
+    def language(self) -> str:
+        """The language that its card, and what else is said of it, is in."""
+        return str(self.manner.get(LANGUAGE, ENGLISH))
 
     @property
     def job(self) -> str:
@@ -223,7 +231,7 @@ class Generations:
             lease = {"editor": FIRST_EDITOR, "editor_until": moment + EDITOR_LEASE}
             first: dict[str, Any] = {} if posted else {"message": message, **lease}
             others: dict[str, Any] = dict(lease) if message else {}
-            first["manner"] = dict(manner or {})
+            first["manner"] = {**(manner or {}), **_spoken()}
             others["manner"] = _kept(first["manner"])
             over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
@@ -1320,7 +1328,13 @@ class Generations:
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out only one tells."""
-    return {what: how for what, how in manner.items() if what != LEFT}
+    shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE)}
+    return {**shared, **_spoken()}
+
+
+def _spoken() -> dict[str, str]:
+    """What a row keeps of the language that it was asked for in."""
+    return {} if spoken() == ENGLISH else {LANGUAGE: spoken()}
 
 
 def _described(generation: Generation) -> str:

@@ -37,6 +37,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound, UserError, duratio
 from core.generations import Generation
 from core.house import House
 from core.keeping import held_alone
+from core.languages import mark, tr, trn
 from core.lifecycle import FINAL, PENDING, State
 from core.lineage import family
 from core.options import COMMAND_OF, Mode
@@ -93,16 +94,22 @@ class Filters:
     def __str__(self) -> str:
         """The filters as one says them."""
         told = [f"“{self.words}”"] if self.words else []
-        told += [f"{name} {getattr(self, name)}" for name in ("mode", "state", "model")
-                 if getattr(self, name)]  # fmt: skip
+        if self.mode:
+            told.append(tr("mode {mode}", mode=self.mode))
+        if self.state:
+            told.append(tr("state {state}", state=self.state))
+        if self.model:
+            told.append(tr("model {model}", model=self.model))
         if self.since:
-            told.append(f"since {self.since[:10]}")
+            told.append(tr("since {day}", day=self.since[:10]))
         if self.until:
             # The last day of it, not the midnight that ends that.
             last = datetime.fromisoformat(self.until) - timedelta(microseconds=1)
-            told.append(f"until {last.date()}")
-        told += [f"{name} {getattr(self, name)}" for name in ("tag", "favourite")
-                 if getattr(self, name)]  # fmt: skip
+            told.append(tr("until {day}", day=last.date()))
+        if self.tag:
+            told.append(tr("tag {tag}", tag=self.tag))
+        if self.favourite:
+            told.append(tr("favourites"))
         return ", ".join(told)
 
 
@@ -127,19 +134,26 @@ def filtered(
     for name, value in found.items():
         try:
             made[name] = _VALUES[name](value)
+        except UserError as error:
+            faults.append(str(error))
         except ValueError as error:
-            faults.append(f"“{name}:” {error}; got {value[:40]}.")
+            faults.append(
+                tr(
+                    "“{name}:” {wrong}; got {value}.", name=name, wrong=str(error),
+                    value=value[:40],
+                )
+            )  # fmt: skip
     if made.get("since") and made.get("until") and made["since"] >= made["until"]:
-        faults.append("“since:” must be earlier than “until:”.")
+        faults.append(tr("“since:” must be earlier than “until:”."))
     if words and not _searched(words):
-        faults.append("Look for words or numbers: signs alone are not found.")
+        faults.append(tr("Look for words or numbers: signs alone are not found."))
     if faults:
         raise InvalidOptions(faults)
     before = int(made.pop("before", 0)) or None
     if made.pop("chat", "") == "yes":
         made |= {"chat": ask.asker.chat, "channel": str(ask.address.get("channel") or "")}
         if not made["chat"]:
-            raise UserError("This chat is yours alone: /history shows all there is.")
+            raise UserError(tr("This chat is yours alone: /history shows all there is."))
     return Filters(words=words, **made), before
 
 
@@ -152,18 +166,23 @@ def _typed(line: str) -> tuple[dict[str, str], str, list[str]]:
         name, value = (part[1] or "").lower(), part[2] or part[3] or part[4] or ""
         if not name:
             if value.startswith(("--", "—")):
-                faults.append("Filters are written without dashes, such as state:failed.")
+                faults.append(tr("Filters are written without dashes, such as state:failed."))
             elif value:
                 words.append(value)
         elif name not in EXAMPLES:
             faults.append(
-                f"There is no filter “{name[:20]}:”. Known: {', '.join(EXAMPLES.values())}. "
-                "A word with a colon stands in quotes."
-            )
+                tr(
+                    "There is no filter “{name}:”. Known: {names}. A word with a colon stands in "
+                    "quotes.",
+                    name=name[:20], names=", ".join(EXAMPLES.values()),
+                )
+            )  # fmt: skip
         elif not value:
-            faults.append(f"“{name}:” needs a value, such as {EXAMPLES[name]}.")
+            faults.append(
+                tr("“{name}:” needs a value, such as {example}.", name=name, example=EXAMPLES[name])
+            )
         elif name in found:
-            faults.append(f"“{name}:” stands there twice.")
+            faults.append(tr("“{name}:” stands there twice.", name=name))
         else:
             found[name] = value
     return found, " ".join(words), faults
@@ -172,7 +191,7 @@ def _typed(line: str) -> tuple[dict[str, str], str, list[str]]:
 def _one_of(known: Mapping[str, str], told: str) -> Any:
     def read_(value: str) -> str:
         if value.lower() not in known:
-            raise ValueError(f"must be one of {told}")
+            raise ValueError(tr("must be one of {choices}", choices=tr(told)))
         return known[value.lower()]
 
     return read_
@@ -189,14 +208,14 @@ def _moment(value: str, *, end: bool = False) -> datetime:
         return datetime.combine(day + timedelta(days=end), time(), UTC)
     except (ValueError, OverflowError):
         raise ValueError(
-            "must be a date such as 2026-11-01, or how long ago, such as 12h, 7d or 2w"
+            tr("must be a date such as 2026-11-01, or how long ago, such as 12h, 7d or 2w")
         ) from None
 
 
 def _number(value: str) -> str:
     found = re.fullmatch(r"#?([0-9]{1,12})", value)
     if not found or not int(found[1]):
-        raise ValueError("must be a picture's number, such as 120")
+        raise ValueError(tr("must be a picture's number, such as 120"))
     return str(min(int(found[1]), 2**31 - 1))
 
 
@@ -208,9 +227,9 @@ _VALUES: dict[str, Any] = {
     "since": lambda value: _moment(value).isoformat(),
     "until": lambda value: _moment(value, end=True).isoformat(),
     "before": _number,
-    "chat": _one_of({word: word for word in ANSWERS}, " or ".join(ANSWERS)),
+    "chat": _one_of({word: word for word in ANSWERS}, mark("yes or no")),
     "tag": marks.tag_of,
-    "favourite": _one_of({word: word for word in YES}, " or ".join(YES)),
+    "favourite": _one_of({word: word for word in YES}, YES[0]),
 }  # fmt: skip
 
 
@@ -334,12 +353,12 @@ def turn(house: House, action: str, number: int, ask: Ask) -> Reply:
         kept = house.proposals.get(number, ask.asker)
     except NotAllowed:
         raise NotAllowed(
-            "Only who asked for this list can turn its pages. /history shows you yours."
+            tr("Only who asked for this list can turn its pages. /history shows you yours.")
         ) from None
     except NotFound:
         kept = None
     if kept is None or kept.command != HISTORY:
-        raise NotFound("That list is too old to be turned. Ask again with /history.")
+        raise NotFound(tr("That list is too old to be turned. Ask again with /history."))
     filters = Filters(**kept.given["filters"])
     _may_look(ask, filters)
     if action == PAGES[0]:
@@ -352,12 +371,12 @@ def _may_look(ask: Ask, filters: Filters) -> None:
     if filters.chat:
         if not read(Chat).shared_history:
             raise NotAllowed(
-                "The host of this bot shares no chat's history. /history shows you yours."
+                tr("The host of this bot shares no chat's history. /history shows you yours.")
             )
         if filters.chat != ask.asker.chat:
-            raise NotAllowed("That is the history of another chat.")
+            raise NotAllowed(tr("That is the history of another chat."))
     elif ask.asker.platform in OPEN and not _audience(ask).alone:
-        raise NotAllowed("Write /history to me alone, where nobody reads along.")
+        raise NotAllowed(tr("Write /history to me alone, where nobody reads along."))
 
 
 def _audience(ask: Ask) -> Audience:
@@ -379,9 +398,7 @@ def _page(
     beyond = len(found) > PAGE
     shown = found[1:] if after and beyond else found[:PAGE]
     newer, older = (beyond, True) if after else (before is not None, beyond)
-    whose = "Drawn in this chat" if filters.chat else "Your pictures"
-    lines = [f"{whose}, newest first{f' ({filters})' if str(filters) else ''}:"]
-    lines += [_line(one) for one in shown]
+    lines = [_title(filters), *map(_line, shown)]
     turned = [way for way, there in zip(PAGES, (newer, older), strict=True) if there]
     buttons: tuple[Button, ...] = ()
     if turned:
@@ -389,7 +406,7 @@ def _page(
         number = house.proposals.keep(
             ask.asker, ask.event, HISTORY, {"filters": asdict(filters), **edges}, (), {}
         )
-        buttons = tuple(Button(way, number, ACTIONS[way]) for way in turned)
+        buttons = tuple(Button(way, number, tr(ACTIONS[way])) for way in turned)
     audience = _audience(ask)
     small = tuple(
         one for one in shown
@@ -398,30 +415,47 @@ def _page(
     return Reply("\n".join(lines), buttons=buttons, thumbnails=small)
 
 
+def _title(filters: Filters) -> str:
+    told = str(filters)
+    if filters.chat:
+        if told:
+            return tr("Drawn in this chat, newest first ({filters}):", filters=told)
+        return tr("Drawn in this chat, newest first:")
+    if told:
+        return tr("Your pictures, newest first ({filters}):", filters=told)
+    return tr("Your pictures, newest first:")
+
+
 def _line(one: Generation) -> str:
     words = " ".join(one.request.prompt.split()) or COMMAND_OF[one.request.mode]
     words = words if len(words) <= PROMPT else words[: PROMPT - 1] + "…"
-    return f"#{one.id} {one.state}, {_age(one)}: {words}"
+    return f"#{one.id} {one.state.said}, {_age(one)}: {words}"
 
 
 def _age(one: Generation) -> str:
     seconds = max(0.0, (now() - one.created).total_seconds())
     if seconds < 2 * 86400:
-        return f"{duration(round(seconds))} ago"
-    return f"{seconds / 86400:.0f} days ago"
+        return tr("{time} ago", time=duration(round(seconds)))
+    return trn("{n} day ago", "{n} days ago", round(seconds / 86400))
 
 
 def _none(house: House, ask: Ask, filters: Filters, before: int | None) -> str:
-    where = "in this chat" if filters.chat else "of yours"
+    told, here = str(filters), bool(filters.chat)
+    if before and told:
+        in_chat = mark("There is nothing in this chat before #{number} ({filters}).")
+        mine = mark("There is nothing of yours before #{number} ({filters}).")
+        return tr(in_chat if here else mine, number=before, filters=told)
     if before:
-        return f"There is nothing {where} before #{before}" + (
-            f" ({filters})." if str(filters) else "."
-        )
-    if str(filters):
-        return f"Nothing {where} fits {filters}. Try fewer words, or /history alone."
-    if filters.chat:
-        return "Nothing was drawn in this chat yet."
-    return "You have no pictures yet. /imagine draws one."
+        in_chat = mark("There is nothing in this chat before #{number}.")
+        mine = mark("There is nothing of yours before #{number}.")
+        return tr(in_chat if here else mine, number=before)
+    if told:
+        in_chat = mark("Nothing in this chat fits {filters}. Try fewer words, or /history alone.")
+        mine = mark("Nothing of yours fits {filters}. Try fewer words, or /history alone.")
+        return tr(in_chat if here else mine, filters=told)
+    if here:
+        return tr("Nothing was drawn in this chat yet.")
+    return tr("You have no pictures yet. /imagine draws one.")
 
 
 def stats(house: House, ask: Ask) -> Reply:
@@ -446,44 +480,63 @@ def stats(house: House, ask: Ask) -> Reply:
         every = connection.execute(figures).one()
         today = connection.execute(figures.where(columns.created >= since)).one()
     if not every.total:
-        return Reply("You have asked for nothing yet. /imagine draws a picture.")
-    return Reply(f"Today: {_counted(today)}\nIn all: {_counted(every)}")
+        return Reply(tr("You have asked for nothing yet. /imagine draws a picture."))
+    told = (
+        tr("Today: {figures}", figures=_counted(today)),
+        tr("In all: {figures}", figures=_counted(every)),
+    )
+    return Reply("\n".join(told))
 
 
 def _counted(row: Any) -> str:
     found = row._mapping
-    told = [f"{found[str(state)]} {state}" for state in State
+    told = [f"{found[str(state)]} {state.said}" for state in State
             if found[str(state)] or state in FINAL]  # fmt: skip
-    words = f"{found['total']} asked for: {', '.join(told)}."
+    words = [tr("{number} asked for: {states}.", number=found["total"], states=", ".join(told))]
     if found["average"] is not None:
-        words += f" {duration(found['average'])} a drawing on average."
-    return f"{words} {duration(found['seconds'])} of drawing (GPU time)."
+        words.append(tr("{time} a drawing on average.", time=duration(found["average"])))
+    words.append(tr("{time} of drawing (GPU time).", time=duration(found["seconds"])))
+    return " ".join(words)
 
 
 def tree(house: House, ask: Ask) -> Reply:
-    number, _place = one_picture(house, ask, "look at")
+    number, _place = one_picture(house, ask, mark("You have nothing to look at."))
     asked = house.generations.visible(number, ask.asker)
     found = family(house, asked, ask.asker, _audience(ask))
     if len(found.members) == 1:
-        return Reply(f"#{number} has no family yet: /vary, /remix or /upscale it, or /retry.")
-    return Reply("\n".join([f"The family of #{number}:", *found.lines()]), family=found)
+        return Reply(
+            tr("#{number} has no family yet: /vary, /remix or /upscale it, or /retry.",
+               number=number)
+        )  # fmt: skip
+    title = tr("The family of #{number}:", number=number)
+    return Reply("\n".join([title, *found.lines()]), family=found)
 
 
 def delete(house: House, ask: Ask) -> Reply:
     number = generation_id(ask.given["id"])
     one = house.generations.own(number, ask.asker)
     if one.state in PENDING:
-        raise NotAllowed(f"#{number} is still {one.state}: /cancel {number} first.")
+        raise NotAllowed(
+            tr(
+                "#{number} is still {state}: /cancel {number} first.",
+                number=number, state=one.state.said,
+            )
+        )  # fmt: skip
     pictures = {str(result["key"]) for result in one.results}
     alone = held_alone(house, [number], pictures)
     # The files go first: with its row gone, nobody would know of them.
     for key in alone:
         house.media.delete(key)
     gone = house.generations.delete(number, ask.asker)
-    what = "its prompt is gone"
+    words = tr("#{number} is deleted: its prompt is gone.", number=number)
     if pictures:
-        what = f"its {'picture' if len(pictures) == 1 else 'pictures'} and its prompt are gone"
-    words = f"#{number} is deleted: {what}." + (" Its card says so." if one.message else "")
+        words = trn(
+            "#{number} is deleted: its picture and its prompt are gone.",
+            "#{number} is deleted: its pictures and its prompt are gone.",
+            len(pictures), number=number,
+        )  # fmt: skip
+    if one.message:
+        words += f" {tr('Its card says so.')}"
     if stay := pictures - alone:
         words += f" {_kept_by(house, ask, stay)}"
     return Reply(words, gone)
@@ -503,7 +556,10 @@ def _kept_by(house: House, ask: Ask, keys: set[str]) -> str:
             .limit(PAGE)
         ).scalars().all()  # fmt: skip
     if not ids:
-        return "Another request drew exactly the same and keeps the file."
+        return tr("Another request drew exactly the same and keeps the file.")
     named = ", ".join(f"#{id_}" for id_ in ids)
-    until = "that is" if len(ids) == 1 else "those are"
-    return f"Needed by {named}, the file stays until {until} deleted, too."
+    return trn(
+        "Needed by {pictures}, the file stays until that is deleted, too.",
+        "Needed by {pictures}, the file stays until those are deleted, too.",
+        len(ids), pictures=named,
+    )  # fmt: skip

@@ -8,6 +8,7 @@ from core.brush import Brush
 from core.cards import Card, card_for
 from core.database import Database
 from core.generations import Generation, Generations
+from core.languages import closest
 from core.media import Media
 from core.people import Asker, People
 from core.policy import Audience
@@ -83,6 +84,13 @@ class House:
         wanted = generation.manner.get(PREVIEWS, True)
         preview = self.generations.previewed(generation) if wanted else ""
         return card_for(generation, standing, progress, audience, preview)
+
+    def speaks(self, asker: Asker) -> str:
+        """The language that an asker is answered in: as was set, else as their app has it.
+
+        Asks the database once a minute, and goes on without it.
+        """
+        return self.tastes.language(asker) or closest(asker.language)
 
     def known(self, asker: Asker) -> Asker:
         """The asker, trusted where the host lists them, or a role of theirs, as a moderator."""

@@ -24,6 +24,7 @@ from core.asking import Ask, Reply
 from core.database import Database, keys, now
 from core.errors import NotFound, TooMuch, UserError
 from core.house import House
+from core.languages import mark, tr, trn
 from core.people import KEY, Asker, People
 from core.settings import Web, read
 
@@ -31,7 +32,10 @@ from core.settings import Web, read
 PREFIX = "dq_"
 # What each key lets a program do.
 SCOPES: Mapping[str, str] = MappingProxyType(
-    {"draw": "ask for pictures and look at yours", "read": "look at your pictures alone"}
+    {
+        "draw": mark("ask for pictures and look at yours"),
+        "read": mark("look at your pictures alone"),
+    }
 )
 DOES = ("new", "list", "revoke")
 MOST = 10
@@ -59,8 +63,12 @@ class Key:
     @property
     def told(self) -> str:
         """What its owner reads of it."""
-        used = f"last used {self.used:%Y-%m-%d}" if self.used else "never used"
-        return f"{self.id}. {self.name}: may {SCOPES[self.scope]}; {used}"
+        shared = {"number": self.id, "name": self.name, "what": tr(SCOPES[self.scope])}
+        if not self.used:
+            return tr("{number}. {name}: may {what}; never used", **shared)
+        return tr(
+            "{number}. {name}: may {what}; last used {day}", day=f"{self.used:%Y-%m-%d}", **shared
+        )
 
 
 class Keys:
@@ -74,14 +82,18 @@ class Keys:
     def make(self, asker: Asker, name: str, scope: str) -> str:
         """A new key, which nobody can be told again. Raises UserError."""
         if len(name) > NAME or not re.fullmatch(r"[\w .,+-]*", name):
-            raise UserError(f"A key's name has at most {NAME} letters, digits and spaces.")
+            raise UserError(
+                tr("A key's name has at most {number} letters, digits and spaces.", number=NAME)
+            )
         if len(self.of(asker)) >= MOST:
-            raise UserError(f"You have {MOST} keys. Take one back first: /key revoke NUMBER")
+            raise UserError(
+                tr("You have {number} keys. Take one back first: /key revoke NUMBER", number=MOST)
+            )
         secret = PREFIX + secrets.token_urlsafe(24)
         with self.database.write() as connection:
             connection.execute(
                 insert(keys).values(
-                    hash=_hash(secret), owner=asker.account, name=name.strip() or "a program",
+                    hash=_hash(secret), owner=asker.account, name=name.strip() or tr("a program"),
                     scope=scope, created=now(),
                 )
             )  # fmt: skip
@@ -103,7 +115,9 @@ class Keys:
         """Take one back, at once and for good. Raises NotFound."""
         found = next((one for one in self.of(asker) if one.id == number), None)
         if found is None:
-            raise NotFound(f"There is no key {number} of yours. /key list tells them.")
+            raise NotFound(
+                tr("There is no key {number} of yours. /key list tells them.", number=number)
+            )
         with self.database.write() as connection:
             connection.execute(update(keys).where(keys.c.id == number).values(revoked=now()))
         return found
@@ -139,7 +153,14 @@ class Keys:
                 made: int = pipe.execute()[0]
             if most and made > most:
                 wait = 60 - second
-                raise TooMuch(f"This key may ask {most} times a minute.", wait)
+                raise TooMuch(
+                    trn(
+                        "This key may ask {n} time a minute.",
+                        "This key may ask {n} times a minute.",
+                        most,
+                    ),
+                    wait,
+                )
 
 
 def _hash(secret: str) -> str:
@@ -160,21 +181,23 @@ def command(house: House, ask: Ask) -> Reply:
             return Reply(_made(house, ask, what))
         case "revoke":
             if not re.fullmatch(r"#?\d{1,9}", what, re.ASCII):
-                raise UserError("Say which key by its number, for example: /key revoke 3")
+                raise UserError(tr("Say which key by its number, for example: /key revoke 3"))
             one = house.keys.revoke(ask.asker, int(what.lstrip("#")))
-            return Reply(f"Key {one.id} ({one.name}) works no more.")
+            return Reply(tr("Key {number} ({name}) works no more.", number=one.id, name=one.name))
         case _:
             mine = [one.told for one in house.keys.of(ask.asker)]
-            return Reply("\n".join(mine) or "You have no keys. /key new NAME makes one.")
+            return Reply("\n".join(mine) or tr("You have no keys. /key new NAME makes one."))
 
 
 def _made(house: House, ask: Ask, what: str) -> str:
     first, _, rest = what.partition(" ")
     scope, name = (first.lower(), rest) if first.lower() in SCOPES else (next(iter(SCOPES)), what)
     secret = house.keys.make(ask.asker, name, scope)
-    where = read(Web).public_url.rstrip("/") or "the web chat's address"
-    return (
-        f"{secret}\nThat is your key, told this once. A program that sends it as “Authorization: "
-        f"Bearer …” to {where} may {SCOPES[scope]}, as you. Give it to nobody; "
-        "/key list and /key revoke are for when you did."
-    )
+    where = read(Web).public_url.rstrip("/") or tr("the web chat's address")
+    told = tr(
+        "That is your key, told this once. A program that sends it as “Authorization: Bearer …” to "
+        "{where} may {what}, as you. Give it to nobody; /key list and /key revoke are for when you "
+        "did.",
+        where=where, what=tr(SCOPES[scope]),
+    )  # fmt: skip
+    return f"{secret}\n{told}"

@@ -2,11 +2,14 @@
 
 What is said is marked in English where it is said: `tr("There is no key {number}.", number=3)`,
 `trn("{n} step", "{n} steps", n)`, and `mark("…")` for what is declared once and said later, by
-`tr`. `make languages` gathers it into core/locale/; what stands in no catalog is said in English.
-Logs, settings and what the host reads on a terminal are English.
+`tr`; `trc` says what means something else elsewhere, such as a command's name. `make languages`
+gathers it into core/locale/; what stands in no catalog is said in English. Logs, settings and what
+the host reads on a terminal are English.
 """
 
 import gettext
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +25,10 @@ ENGLISH = "en"
 LANGUAGES: Mapping[str, str] = MappingProxyType(
     {ENGLISH: "English", "de": "Deutsch", "es": "Español", "fr": "Français", "ru": "Русский"}
 )
+# What English calls them.
+NAMES: Mapping[str, str] = MappingProxyType(
+    {ENGLISH: "English", "de": "German", "es": "Spanish", "fr": "French", "ru": "Russian"}
+)
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
@@ -29,6 +36,23 @@ def closest(tag: str | None) -> str:
     """The language that a client's tag (`es-419`, `de_AT`) names; English for one nobody has."""
     language = (tag or "").replace("_", "-").split("-")[0].strip().lower()
     return language if language in LANGUAGES else ENGLISH
+
+
+def named(word: str) -> str:
+    """The language that somebody means: by its own name, English's, or a tag; empty for none."""
+    wanted = _plain(word)
+    for language, name in LANGUAGES.items():
+        if wanted in (language, _plain(name), _plain(NAMES[language])):
+            return language
+        if re.fullmatch(rf"{language}[-_][a-z0-9_-]+", wanted):
+            return language
+    return ""
+
+
+def _plain(word: str) -> str:
+    """A word without its accents and capitals."""
+    parts = unicodedata.normalize("NFKD", word.strip().casefold())
+    return "".join(sign for sign in parts if not unicodedata.combining(sign))
 
 
 def preferred(header: str) -> str:
@@ -70,6 +94,11 @@ def tr(text: str, /, **values: Any) -> str:
     """A text in the language that is spoken, its values filled in."""
     told = _catalog(_spoken.get()).gettext(text) if text else text
     return told.format(**values) if values else told
+
+
+def trc(context: str, text: str, /) -> str:
+    """A text that means something else elsewhere, in the language that is spoken."""
+    return _catalog(_spoken.get()).pgettext(context, text)
 
 
 def trn(one: str, several: str, n: int, /, **values: Any) -> str:

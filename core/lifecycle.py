@@ -3,6 +3,8 @@
 from enum import StrEnum
 from types import MappingProxyType
 
+from core.languages import mark, tr
+
 
 class State(StrEnum):
     """Where a generation stands; the same words in rows, the API, cards and metrics."""
@@ -14,6 +16,20 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def said(self) -> str:
+        """The state as a person reads it."""
+        return tr(_SAID[self])
+
+
+_SAID = {
+    State.QUEUED: mark("queued"),
+    State.GENERATING: mark("generating"),
+    State.WAITING: mark("waiting"),
+    State.DONE: mark("done"),
+    State.FAILED: mark("failed"),
+    State.CANCELLED: mark("cancelled"),
+}
 
 PENDING = frozenset({State.QUEUED, State.GENERATING, State.WAITING})
 FINAL = frozenset(State) - PENDING

@@ -14,6 +14,7 @@ from core.database import generations
 from core.errors import NotFound
 from core.generations import Generation
 from core.house import House
+from core.languages import mark, tr
 from core.lifecycle import State
 from core.people import Asker
 from core.policy import Audience, Show
@@ -21,7 +22,7 @@ from core.policy import Audience, Show
 # So many are drawn, and so many are looked at for them; ancestors come first.
 SHOWN, LOOKED_AT = 20, 500
 # What is told of one that the asker may not see, and of one that was deleted.
-STRANGE, DELETED = "not yours", "deleted"
+STRANGE, DELETED = mark("not yours"), mark("#{number} deleted")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Member:
     def label(self) -> str:
         """What stands under it."""
         if self.row is None:
-            return STRANGE
-        return f"#{self.id}" + (f" {DELETED}" if self.row.deleted else "")
+            return tr(STRANGE)
+        return tr(DELETED, number=self.id) if self.row.deleted else f"#{self.id}"
 
     @property
     def key(self) -> str:
@@ -76,7 +77,8 @@ class Family:
             words = one.label
             if one.row and not one.row.deleted:
                 prompt = " ".join(one.row.request.prompt.split())[:40]
-                words += f" {one.row.request.mode}, {one.row.state}" + (prompt and f": {prompt}")
+                words += f" {one.row.request.mode}, {one.row.state.said}"
+                words += prompt and f": {prompt}"
             here = " ◀" if one.id == self.asked else ""
             lines.append("· " * depth + words + here)
             for child in children[one.id]:
@@ -85,7 +87,7 @@ class Family:
         for first in children[None]:
             tell(first, 0)
         if self.more:
-            lines.append(f"… and {self.more} more.")
+            lines.append(tr("… and {number} more.", number=self.more))
         return lines
 
 

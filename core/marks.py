@@ -32,7 +32,7 @@ AWAY = "-"
 
 
 def tag_of(words: str) -> str:
-    """A tag as it is kept and compared. Raises ValueError with words for who wrote it."""
+    """A tag as it is kept and compared. Raises UserError."""
     plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", words).casefold())
     shown = "".join(
         " " if sign.isspace() else sign
@@ -41,22 +41,19 @@ def tag_of(words: str) -> str:
     )
     tag = " ".join(shown.split()).removeprefix("#").strip()
     if not tag.strip(JOINER):
-        raise ValueError(tr("A tag needs at least one letter, number or emoji."))
+        raise UserError(tr("A tag needs at least one letter, number or emoji."))
     if len(tag) > LONGEST:
-        raise ValueError(
+        raise UserError(
             tr("A tag has at most {most} characters; that one has {n}.", most=LONGEST, n=len(tag))
         )
     if any(sign in tag for sign in PARTED + UNWRITABLE):
-        raise ValueError(tr("A tag has no commas and no quotation marks in it."))
+        raise UserError(tr("A tag has no commas and no quotation marks in it."))
     return tag
 
 
 def tags_of(words: Iterable[str]) -> list[str]:
-    """Several tags as they are kept. Raises UserError."""
-    try:
-        return list(dict.fromkeys(tag_of(one) for one in words))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    """Several tags as they are kept, each once. Raises UserError."""
+    return list(dict.fromkeys(tag_of(one) for one in words))
 
 
 # Keeping

@@ -26,6 +26,7 @@ from core.database import (
     usage,
 )  # fmt: skip
 from core.errors import NotAllowed, TooMuch, TryAgain, UserError, duration
+from core.languages import mark, tr
 from core.policy import MODERATOR, Policy
 
 # Crockford's base 32: no letter in it can be read as another.
@@ -37,7 +38,7 @@ MOST_GUESSES = 5
 GUESS_SECONDS = 3600
 # What the id of a web account begins with that is a key of somebody's; see core/keys.py.
 KEY = "key-"
-WRONG_CODE = (
+WRONG_CODE = mark(
     "That code is wrong, was used, or is older than ten minutes. "
     "Get a new one with /link in the other chat."
 )
@@ -61,6 +62,8 @@ class Asker:
     places: tuple[str, ...] = ()
     # Whether the platform lets them change the chat itself.
     keeper: bool = False
+    # The language of their app, as the platform tells it; empty where nobody knows.
+    language: str = ""
 
     @property
     def account(self) -> str:
@@ -110,7 +113,7 @@ class Person:
         """The classes they may be in, the one they are in first. Raises NotAllowed."""
         found = policy.entitled(self.names(asker), self.granted)
         if not found:
-            raise NotAllowed("The host of this bot has no class for you here.")
+            raise NotAllowed(tr("The host of this bot has no class for you here."))
         return sorted(found, key=lambda name: name != self.chosen)
 
 
@@ -189,7 +192,7 @@ class People:
             one_at_a_time(connection, *sorted((asker.account, account)))
             used = connection.execute(delete(links).where(links.c.code == found.code))
             if not used.rowcount:
-                raise UserError(WRONG_CODE)
+                raise UserError(tr(WRONG_CODE))
             _join(connection, asker, _get(connection, found.platform, found.id).id)
         return account
 
@@ -203,7 +206,9 @@ class People:
         try:
             if int(self.redis.get(guesses) or 0) >= MOST_GUESSES:
                 wait = max(1, int(self.redis.ttl(guesses)))
-                raise TooMuch(f"Too many wrong codes. Try again in {duration(wait)}.", wait)
+                raise TooMuch(
+                    tr("Too many wrong codes. Try again in {time}.", time=duration(wait)), wait
+                )
             with self.database.read() as connection:
                 # Found by its hash: how long the look takes tells nothing of the codes there are.
                 found = connection.execute(
@@ -216,13 +221,14 @@ class People:
                     pipe.incr(guesses)
                     pipe.expire(guesses, GUESS_SECONDS, nx=True)
                     pipe.execute()
-                raise UserError(WRONG_CODE)
+                raise UserError(tr(WRONG_CODE))
         except RedisError as error:
             # Nobody guesses while nobody counts.
-            raise TryAgain("I could not look at that code just now. Please try again.") from error
+            told = tr("I could not look at that code just now. Please try again.")
+            raise TryAgain(told) from error
         if (found.platform, found.id) == (asker.platform, asker.id):
             raise UserError(
-                "That is the code of this account. Enter it on your other platform, not here."
+                tr("That is the code of this account. Enter it on your other platform, not here.")
             )
         return found
 
@@ -298,9 +304,9 @@ def _rename(connection: Connection, platform: str, id_: str, person: str) -> Non
 def _join(connection: Connection, asker: Asker, person: str) -> None:
     mine = _get(connection, asker.platform, asker.id)
     if mine.id == person:
-        raise UserError("These two are one person already.")
+        raise UserError(tr("These two are one person already."))
     if mine.id != asker.account or mine.accounts:
-        raise UserError("This account is linked already; /unlink it first.")
+        raise UserError(tr("This account is linked already; /unlink it first."))
     _keep(connection, asker.platform, asker.id, person=person)
     _rename(connection, asker.platform, asker.id, person)
     for row in connection.execute(select(usage).where(usage.c.who == mine.id)).all():

@@ -6,16 +6,17 @@ import re
 import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.asking import Ask, Reply
-from core.cards import Button
+from core.cards import QUESTIONS, Button
 from core.drawing import draw
-from core.errors import UserError, nearest
+from core.errors import NotAllowed, NotFound, UserError, nearest
 from core.house import House
+from core.languages import mark, tr
 from core.options import SEED_LIMIT, Mode, Option, of, validate
 from core.settings import Drawing, read
 
@@ -32,13 +33,23 @@ _FLAG = re.compile(r"(?:^|\s)(?:--|—|–)[A-Za-z]")
 DEEPEST = 4
 # Examples of a category where all are told, and as long as an answer may be.
 FEW, ANSWER = 4, 1500
-# How many categories have a button, and how many stand side by side.
-BUTTONS, A_ROW = 20, 4
+# How many categories have a button, how many stand side by side, and phrases on a page: one row of
+# five is left, for what stands below them.
+BUTTONS, A_ROW, A_PAGE = 16, 4, 16
+# What is shown of a prompt that is put together.
+LINE = 300
+WORDS = "words"
+# The number of a button under words holds a draft's, a category's place and a code: a phrase's
+# place, or which page of the category is shown, or all categories.
+CATEGORIES_MOST, PHRASES = 100, 10_000
+PAGES_FROM, OVERVIEW = MOST, PHRASES - 1
+CHANGED = mark("The words have changed since: /words shows them as they are now.")
 CATEGORY = Option(
-    "category", "Which words; empty: all categories.", str, (), None, None, (), None, False
+    "category", mark("Which words; empty: all categories."), str, (), None, None, (), None, False
 )
+PROMPT = replace(CATEGORY, name="prompt", help=mark("What the words are added to."))
 CATEGORIES = replace(
-    CATEGORY, help="What to take words from, such as subjects styles; empty: everything."
+    CATEGORY, help=mark("What to take words from, such as subjects styles; empty: everything.")
 )
 RANDOM = (CATEGORIES, *(one for one in of(Mode.TEXT) if one.name not in ("prompt", "source")))
 
@@ -105,38 +116,156 @@ def _category(name: str) -> str:
     if wanted in phrases():
         return wanted
     near = nearest(wanted, phrases())
-    meant = f" Did you mean {near}?" if near else ""
-    raise UserError(
-        f"There is no category “{name.strip()[:40]}”.{meant} Known: {', '.join(phrases())}."
-    )
+    name, known = name.strip()[:40], ", ".join(phrases())
+    if near:
+        raise UserError(
+            tr(
+                "There is no category “{name}”. Did you mean {near}? Known: {names}.",
+                name=name, near=near, names=known,
+            )
+        )  # fmt: skip
+    raise UserError(tr("There is no category “{name}”. Known: {names}.", name=name, names=known))
 
 
 def words(house: House, ask: Ask) -> Reply:
-    """Tell the phrases of a category, or some of each."""
-    named = str(ask.given.get("category") or "").strip()
+    """Tell the phrases of a category, or some of each; pressing one begins a prompt, or adds to
+    the one that was given. Raises UserError."""
+    named, prompt = (str(ask.given.get(one) or "").strip() for one in ("category", "prompt"))
+    if prompt and named.lower() not in phrases():
+        # Somebody who typed a prompt alone.
+        named, prompt = "", f"{named} {prompt}".strip()
+    draft = _begun(house, ask, {"prompt": prompt, "words": []}) if prompt else _NEW
     if named:
-        return _paged(told(_category(named)))
+        return _page(draft, list(phrases()).index(_category(named)))
+    return _overview(draft)
+
+
+def pressed(house: House, number: int, ask: Ask) -> Reply:
+    """What a button under words does: show a category or the next of it, add a phrase to the
+    prompt or take it away again. Raises UserError."""
+    kept, code = divmod(number, PHRASES)
+    kept, place = divmod(kept, CATEGORIES_MOST)
+    draft = _kept(house, ask, kept) if kept else _NEW
+    if code == OVERVIEW:
+        return _overview(draft)
+    if place >= len(phrases()):
+        raise UserError(tr(CHANGED))
+    if code >= PAGES_FROM:
+        return _page(draft, place, code - PAGES_FROM)
+    found = list(phrases().values())[place]
+    if code >= len(found):
+        raise UserError(tr(CHANGED))
+    chosen = [*draft.words]
+    if found[code] in chosen:
+        chosen.remove(found[code])
+    else:
+        chosen.append(found[code])
+    given = {"prompt": draft.prompt, "words": chosen}
+    if not kept:
+        draft = _begun(house, ask, given)
+    elif not house.proposals.rewrite(kept, given):
+        raise UserError(tr("That prompt is drawn already. /words begins another."))
+    else:
+        draft = replace(draft, words=tuple(chosen))
+    return _page(draft, place, code // A_PAGE)
+
+
+def drawn(house: House, ask: Ask, given: Mapping[str, Any]) -> Reply:
+    """Draw the prompt that was put together. Raises UserError."""
+    prompt = Draft(0, given["prompt"], tuple(given["words"])).line
+    return draw(house, replace(ask, given={"prompt": prompt}), Mode.TEXT)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A prompt that is put together by buttons, and the number it is kept under."""
+
+    number: int
+    prompt: str
+    words: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        return ", ".join(filter(None, (self.prompt, *self.words)))
+
+
+_NEW = Draft(0, "", ())
+
+
+def _begun(house: House, ask: Ask, given: Mapping[str, Any]) -> Draft:
+    number = house.proposals.keep(ask.asker, f"words:{ask.event}", WORDS, given, (), ask.address)
+    return Draft(number, str(given["prompt"]), tuple(given["words"]))
+
+
+def _kept(house: House, ask: Ask, number: int) -> Draft:
+    try:
+        found = house.proposals.get(number, ask.asker)
+    except NotAllowed:
+        raise NotAllowed(
+            tr("Only who asked for these words puts a prompt together. /words gives you yours.")
+        ) from None
+    except NotFound:
+        raise NotFound(tr(CHANGED)) from None
+    if found.command != WORDS:
+        raise NotFound(tr(CHANGED))
+    return Draft(number, found.given["prompt"], tuple(found.given["words"]))
+
+
+def _button(draft: Draft, place: int, code: int, label: str, row: int) -> Button:
+    number = (draft.number * CATEGORIES_MOST + place) * PHRASES + code
+    return Button(WORDS, number, label, row)
+
+
+def _overview(draft: Draft) -> Reply:
+    """Some of each category, with a button for it."""
     lines = [
         f"{name}: {', '.join(found[:FEW])}{' …' if len(found) > FEW else ''}"
         for name, found in phrases().items()
     ]
     first = next(iter(phrases()))
-    return _paged("\n".join([*lines, f"All of one: /words {first}. By chance: /random"]))
+    lines.append(tr("All of one: /words {category}. By chance: /random", category=first))
+    buttons = [
+        _button(draft, place, PAGES_FROM, name, place // A_ROW)
+        for place, name in enumerate(list(phrases())[:BUTTONS])
+    ]
+    return _answer(draft, "\n".join(lines), buttons, ())
 
 
-def page(number: int) -> Reply:
-    """The phrases of the category whose button was pressed. Raises UserError."""
-    if number >= len(phrases()):
-        raise UserError("The words have changed since: /words shows them as they are now.")
-    return _paged(told(list(phrases())[number]))
+def _page(draft: Draft, place: int, page: int = 0) -> Reply:
+    """Phrases of a category, with a button for each of some of them."""
+    name, found = list(phrases().items())[place]
+    shown = found[page * A_PAGE : (page + 1) * A_PAGE]
+    buttons = [
+        _button(
+            draft, place, page * A_PAGE + index, f"✓ {one}" if one in draft.words else one,
+            index // A_ROW,
+        )
+        for index, one in enumerate(shown)
+    ]  # fmt: skip
+    last = [(OVERVIEW, tr("‹ Categories"))]
+    if len(found) > A_PAGE:
+        following = page + 1 if (page + 1) * A_PAGE < len(found) else 0
+        last.append((PAGES_FROM + following, tr("More ›")))
+    row = (len(shown) - 1) // A_ROW + 1
+    return _answer(
+        draft, told(name), buttons, tuple(_button(draft, place, *one, row) for one in last)
+    )
 
 
-def _paged(text: str) -> Reply:
-    """An answer with a button for each category."""
-    return Reply(text, buttons=tuple(
-        Button("words", number, name, number // A_ROW)
-        for number, name in enumerate(list(phrases())[:BUTTONS])
-    ))  # fmt: skip
+def _answer(draft: Draft, text: str, buttons: Sequence[Button], last: Sequence[Button]) -> Reply:
+    if not draft.line:
+        return Reply(text, buttons=(*buttons, *last))
+    row = (last or buttons)[-1].row + (0 if last else 1)
+    go = Button(QUESTIONS[0], draft.number, tr("Draw it"), row)
+    return Reply(
+        "\n".join([text, "", tr("Your prompt: {prompt}", prompt=_cut(draft.line))]),
+        buttons=(*buttons, *last, go),
+    )
+
+
+def _cut(line: str) -> str:
+    """A prompt as the answer shows it."""
+    return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
 
 
 def told(category: str) -> str:
@@ -146,7 +275,8 @@ def told(category: str) -> str:
     while len(", ".join(shown)) > ANSWER:
         shown.pop()
     left = len(found) - len(shown)
-    return f"{category}: {', '.join(shown)}" + (f" … and {left} more." if left else "")
+    words = f"{category}: {', '.join(shown)}"
+    return f"{words} {tr('… and {number} more.', number=left)}" if left else words
 
 
 def composed(seed: int, categories: Sequence[str] = ()) -> str:

@@ -18,7 +18,8 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from core.database import Database, now, presets, shares, upsert
-from core.errors import NotFound, UserError, many, nearest
+from core.errors import NotFound, UserError, nearest
+from core.languages import tr, trn
 from core.options import OPTIONS, PROMPT_LIMIT, Mode, Request
 from core.people import Asker, People
 
@@ -75,11 +76,12 @@ class Preset:
     @property
     def told(self) -> str:
         """What it does, in words."""
-        parts = [f"prompt: {self.template}"]
+        parts = [tr("prompt: {prompt}", prompt=self.template)]
         for name, value in self.given.items():
             flag = next((one.flags[0] for one in OPTIONS if one.name == name and one.flags), name)
             parts.append(f"--{flag} {value}" if value is not True else f"--{flag}")
-        return f"{self.name}{' (for video)' if self.video else ''}\n" + "\n".join(parts)
+        title = tr("{name} (for video)", name=self.name) if self.video else self.name
+        return "\n".join([title, *parts])
 
 
 @cache
@@ -97,18 +99,23 @@ def named(name: str) -> str:
     """A name for a preset as it is kept. Raises UserError."""
     name = " ".join(unicodedata.normalize("NFC", name).split())
     if not name or name.isdecimal():
-        raise UserError("Give the preset a name first, such as /preset save misty 12")
+        raise UserError(tr("Give the preset a name first, such as /preset save misty 12"))
     if len(name) > NAME_LIMIT:
         raise UserError(
-            f"That name has {len(name)} characters; {NAME_LIMIT} is the most. Take a shorter one."
-        )
+            tr(
+                "That name has {number} characters; {most} is the most. Take a shorter one.",
+                number=len(name), most=NAME_LIMIT,
+            )
+        )  # fmt: skip
     if not _NAME.fullmatch(name) or "--" in name or len(key_of(name)) > 4 * NAME_LIMIT:
         raise UserError(
-            "A preset's name is made of letters, digits, spaces and ' & + . - _, without emoji, "
-            "and begins with a letter or digit. For example: misty morning"
+            tr(
+                "A preset's name is made of letters, digits, spaces and ' & + . - _, without "
+                "emoji, and begins with a letter or digit. For example: misty morning"
+            )
         )
     if key_of(name) in (NONE, "off"):
-        raise UserError(f"“{name}” means no preset at all. Take another name.")
+        raise UserError(tr("“{name}” means no preset at all. Take another name.", name=name))
     return name
 
 
@@ -118,24 +125,37 @@ def template(text: str) -> str:
     text = text.encode(errors="replace").decode().replace("\0", "").strip() or "{prompt}"
     if len(text) > PROMPT_LIMIT // 2:
         raise UserError(
-            f"That template has {len(text)} characters; {PROMPT_LIMIT // 2} is the most."
-        )
+            tr(
+                "That template has {number} characters; {most} is the most.",
+                number=len(text), most=PROMPT_LIMIT // 2,
+            )
+        )  # fmt: skip
     found = [match[1] for match in _PLACEHOLDER.finditer(text)]
-    known = " and ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+    known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
     if unknown := [one for one in found if one.lower() not in PLACEHOLDERS]:
         raise UserError(
-            f"There is no placeholder {{{unknown[0][:40]}}}. Known: {known}, where the words of "
-            "whoever uses the preset go."
-        )
+            tr(
+                "There is no placeholder {unknown}. Known: {known}, where the words of whoever "
+                "uses the preset go.",
+                unknown=f"{{{unknown[0][:40]}}}", known=known,
+            )
+        )  # fmt: skip
     if not found:
         raise UserError(
-            f"Say with {known} where the words of whoever uses it go, for example: "
-            "{prompt} in thick mist"
-        )
+            tr(
+                "Say with {known} where the words of whoever uses it go, for example: {example}",
+                known=known, example="{prompt} in thick mist",
+            )
+        )  # fmt: skip
     depth = 0
     for match in re.finditer(r"\\.|(?P<place>(?<!\{)\{\s*\w+\s*\}(?!\}))|[{}]", text):
         if match["place"] and depth:
-            raise UserError(f"{known} cannot stand in other braces. Put it before or after them.")
+            raise UserError(
+                tr(
+                    "{known} cannot stand in other braces. Put it before or after them.",
+                    known=known,
+                )
+            )
         depth = max(0, depth + {"{": 1, "}": -1}.get(match[0], 0))
     return text
 
@@ -200,8 +220,15 @@ class Presets:
         # Others may read the answer: what is private is not named.
         keys = {one.key: one.name for one in known if not one.private}
         near = keys.get(nearest(key, keys))
-        meant = f" Did you mean {near}?" if near else ""
-        raise NotFound(f"There is no preset “{name.strip()[:40]}”.{meant} /preset lists them.")
+        name = name.strip()[:40]
+        if near:
+            raise NotFound(
+                tr(
+                    "There is no preset “{name}”. Did you mean {near}? /preset lists them.",
+                    name=name, near=near,
+                )
+            )  # fmt: skip
+        raise NotFound(tr("There is no preset “{name}”. /preset lists them.", name=name))
 
     def begun(self, asker: Asker, text: str) -> tuple[Preset, str]:
         """The preset whose name a text begins with, and the rest. Raises NotFound.
@@ -224,11 +251,20 @@ class Presets:
         mine = [one for one in self.of(asker) if one.own]
         if any(one.key == key_of(name) for one in mine):
             raise UserError(
-                f"You have a preset {name} already. Take another name, or /preset delete {name} "
-                "first."
+                tr(
+                    "You have a preset {name} already. Take another name, or /preset delete {name} "
+                    "first.",
+                    name=name,
+                )
             )
         if len(mine) >= MOST:
-            raise UserError(f"You have {many(MOST, 'preset')}, which is the most. Delete one.")
+            raise UserError(
+                trn(
+                    "You have {n} preset, which is the most. Delete one.",
+                    "You have {n} presets, which is the most. Delete one.",
+                    MOST,
+                )
+            )
         row = {
             "owner": asker.account, "key": key_of(name), "name": name, "template": words,
             "given": dict(given), "created": now(),
@@ -237,7 +273,7 @@ class Presets:
             with self.database.write() as connection:
                 connection.execute(insert(presets).values(row))
         except IntegrityError:
-            raise UserError(f"You have a preset {name} already.") from None
+            raise UserError(tr("You have a preset {name} already.", name=name)) from None
         self._known.clear()
         return Preset(name, words, given, own=True, private=True)
 
@@ -247,7 +283,12 @@ class Presets:
         for one in self.of(asker):
             if one.own and one.key == key:
                 return one
-        raise NotFound(f"You have no preset “{name.strip()[:40]}” of your own. /preset lists them.")
+        raise NotFound(
+            tr(
+                "You have no preset “{name}” of your own. /preset lists them.",
+                name=name.strip()[:40],
+            )
+        )
 
     def share(self, asker: Asker, one: Preset, place: str) -> None:
         """Let everybody in a place use a preset. Raises UserError when the name is taken there."""
@@ -260,7 +301,10 @@ class Presets:
         self._known.clear()
         if holder != one.id:
             raise UserError(
-                f"Somebody shares a preset {one.name} here already. Save yours under another name."
+                tr(
+                    "Somebody shares a preset {name} here already. Save yours under another name.",
+                    name=one.name,
+                )
             )
 
     def unshare(self, one: Preset, place: str) -> bool:

@@ -17,6 +17,7 @@ from core.braces import permutations, plainly
 from core.catalog import settle
 from core.database import Database, now, proposals
 from core.errors import InvalidOptions, NotAllowed, NotFound, duration
+from core.languages import tr, trn
 from core.media import Source
 from core.options import SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS, Pace
@@ -35,8 +36,10 @@ def escaped(text: str) -> str:
 def counted(requests: Sequence[Request]) -> str:
     """How many these are, as the question and its answer say it."""
     pictures = sum(one.count for one in requests)
-    jobs = f"{len(requests)} jobs with " if pictures != len(requests) else ""
-    return f"{jobs}{pictures} pictures"
+    told = trn("{n} picture", "{n} pictures", pictures)
+    if pictures == len(requests):
+        return told
+    return trn("{n} job with {pictures}", "{n} jobs with {pictures}", len(requests), pictures=told)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,15 @@ class Proposals:
         most = policy().line.permutations
         prompts = permutations(options.prompt, most)
         if not all(map(str.strip, prompts)):
-            raise InvalidOptions(["One of the choices in braces leaves nothing to draw."])
+            raise InvalidOptions([tr("One of the choices in braces leaves nothing to draw.")])
         number = len(prompts) * sum(one.repeat for one in options.each)
         if number > most:
             raise InvalidOptions([
-                f"That makes {number} pictures; {most} from one message is the most."
+                trn(
+                    "That makes {n} picture; {most} from one message is the most.",
+                    "That makes {n} pictures; {most} from one message is the most.",
+                    number, most=most,
+                )
             ])  # fmt: skip
         found = []
         for prompt, one in product(prompts, options.each):
@@ -92,7 +99,10 @@ class Proposals:
         with contextlib.suppress(RedisError):
             seconds = sum(self.pace.expect(one).seconds for one in requests)
         about = duration(seconds)
-        return f"That makes {counted(requests)}, about {about} of drawing. Queue them all?"
+        return tr(
+            "That makes {pictures}, about {time} of drawing. Queue them all?",
+            pictures=counted(requests), time=about,
+        )  # fmt: skip
 
     def keep(
         self, asker: Asker, event: str, command: str, given: Mapping[str, Any],
@@ -124,11 +134,21 @@ class Proposals:
                 select(proposals).where(proposals.c.id == min(number, 2**31 - 1))
             ).one_or_none()
         if row is None:
-            raise NotFound("That request is not known any more. Ask again with /imagine.")
+            raise NotFound(tr("That request is not known any more. Ask again with /imagine."))
         if (row.platform, row.asker) != (asker.platform, asker.id):
-            raise NotAllowed("Only the person who asked for these can say so.")
+            raise NotAllowed(tr("Only the person who asked for these can say so."))
         pictures = tuple(Source(**one) for one in row.pictures)
         return Proposal(row.id, row.command, row.given, pictures, row.answer)
+
+    def rewrite(self, number: int, given: Mapping[str, Any]) -> bool:
+        """Change what is asked about; False where it was answered already."""
+        with self.database.write() as connection:
+            done = connection.execute(
+                update(proposals)
+                .where(proposals.c.id == number, proposals.c.answer.is_(None))
+                .values(given=dict(given))
+            )
+        return bool(done.rowcount)
 
     def prune(self) -> int:
         """Forget requests that were asked about long ago, with their prompts."""

@@ -5,31 +5,41 @@ the chat's over the host's. What does not work (any more) is left out, and the a
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
 from sqlalchemy import delete, select
 
 from core import catalog
-from core.database import Database, now, tastes, upsert
+from core.database import AWAY, Database, now, tastes, upsert
 from core.errors import InvalidOptions, NotFound, UserError, nearest
 from core.generations import LEFT
+from core.languages import LANGUAGES, mark, named, tr
 from core.options import OPTIONS, Mode
 from core.people import Asker, People
 from core.presets import NONE, Preset, Presets, key_of
 from core.settings import Drawing, read
 
 # Whose a value is.
-YOURS, HERE, HOST = "yours", "this chat's", "the host's"
+YOURS, HERE, HOST = mark("yours"), mark("this chat's"), mark("the host's")
 # What a row's manner calls whether previews are shown, the preset, and what came of settings.
 PREVIEWS, PRESET, SET = "previews", "preset", "set"
+LANGUAGE = "language"
+# As the person's app has it.
+AUTO = "auto"
 ON_OFF = ("on", "off")
+# How long a process remembers which language somebody set, how long it does without asking while
+# the database is away, and of how many it knows.
+SPOKEN_SECONDS, AWAY_SECONDS = 60.0, 5.0
+SPOKEN_MOST = 10_000
 # Of these, whoever says one has said them all.
 SIZE = ("aspect", "width", "height")
 _PIXELS = re.compile(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", re.IGNORECASE)
-VIDEO = "for video, which I do not draw yet. For pictures: /preset lists others."
+VIDEO = mark("{preset} is for video, which I do not draw yet. For pictures: /preset lists others.")
 _BY_NAME = {one.name: one for one in OPTIONS}
 
 
@@ -47,7 +57,7 @@ class Taste:
 
     @property
     def help(self) -> str:
-        return self.about or _BY_NAME[self.options[0]].help
+        return tr(self.about or _BY_NAME[self.options[0]].help)
 
     @property
     def known_as(self) -> frozenset[str]:
@@ -71,19 +81,47 @@ class Taste:
     def read(self, value: str) -> str:
         """A value as it is kept, however it was typed. Raises UserError."""
         value = value.strip()
+        if self.name == LANGUAGE:
+            return _language(value)
         if not self.options:
             if value.lower() not in ON_OFF:
-                raise UserError(f"“{self.name}” is on or off; got {value[:40]}.")
+                raise UserError(
+                    tr(
+                        "“{setting}” is on or off; got {value}.",
+                        setting=self.name,
+                        value=value[:40],
+                    )
+                )
             return value.lower()
         given = self.given(value)
         # Every other option is as nobody said anything.
         made = catalog.requested({"prompt": "-", **given})
         if len(made.each) > 1:
-            raise UserError(f"“{self.name}” has one value; got {value[:40]}.")
+            raise UserError(
+                tr("“{setting}” has one value; got {value}.", setting=self.name, value=value[:40])
+            )
         if self.options == ("model",):
             names = {name.lower(): name for name in catalog.models()}
             return names[value.lower()]
         return "×".join(str(getattr(made, name)) for name in given)
+
+    def said(self, value: str) -> str:
+        """A value as a person reads it: a language by what it calls itself."""
+        return LANGUAGES.get(value, value) if self.name == LANGUAGE else value
+
+
+def _language(value: str) -> str:
+    if value.lower() == AUTO:
+        return AUTO
+    if found := named(value):
+        return found
+    raise UserError(
+        tr(
+            "I do not speak “{language}”. I speak {known}; auto is what your app speaks.",
+            language=value[:40],
+            known=", ".join(LANGUAGES.values()),
+        )
+    )
 
 
 def _counts() -> list[str]:
@@ -95,14 +133,20 @@ TASTES = (
     Taste("model", ("model",), lambda: catalog.models()),
     Taste(
         "size", SIZE, lambda: ("1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16"),
-        "Shape of a picture, such as 3:2, or its pixels, such as 512x768.",
+        mark("Shape of a picture, such as 3:2, or its pixels, such as 512x768."),
     ),
     Taste("sampler", ("sampler",), lambda: _BY_NAME["sampler"].choices),
     Taste("count", ("count",), _counts),
     Taste(PRESET, ("preset",)),
-    Taste(PREVIEWS, (), lambda: ON_OFF, "Whether a card shows what is drawn by now."),
+    Taste(PREVIEWS, (), lambda: ON_OFF, mark("Whether a card shows what is drawn by now.")),
+    Taste(
+        LANGUAGE, (), lambda: (AUTO, *LANGUAGES),
+        mark("The language that I answer in; auto is what your app speaks."),
+    ),
 )  # fmt: skip
-QUIET = Taste("quiet", (), lambda: ON_OFF, "Whether I do not mention you when a picture took long.")
+QUIET = Taste(
+    "quiet", (), lambda: ON_OFF, mark("Whether I do not mention you when a picture took long.")
+)
 
 
 def taste(name: str) -> Taste:
@@ -113,8 +157,14 @@ def taste(name: str) -> Taste:
             return one
     known = [one.name for one in (*TASTES, QUIET)]
     near = nearest(name, known)
-    meant = f" Did you mean {near}?" if near else f" Known: {', '.join(known)}."
-    raise UserError(f"There is no setting “{name[:40]}”.{meant}")
+    name = name[:40]
+    if near:
+        raise UserError(
+            tr("There is no setting “{name}”. Did you mean {near}?", name=name, near=near)
+        )
+    raise UserError(
+        tr("There is no setting “{name}”. Known: {names}.", name=name, names=", ".join(known))
+    )
 
 
 @dataclass(frozen=True)
@@ -135,6 +185,8 @@ class Tastes:
         self.database = database
         self.people = people
         self.presets = presets
+        # By account and chat, until when it counts.
+        self._spoken: dict[tuple[str, str], tuple[float, str]] = {}
 
     # Keeping
 
@@ -162,6 +214,7 @@ class Tastes:
             connection.execute(
                 new.on_conflict_do_update(index_elements=["who", "name"], set_=told)
             )  # fmt: skip
+        self._spoken.clear()
 
     def reset(self, asker: Asker, names: Iterable[str], *, here: bool = False) -> bool:
         """Forget values; False where there were none."""
@@ -170,9 +223,30 @@ class Tastes:
             gone = connection.execute(
                 delete(tastes).where(tastes.c.who.in_(who), tastes.c.name.in_(list(names)))
             )
+        self._spoken.clear()
         return bool(gone.rowcount)
 
     # Telling
+
+    def language(self, asker: Asker) -> str:
+        """The language that the asker, or else the chat, has set; empty where their app decides.
+
+        From memory for a minute, and never at the price of an answer.
+        """
+        who, moment = (asker.account, asker.chat), time.monotonic()
+        until, language = self._spoken.get(who, (0.0, ""))
+        if moment < until:
+            return language
+        try:
+            language = self.values(asker)[LANGUAGE].value
+            language, lasts = "" if language == AUTO else language, SPOKEN_SECONDS
+        except AWAY:
+            # As it was: whoever asks for something else will be told what is wrong.
+            lasts = AWAY_SECONDS
+        if len(self._spoken) >= SPOKEN_MOST:
+            self._spoken.clear()
+        self._spoken[who] = moment + lasts, language
+        return language
 
     def values(self, asker: Asker, *, here: bool = False) -> dict[str, Value]:
         """What counts for the asker here where nothing is said, or what the chat has, by name."""
@@ -213,7 +287,8 @@ class Tastes:
             prompt = made.given.get("prompt")
             if isinstance(prompt, str) and prompt.strip():
                 made.given["prompt"] = one.prompt(prompt.strip())
-            made.look(one, closed=words, left="Left out of the preset: {what}. {why}")
+            left = mark("Left out of the preset: {what}. {why}")
+            made.look(one, words, partial(tr, left))
             manner[PRESET] = _named(one)
         # The model comes first: the others are looked at beside the one that counts.
         plain = [one for one in TASTES if one.options and one.name != PRESET]
@@ -248,13 +323,13 @@ class Tastes:
             one = self.presets.find(asker, name, own=origin == YOURS)
         except NotFound:
             # Whose it was may not want it named any more.
-            made.left.append(_left_out(PRESET, origin, "It is not there any more."))
+            made.left.append(_left_out(PRESET, origin, tr("It is not there any more.")))
             return
         why = made.take({"prompt": one.prompt(made.given["prompt"].strip())})
         if why:
             made.left.append(_left_out(PRESET, origin, why))
             return
-        made.look(one, closed=made.given, left=_left_out(PRESET, origin, "{why}", "{what} of "))
+        made.look(one, made.given, partial(_left_out_of, PRESET, origin))
         manner[PRESET] = _named(one)
         manner.setdefault(SET, {}).setdefault(origin, []).append(PRESET)
 
@@ -264,7 +339,7 @@ class Tastes:
         except NotFound as error:
             raise InvalidOptions([str(error)]) from None
         if one.video:
-            raise InvalidOptions([f"{one.name} is {VIDEO}"])
+            raise InvalidOptions([tr(VIDEO, preset=one.name)])
         return one
 
 
@@ -301,8 +376,9 @@ class _Filling:
         self.given, self._faults = tried, found
         return ""
 
-    def look(self, one: Preset, closed: Mapping[str, Any], left: str) -> None:
-        """Take in a preset's options but for those that are `closed`."""
+    def look(self, one: Preset, closed: Mapping[str, Any], left: Callable[..., str]) -> None:
+        """Take in a preset's options but for those that are `closed`; `left` says what is left
+        out."""
         # What was said before the preset is no reason to leave its options out.
         self._faults = None
         closed = dict(closed)
@@ -313,7 +389,7 @@ class _Filling:
             why = self.take(more) if self.open_to(more, closed) else ""
             # A model that knows no negative prompt is none the worse for it.
             if why and what != "negative_prompt":
-                self.left.append(left.format(what=what.replace("_", " "), why=why))
+                self.left.append(left(what=what.replace("_", " "), why=why))
 
 
 def _manner(kept: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -326,16 +402,33 @@ def _named(one: Preset) -> str:
     return "" if one.private else one.name
 
 
-def _left_out(name: str, origin: str, why: str, part: str = "") -> str:
+def _left_out(name: str, origin: str, why: str) -> str:
     if origin == HERE:
-        return (
-            f"Left out: {part}this chat's {name} setting. {why} "
-            f"A moderator can change it: /settings reset {name} channel"
-        )
-    return (
-        f"Left out: {part}your {name} setting. {why} "
-        f"To change it: /settings reset {name}, or /settings set {name} …"
-    )
+        return tr(
+            "Left out: this chat's {setting} setting. {why} A moderator can change it: /settings "
+            "reset {setting} channel",
+            setting=name, why=why,
+        )  # fmt: skip
+    return tr(
+        "Left out: your {setting} setting. {why} To change it: /settings reset {setting}, or "
+        "/settings set {setting} …",
+        setting=name, why=why,
+    )  # fmt: skip
+
+
+def _left_out_of(name: str, origin: str, *, what: str, why: str) -> str:
+    """The same of a part of what is set."""
+    if origin == HERE:
+        return tr(
+            "Left out: {what} of this chat's {setting} setting. {why} A moderator can change it: "
+            "/settings reset {setting} channel",
+            what=what, setting=name, why=why,
+        )  # fmt: skip
+    return tr(
+        "Left out: {what} of your {setting} setting. {why} To change it: /settings reset "
+        "{setting}, or /settings set {setting} …",
+        what=what, setting=name, why=why,
+    )  # fmt: skip
 
 
 def _usual(one: Taste, kept: Mapping[str, Mapping[str, str]]) -> str:
@@ -345,6 +438,8 @@ def _usual(one: Taste, kept: Mapping[str, Mapping[str, str]]) -> str:
             return "on" if read(Drawing).previews else "off"
         case "preset":
             return NONE
+        case "language":
+            return AUTO
         case "count":
             return str(_BY_NAME["count"].default)
     named = kept[YOURS].get("model") or kept[HERE].get("model") or ""
@@ -359,10 +454,12 @@ def credits(manner: Mapping[str, Any]) -> list[str]:
     """Which preset was used and what settings gave, as a card tells it to everybody."""
     parts = []
     if PRESET in manner:
-        parts.append(f"preset {manner[PRESET]}" if manner[PRESET] else "a preset of their own")
-    called = {YOURS: "their own", HERE: "this chat's"}
+        name = manner[PRESET]
+        parts.append(tr("preset {name}", name=name) if name else tr("a preset of their own"))
+    called = {YOURS: mark("their own {settings}"), HERE: mark("this chat's {settings}")}
     if by := [
-        f"{called[origin]} {', '.join(names)}" for origin, names in manner.get(SET, {}).items()
+        tr(called[origin], settings=", ".join(names))
+        for origin, names in manner.get(SET, {}).items()
     ]:
-        parts.append(f"by /settings: {'; '.join(by)}")
+        parts.append(tr("by /settings: {settings}", settings="; ".join(by)))
     return parts

@@ -33,6 +33,18 @@ ROOT = Path(__file__).parent.parent
 PSYCOPG = "postgresql+psycopg"
 
 
+# What takes longest begins first, so that nobody is left with it alone at the end.
+FIRST = ("journeys", "worker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: run by `make slow`, not by `make test`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda one: [folder not in one.path.parts for folder in FIRST])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell in full what failed and then passed: a second try hides nothing."""
     for report in terminalreporter.getreports("rerun"):

@@ -10,14 +10,17 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from core.commands import COMMANDS, NAME
 from core.languages import CATALOGS, DOMAIN, ENGLISH, LANGUAGES
 
 ROOT = Path(__file__).parent.parent
-KEYWORDS = {"tr": None, "mark": None, "trn": (1, 2)}
+KEYWORDS = {"tr": None, "mark": None, "trn": (1, 2), "trc": ((1, "c"), 2)}
 OTHERS = tuple(one for one in LANGUAGES if one != ENGLISH)
 # This moment would change with every run.
 STAMP = datetime(2026, 11, 22, tzinfo=UTC)
 FOLDERS = ("core", "bots", "worker")
+# What a translator reads of a command's name.
+NAMING = "A command: at most 32 small letters, digits, - and _; no other command's, in no language."
 METHODS = [("**.py", "python"), ("**.html", "jinja2"), ("**.js", "javascript")]
 
 
@@ -32,6 +35,9 @@ def template() -> Catalog:
             # Line numbers would change with every commit.
             found.add(text, None, [(f"{folder}/{name}", None)], auto_comments=comments,
                       context=context)  # fmt: skip
+    for command in COMMANDS:
+        found.add(command.name, None, [("core/commands.py", None)], auto_comments=[NAMING],
+                  context=NAME)  # fmt: skip
     return found
 
 

@@ -1,8 +1,10 @@
 """The shape of the house: import arrows, start-up imports, derived tables, migrations."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Collection
 from math import inf
 from pathlib import Path
 
@@ -78,3 +80,82 @@ def test_derived_files_are_up_to_date() -> None:
 
 def test_each_guard_stands_where_make_guards_takes_it_away() -> None:
     assert [fault for guard in GUARDS for fault in faults_of(guard)] == []
+
+
+# What is handed to these, somebody reads in a chat or on the page.
+TOLD = {
+    *("UserError", "InvalidOptions", "NotFound", "NotAllowed", "TooLate", "TooMuch", "TryAgain"),
+    *("BadLink", "Expired", "Reply"),
+}
+SAY = {"tr", "trn", "trc"}
+# What such a list holds, too, is told one line after the other.
+LISTS = {"faults", "lines"}
+# What the host reads on a terminal, and what programs read, is English: these functions write it.
+PLAIN = {"core/policy.py": {"parse"}, "core/receipts.py": {"parameters"}}
+# What is typed is the same in every language: commands, flags, options.
+TYPED = re.compile(r"/\w+|--[\w-]+")
+
+
+def untranslated(source: str, plain: Collection[str] = ()) -> list[str]:
+    """Texts with words in them that are told to somebody in English, whatever they speak.
+
+    Those of `plain` functions are left out.
+    """
+    tree = ast.parse(source)
+    for one in ast.walk(tree):
+        if isinstance(one, ast.FunctionDef) and one.name in plain:
+            one.body = []
+
+    def words(node: ast.AST, part: bool = False) -> list[str]:
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in SAY:
+                return []
+            case ast.Subscript():
+                return []
+            case ast.Call(args=args, func=ast.Attribute(value=value)):
+                return [found for one in (*args, value) for found in words(one)]
+            case ast.Constant(value=str(text)):
+                left = TYPED.sub("", text)
+                told = re.search(r"[^\W\d_]{2}", left) and (part or re.search(r"\s|[.:…]$", left))
+                return [text] if told else []
+            case ast.JoinedStr(values=values):
+                return [found for one in values for found in words(one, part=True)]
+        return [found for one in ast.iter_child_nodes(node) for found in words(one)]
+
+    def told(function: ast.expr) -> bool:
+        match function:
+            case ast.Name(id=name):
+                return name in TOLD
+            case ast.Attribute(value=ast.Name(id=name), attr="append"):
+                return name in LISTS
+        return False
+
+    return [
+        f"{node.lineno}: {found}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and told(node.func)
+        for one in (*node.args[:1], *(k.value for k in node.keywords if k.arg == "text"))
+        for found in words(one)
+    ]
+
+
+@pytest.mark.parametrize("room", ["core", "bots", "worker"])
+def test_what_people_are_told_is_said_in_their_language(room: str) -> None:
+    found = [
+        f"{name}:{fault}"
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for name in [path.relative_to(ROOT).as_posix()]
+        for fault in untranslated(path.read_text(), PLAIN.get(name, ()))
+    ]
+    assert not found, "to be said by tr or trn:\n" + "\n".join(found)
+
+
+def test_a_text_that_only_english_has_is_found() -> None:
+    assert untranslated('raise UserError(f"There is no #{number}.")')
+    assert untranslated('raise NotFound("There is no such thing.") from None')
+    assert untranslated('Reply("\\n".join([*lines, f"and {more} more"]))')
+    assert untranslated('raise InvalidOptions(["No."])')
+    assert untranslated('faults.append(f"There is no --{flag}.")')
+    assert not untranslated('raise UserError(tr("There is no #{number}.", number=3))')
+    assert not untranslated('Reply(f"{told}\\n/edit {number} {now}")')
+    assert not untranslated('Reply("\\n".join(lines) or trn("{n} step", "{n} steps", 1))')

@@ -155,7 +155,7 @@ function question(line) {
     const [action, id] = one.id.split(":");
     for (const button of row.children) button.disabled = true;
     try {
-      if (action === "words") return turn(line, { ...(await call(`/api/words/${id}`)), buttons: line.choices, choices: [], samples: [] }, one.label);
+      if (action === "words") return turn(line, await call(`/api/words/${id}`, { method: "POST" }), one.label);
       if (action === "newer" || action === "older") return turn(line, await call(`/api/pages/${id}/${action}`, { method: "POST" }), one.label);
       over((await call(`/api/proposals/${id}/${action}`, { method: "POST" })).text, "bot");
     } catch (error) {
@@ -177,7 +177,9 @@ function turn(line, answer, label) {
   drawn.get(line).remove();
   drawn.delete(line);
   const buttons = [...draw(line).querySelectorAll(".buttons button")];
-  (buttons.find((one) => one.textContent === label) || buttons[0])?.focus({ preventScroll: true });
+  // What was chosen bears a tick.
+  const bare = (words) => words.replace(/^✓ /, "");
+  (buttons.find((one) => bare(one.textContent) === bare(label)) || buttons[0])?.focus({ preventScroll: true });
   keep();
   follow();
 }

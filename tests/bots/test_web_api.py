@@ -48,6 +48,21 @@ def test_a_line_that_comes_twice_is_answered_alike_and_done_once(
     assert web.post("/api/chat", json={"text": "/cancel"}).json()["text"] == "#4 is cancelled."
 
 
+def test_priority_and_enhance_stand_beside_the_prompt_as_programs_know_them(
+    house: House, web: httpx.Client
+) -> None:
+    told = web.post("/api/jobs", json={"prompt": "a fox", "priority": "high", "enhance": False})
+    assert told.status_code == 202 and house.generations.get(told.json()["id"]).priority == 2
+    for body, words in (
+        ({"prompt": "a fox", "priority": "urgent"}, "low, normal, high"),
+        ({"prompt": "a fox", "enhance": True}, "No text engine is here"),
+        ({"type": "vary", "images": ["1"], "priority": "high"}, "vary takes no priority"),
+    ):
+        refused = web.post("/api/jobs", json=body)
+        assert refused.status_code == 422 and words in refused.json()["error"]
+    assert len(house.generations.of(LOCAL)) == 1
+
+
 def test_a_prompt_among_the_parameters_is_refused_with_the_other_faults(
     house: House, web: httpx.Client
 ) -> None:

@@ -22,8 +22,8 @@ def test_the_interface_completes(web: httpx.Client) -> None:
     assert completed("/imagine a fox, gold")[0] == "/imagine a fox, golden hour"
     assert completed("a fox xyzzy") == [] and completed("/cancel gold") == []
     assert len(completed("a fox,")) == 6
-    assert web.get("/api/words/999").status_code == 400
-    assert web.get("/api/words/0").json()["text"].startswith("subjects: ")
+    for odd, status in ((10**18, 422), (-1, 422), (990_000, 400), (7 * 10**6, 404)):
+        assert web.post(f"/api/words/{odd}").status_code == status, odd
 
 
 def test_a_word_is_completed_by_keys_alone(house: House, page: Page) -> None:
@@ -69,8 +69,18 @@ def test_words_turn_their_page_and_random_draws(page: Page) -> None:
     answer.get_by_role("button", name="lighting").click()
     expect(answer).to_contain_text(", ".join(phrases()["lighting"]))
     expect(answer).not_to_contain_text("mood: serene")
+    answer.get_by_role("button", name="golden hour").click()
+    expect(answer).to_contain_text("Your prompt: golden hour")
+    expect(answer.get_by_role("button", name="✓ golden hour")).to_be_focused()
+    answer.get_by_role("button", name="Categories").click()
     answer.get_by_role("button", name="mood").click()
     expect(answer).to_contain_text(", ".join(phrases()["mood"]))
+    answer.get_by_role("button", name="serene").click()
+    expect(answer).to_contain_text("Your prompt: golden hour, serene")
     fits(page)
+    answer.get_by_role("button", name="Draw it").click()
+    expect(page.locator(".card .prompt")).to_have_text("#1 golden hour, serene")
     say(page, "/random styles --seed 7")
-    expect(page.locator(".card .prompt")).to_have_text(f"#1 {composed(7, ['styles'])}")
+    expect(page.locator(".card .prompt")).to_have_text([
+        "#1 golden hour, serene", f"#2 {composed(7, ['styles'])}",
+    ])  # fmt: skip

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from typer.testing import CliRunner
 
-from core import settings
+from core import commands, settings
 from core.asking import Ask, Reply
+from core.cards import pressed
 from core.cli import app
 from core.commands import completions, from_text, run
-from core.errors import InvalidOptions, UserError
+from core.errors import InvalidOptions, NotAllowed, UserError
 from core.house import House
 from core.people import Asker
 from core.phrases import composed, faults, phrases
@@ -204,3 +206,61 @@ def test_words_are_told(house: House, ann: Asker, hosts: Callable[[bytes], None]
     hosts(b"many = [" + b",".join(b"'phrase %d'" % number for number in range(4000)) + b"]")
     told = say(house, "/words many", ann).text
     assert len(told) < 1600 and " more." in told and told.startswith("many: phrase 0, phrase 1")
+
+
+def press(house: House, reply: Reply, label: str, who: Asker) -> Reply:
+    """Press a button that stands under an answer."""
+    one = next(one for one in reply.buttons if one.label == label)
+    action, number = pressed(one.id)
+    assert len(one.id) <= 64, "Telegram takes no more"
+    return commands.press(house, action, number, Ask(who, token_hex(4), {"chat": "c"}, {}))
+
+
+def test_a_prompt_is_put_together_by_buttons(house: House, ann: Asker) -> None:
+    first = say(house, "/words lighting a castle", ann)
+    assert first.text.endswith("Your prompt: a castle")
+    one = press(house, first, "golden hour", ann)
+    two = press(house, press(house, one, "‹ Categories", ann), "mood", ann)
+    three = press(house, two, "serene", ann)
+    assert three.text.endswith("Your prompt: a castle, golden hour, serene")
+    # A tick tells what was chosen, and pressing it takes it away again.
+    less = press(house, press(house, three, "✓ serene", ann), "cosy", ann)
+    assert less.text.endswith("Your prompt: a castle, golden hour, cosy")
+    made = press(house, less, "Draw it", ann)
+    assert made.generation and made.generation.request.prompt == "a castle, golden hour, cosy"
+    again = press(house, less, "Draw it", ann)
+    assert again.generation and again.generation.id == made.generation.id
+    with pytest.raises(UserError, match="drawn already"):
+        press(house, less, "serene", ann)
+    with pytest.raises(NotAllowed, match="Only who asked for these words"):
+        press(house, less, "✓ cosy", Asker("discord", "999", "Eve"))
+
+
+@ON_SQLITE
+def test_words_begin_a_prompt_by_themselves(house: House, ann: Asker) -> None:
+    bare = say(house, "/words", ann)
+    assert "Draw it" not in [one.label for one in bare.buttons]
+    styles = press(house, bare, "styles", ann)
+    assert press(house, styles, "low poly", ann).text.endswith("Your prompt: low poly")
+    # Nothing was kept where nothing was chosen: the first page begins another.
+    assert press(house, styles, "pixel art", ann).text.endswith("Your prompt: pixel art")
+    typed = say(house, "/words a red fox", ann)
+    assert typed.text.endswith("Your prompt: a red fox")
+    long = say(house, "/words " + "a very long fox, " * 100, ann).text
+    assert len(long) < 1900 and long.endswith("…")
+
+
+@ON_SQLITE
+def test_a_large_category_is_turned(
+    house: House, ann: Asker, hosts: Callable[[bytes], None]
+) -> None:
+    hosts(b"many = [" + b",".join(b"'phrase %d'" % number for number in range(40)) + b"]")
+    page = say(house, "/words many a fox", ann)
+    for expected in ("phrase 0", "phrase 16", "phrase 32", "phrase 0"):
+        assert page.buttons[0].label == expected and len(page.buttons) <= 20
+        assert max(one.row for one in page.buttons) < 5
+        page = press(house, page, "More ›", ann)
+    assert press(house, page, "phrase 31", ann).text.endswith("Your prompt: a fox, phrase 31")
+    hosts(b"")
+    with pytest.raises(UserError, match="words have changed"):
+        press(house, page, "phrase 31", ann)

@@ -8,7 +8,9 @@ from tests.chaos import story
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("seed", "database"), [(101, "sqlite"), (102, "postgresql")])
+@pytest.mark.parametrize(("seed", "database"), [
+    (101, "sqlite"), pytest.param(102, "postgresql", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_plugs_are_pulled_and_nothing_is_lost_doubled_or_stuck(
     seed: int, database: str, tmp_path: Path
 ) -> None:

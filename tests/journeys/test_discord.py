@@ -160,7 +160,9 @@ def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
     assert Image.open(io.BytesIO(httpx.get(picture["url"]).content)).size == (256, 256)
 
 
-@pytest.mark.parametrize("route", ["/webhooks/", "/channels/"])
+@pytest.mark.parametrize("route", [
+    "/webhooks/", pytest.param("/channels/", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_hush_is_obeyed_and_the_picture_arrives(discord: Discord, route: str) -> None:
     prompts = "the first patient one", "the second patient one"
     # The first so long that a busy machine shows it being drawn, and none so long that who asked
@@ -292,6 +294,7 @@ def test_where_the_bot_is_not_it_says_so_before_the_token_dies(discord: Discord)
     discord.card("an installed one", "done in", channel="950")
 
 
+@pytest.mark.slow
 def test_a_long_wait_is_mentioned_once_unless_turned_off(discord: Discord) -> None:
     def mentions() -> list[dict[str, Any]]:
         return [

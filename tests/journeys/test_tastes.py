@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.chats import ANN, BOB, CHANNEL, Discord, Everywhere, everywhere, shown
+from tests.journeys.chats import (
+    ANN,
+    BOB,
+    CHANNEL,
+    Discord,
+    Everywhere,
+    Telegram,
+    everywhere,
+    shown,
+)
 
 MANAGE_CHANNELS = 1 << 4
 GROUP = -700
@@ -205,6 +214,33 @@ def test_on_telegram_a_preset_is_used_and_previews_are_turned_off(chats: Everywh
     kinds = [one["kind"] for one in done["versions"]]
     assert kinds.count("photo") == 1, "the picture alone"
     telegram.only_answer("/settings reset all")
+
+
+def test_a_prompt_is_put_together_by_buttons(chats: Everywhere) -> None:
+    telegram, discord = chats.telegram, chats.discord
+    before = len(telegram.messages())
+    telegram.say("/words lighting a mill")
+    for key, prompt in (("candlelight", "a mill, candlelight"), ("✓ candlelight", "a mill"),
+                        ("moonlight", "a mill, moonlight")):  # fmt: skip
+        telegram.press(telegram.card("Your prompt: a mill"), key)
+        telegram.until(lambda prompt=prompt: _newest(telegram).endswith(f"Your prompt: {prompt}"))
+    assert len(telegram.messages()) == before + 1, "one message, edited"
+    telegram.press(telegram.card("Your prompt: a mill, moonlight"), "Draw it")
+    telegram.card("a mill, moonlight", "done in")
+    told = discord.only_answer(discord.command("words", category="mood", prompt="a pond"))
+    assert told["ephemeral"]
+    discord.press(told["id"], "serene")
+    discord.until(lambda: "Your prompt: a pond, serene" in words(_message(discord, told["id"])))
+    discord.press(told["id"], "Draw it")
+    discord.card("a pond, serene", "done in")
+
+
+def _newest(telegram: Telegram) -> str:
+    return shown(telegram.messages()[-1]["versions"][-1])
+
+
+def _message(discord: Discord, id_: str) -> dict[str, Any]:
+    return dict(next(one for one in discord.messages() if one["id"] == id_))
 
 
 # Web

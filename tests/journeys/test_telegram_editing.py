@@ -185,6 +185,7 @@ def test_an_edit_that_comes_while_the_bot_is_away_comes_after_what_it_changes(
     telegram.card("the very latest fox", "queued", "seed 7")
 
 
+@pytest.mark.slow
 def test_an_edit_that_comes_twice_changes_once(telegram: Telegram, busy: dict[str, Any]) -> None:
     told = telegram.say("/imagine a doubled fox")
     telegram.card("a doubled fox", "queued")

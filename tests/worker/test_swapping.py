@@ -60,6 +60,7 @@ def on(_share: float | None, _words: str = "") -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_swapping_to_and_fro_leaks_nothing_and_changes_no_picture(
     two: tuple[Model, Model],
 ) -> None:
@@ -103,7 +104,9 @@ def test_the_parent_knows_what_is_loaded_and_how_long_that_took(two: tuple[Model
         engine.kill()
 
 
-@pytest.mark.parametrize(("patience", "order"), [("60", [0, 2, 4, 1, 3]), ("0", [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize(("patience", "order"), [
+    ("60", [0, 2, 4, 1, 3]), pytest.param("0", [0, 1, 2, 3, 4], marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_worker_draws_what_it_has_loaded_first(
     starter_model: str, tmp_path: Path, patience: str, order: list[int]
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_worker_draws_what_it_has_loaded_first(
             assert float(redis.hget(LOADS, "twin") or 0) > 0, "what a swap takes is learned"
 
 
+@pytest.mark.slow
 def test_two_idle_workers_leave_each_other_what_they_have_loaded(
     starter_model: str, tmp_path: Path
 ) -> None:
