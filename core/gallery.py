@@ -144,7 +144,8 @@ def count(house: House, asker: Asker) -> Count:
         .join(generations, columns.id == kept.c.generation).where(*mine).group_by(kept.c.tag)
     )  # fmt: skip
     model = columns.request["model"].as_string()
-    drawn = select(model, func.count()).where(*mine).group_by(model)
+    number = func.sum(func.json_array_length(columns.results))
+    drawn = select(model, number).where(*mine).group_by(model)
     with house.database.read() as connection:
         stored = connection.execute(files).all()
         tags = {tag: int(number) for tag, number in connection.execute(tagged).all()}

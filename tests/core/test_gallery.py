@@ -166,7 +166,7 @@ def test_what_one_has_is_counted_and_a_shared_file_once(house: House) -> None:
     found = gallery.count(house, ANN)
     size = sum(house.media.size(str(result["key"])) for result in one.results)
     assert (found.pictures, found.bytes, found.favourites) == (4, 10**10 + size, 1)
-    assert found.tags == (("sea", 1),) and found.models == (("pattern", 3),)
+    assert found.tags == (("sea", 1),) and found.models == (("pattern", 4),)
     house.media.delete(str(one.results[0]["key"]))
     assert gallery.count(house, ANN).bytes < found.bytes
     assert gallery.count(house, Asker("web", "nobody")).pictures == 0
