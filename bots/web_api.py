@@ -217,7 +217,10 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             "also": list(reply.others),
             "samples": [
                 *({"name": name, "url": sample_url(name)} for name, _ in reply.samples),
-                *({"name": f"#{one.id}", "url": f"/media/{one.id}/0"} for one in reply.thumbnails),
+                *(
+                    {"name": f"#{one.id}", "url": f"/media/{one.id}/0/small"}
+                    for one in reply.thumbnails
+                ),
                 *([tree_of(reply.family.asked)] if reply.family else []),
             ],
             "choices": [asdict(one) for one in reply.choices],

@@ -29,6 +29,7 @@ from core.languages import mark, preferred, speak, tr
 from core.media import Source
 from core.people import Asker
 from core.settings import HOOK, LOOPBACK, Discord, Telegram, Web, read
+from core.sharing import SHARED
 
 log = logging.getLogger("drawqueue")
 
@@ -288,10 +289,10 @@ def guard(app: FastAPI) -> None:
 
 
 def open_to_all(path: str) -> bool:
-    """Whether a path is answered without the key; a link to paint proves itself."""
+    """Whether a path is answered without the key; a link to paint, or to see, proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
     enters = path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
-    return path in OPEN or path.startswith(STATIC) or signed or enters
+    return path in OPEN or path.startswith((STATIC, SHARED)) or signed or enters
 
 
 def reads(request: Request) -> bool:

@@ -1,4 +1,7 @@
-"""Links that let one person paint on one picture, wherever they are opened: signed, for a day."""
+"""Links that let one person paint on one picture, wherever they are opened: signed, for a day.
+
+What other links say is signed here, too.
+"""
 
 import base64
 import hmac
@@ -7,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -86,15 +89,14 @@ class Brush:
     def link(self, ticket: Ticket) -> str:
         """The link, below the house's public address."""
         dated = replace(ticket, until=int(time.time()) + LIVES_SECONDS)
-        words = _coded(json.dumps([*asdict(dated).values()], separators=(",", ":")).encode())
-        return f"{PAINT}{words}.{self._sign(words)}"
+        return PAINT + self.signed([*asdict(dated).values()])
 
     def ticket(self, given: str) -> Ticket:
         """What a link says. Raises BadLink; Expired where it was a good one."""
-        words, _, sign = given.partition(".")
-        if not hmac.compare_digest(sign.encode(errors="replace"), self._sign(words).encode()):
+        said = self.verified(given)
+        if said is None:
             raise BadLink(tr("That link is not one of mine. /paint gives you a new one."))
-        *told, generation, index, until = json.loads(base64.urlsafe_b64decode(words + "=="))
+        *told, generation, index, until = said
         platform, account, name, moderator, places = told
         if until < time.time():
             raise Expired(tr("That link is older than a day. /paint gives you a new one."))
@@ -102,9 +104,22 @@ class Brush:
             platform, account, name, moderator, tuple(places), generation, index, until
         )  # fmt: skip
 
-    def _sign(self, words: str) -> str:
-        signed = hmac.digest(self._secret, words.encode(errors="replace"), "sha256")
-        return _coded(signed)
+    def signed(self, told: list[Any], purpose: str = "") -> str:
+        """What a link says, and its signature, which holds for links of that purpose alone."""
+        words = _coded(json.dumps(told, separators=(",", ":")).encode())
+        return f"{words}.{self._sign(words, purpose)}"
+
+    def verified(self, given: str, purpose: str = "") -> list[Any] | None:
+        """What a link of that purpose says; None where it was not signed here."""
+        words, _, sign = given.partition(".")
+        wanted = self._sign(words, purpose).encode()
+        if not hmac.compare_digest(sign.encode(errors="replace"), wanted):
+            return None
+        return list(json.loads(base64.urlsafe_b64decode(words + "==")))
+
+    def _sign(self, words: str, purpose: str) -> str:
+        signed = f"{purpose}{words}".encode(errors="replace")
+        return _coded(hmac.digest(self._secret, signed, "sha256"))
 
 
 def _coded(data: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, choosing, editing, flags, keys, options, parts, phrases, registry
+from core import catalog, choosing, editing, flags, keys, marks, options, parts, phrases, registry
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import PAGES, PAINT, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
@@ -35,7 +35,7 @@ from core.drawing import (
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
 from core.generations import FIRST, Generation
-from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
+from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
 from core.house import House
 from core.languages import LANGUAGES, mark, speaking, spoken, tr, trc, trn
 from core.lifecycle import PENDING, RUNNING, State
@@ -596,8 +596,24 @@ COMMANDS: tuple[Command, ...] = (
             _option("before", mark("Go on from this picture's number, such as 120.")),
             _option("chat", mark("yes: everybody's of this chat, where the host allows it."),
                     choices=ANSWERS),
+            _option("tag", mark("What you put on it with /tag.")),
+            _option("favourite", mark("yes: those alone that you keep with /favourite."),
+                    choices=YES),
         ),
         history, example="lighthouse storm state:done since:7d", line=True,
+    ),
+    Command(
+        "favourite", mark("Keep a picture among your favourites."),
+        (PICTURE, _option("keep", mark("no, to keep it no longer."), choices=ANSWERS)),
+        marks.favourite, example="12", private=True,
+    ),
+    Command(
+        "tag", mark("Put tags on a picture, to find it again."),
+        (
+            replace(PICTURE, help=mark("The picture's number, such as 12 or 12.2."), required=True),
+            _option("words", mark("Tags with commas between; one after a minus is taken away.")),
+        ),
+        marks.tag, example="12 sea, night", private=True,
     ),
     Command("stats", mark("Count your pictures and their time."), (), stats),
     Command("tree", mark("Show a picture's family."), (PICTURE,), tree, example="12", private=True),

@@ -342,6 +342,31 @@ sessions = Table(
     UniqueConstraint("hash"),
     Index(None, "account"),
 )
+# What a person keeps pictures under: see core/marks.py. They are the picture's own, for nobody but
+# its person sets or sees them.
+marks = Table(
+    "marks",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    # Which of its pictures, counted from 0.
+    Column("place", Integer, primary_key=True),
+    Column("tag", String(32), primary_key=True),
+)
+
+# Pictures that whoever has their link may see: see core/sharing.py.
+shared = Table(
+    "shared",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    # What the link names it by; another one each time, so that an old link stays dead.
+    Column("name", String(32), nullable=False),
+    Column("prompt", Boolean, nullable=False),
+    Column("until", Moment, nullable=False),
+)
+
+# What goes when what a generation drew goes.
+BESIDE = (files, marks, shared)
 
 
 def spend(

@@ -32,7 +32,17 @@ from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
 from core.catalog import settle, still_offered
-from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
+from core.database import (
+    AWAY,
+    BESIDE,
+    Database,
+    files,
+    generations,
+    now,
+    one_at_a_time,
+    spend,
+    usage,
+)
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, report
 from core.fair import Claim
@@ -557,7 +567,8 @@ class Generations:
                 raise NotAllowed(
                     tr("#{number} has just changed. Look at it, and ask again.", number=old.id)
                 )
-            connection.execute(delete(files).where(files.c.generation == old.id))
+            for table in BESIDE:
+                connection.execute(delete(table).where(table.c.generation == old.id))
         with contextlib.suppress(RedisError):
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
             if not self.queue.alive(old.id, old.attempt):

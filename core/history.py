@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
+from core import marks
 from core.asking import Ask, Reply, generation_id, one_picture
 from core.cards import ACTIONS, PAGES, Button, show_of
 from core.database import SIGNS, WORDS, files, generations, now
@@ -60,9 +61,12 @@ EXAMPLES = {
     "until": "until:2026-11-01",
     "before": "before:120",
     "chat": "chat:yes",
+    "tag": "tag:sea",
+    "favourite": "favourite:yes",
 }
 MODES = {COMMAND_OF[mode]: mode for mode in Mode} | {str(mode): mode for mode in Mode}
 ANSWERS = ("yes", "no")
+YES = ("yes",)
 # A filter, words in quotes, or a word.
 _PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|“([^”]*)”|(\S*))')
 _AGO = re.compile(r"([1-9][0-9]{0,3})\s*([hdw])")
@@ -83,6 +87,9 @@ class Filters:
     # Everybody's of this chat, and of this channel in it; empty: the asker's own, from anywhere.
     chat: str = ""
     channel: str = ""
+    # What the asker keeps them under; everybody's are the asker's own, then.
+    tag: str = ""
+    favourite: str = ""
 
     def __str__(self) -> str:
         """The filters as one says them."""
@@ -99,6 +106,10 @@ class Filters:
             # The last day of it, not the midnight that ends that.
             last = datetime.fromisoformat(self.until) - timedelta(microseconds=1)
             told.append(tr("until {day}", day=last.date()))
+        if self.tag:
+            told.append(tr("tag {tag}", tag=self.tag))
+        if self.favourite:
+            told.append(tr("favourites"))
         return ", ".join(told)
 
 
@@ -123,6 +134,8 @@ def filtered(
     for name, value in found.items():
         try:
             made[name] = _VALUES[name](value)
+        except UserError as error:
+            faults.append(str(error))
         except ValueError as error:
             faults.append(
                 tr(
@@ -215,6 +228,8 @@ _VALUES: dict[str, Any] = {
     "until": lambda value: _moment(value, end=True).isoformat(),
     "before": _number,
     "chat": _one_of({word: word for word in ANSWERS}, mark("yes or no")),
+    "tag": marks.tag_of,
+    "favourite": _one_of({word: word for word in YES}, YES[0]),
 }  # fmt: skip
 
 
@@ -235,13 +250,19 @@ def find(
     next newer than `after`; without so many of the first."""
     columns, request = generations.c, generations.c.request
     where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
+    # What somebody keeps pictures under is told to nobody else.
+    kept = filters.tag or filters.favourite
     if filters.chat:
         where += _public(filters)
         who = f"in:{filters.chat}"
-    else:
+    if kept or not filters.chat:
         person = house.people.get(ask.asker.platform, ask.asker.id).id
         where.append(columns.person == person)
         who = f"by:{person}"
+    if filters.tag:
+        where.append(marks.having(filters.tag))
+    if filters.favourite:
+        where.append(marks.having(marks.FAVOURITE))
     if filters.words:
         where.append(_worded(house, filters.words, who))
     if filters.mode:

@@ -7,10 +7,10 @@ from datetime import timedelta
 from sqlalchemy import delete, or_, select
 
 from core import inbox
-from core.database import files, generations, links, now, usage
+from core.database import BESIDE, files, generations, links, now, shared, usage
 from core.house import House
 from core.lifecycle import FINAL, PENDING
-from core.media import SHARD
+from core.media import SHARD, SMALL, small_of
 
 log = logging.getLogger("drawqueue")
 
@@ -37,6 +37,7 @@ def keep_house(house: House, keep_days: int) -> None:
     moment = now()
     with house.database.write() as connection:
         connection.execute(delete(links).where(links.c.until < moment))
+        connection.execute(delete(shared).where(shared.c.until < moment))
         oldest = (moment - USAGE_KEPT).date().isoformat()
         connection.execute(delete(usage).where(usage.c.day < oldest))
     forgotten = forget(house, timedelta(days=keep_days)) if keep_days else 0
@@ -66,7 +67,8 @@ def forget(house: House, age: timedelta) -> int:
         for key in held_alone(house, ids, named):
             house.media.delete(key)
         with house.database.write() as connection:
-            connection.execute(delete(files).where(files.c.generation.in_(ids)))
+            for table in BESIDE:
+                connection.execute(delete(table).where(table.c.generation.in_(ids)))
             gone = connection.execute(
                 delete(generations).where(
                     generations.c.id.in_(ids),
@@ -103,6 +105,7 @@ def sweep_files(house: House, age: timedelta = STRAY_AFTER) -> int:
                 )
             ).scalars()
             named = {str(result["key"]) for results in rows for result in results}
+        named |= {small_of(key) for key in named}
         removed += _removed(house, [key for key in there if key not in named], age)
     today = now().date()
     for days in range(UPLOADS_LATELY.days + 1):
@@ -117,9 +120,11 @@ def _removed(house: House, keys: list[str], age: timedelta) -> int:
     for start in range(0, len(keys), _BATCH):
         some = keys[start : start + _BATCH]
         with house.database.read() as connection:
-            held = set(
-                connection.execute(select(files.c.key).where(files.c.key.in_(some))).scalars()
-            )
+            # A small copy is held with its picture.
+            pictures = {key: key.removesuffix(SMALL) for key in some}
+            found = select(files.c.key).where(files.c.key.in_(pictures.values()))
+            kept = set(connection.execute(found).scalars())
+        held = {key for key, picture in pictures.items() if picture in kept}
         for key in some:
             with contextlib.suppress(FileNotFoundError):
                 if key not in held and now() - house.media.modified(key) >= age:

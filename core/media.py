@@ -12,6 +12,8 @@ from typing import Any
 import fsspec
 
 PART = ".part"
+# What follows a picture's key in that of its small copy.
+SMALL = ".small.webp"
 # Generations whose pictures share a folder.
 SHARD = 1000
 
@@ -58,15 +60,23 @@ class Media:
         """Store a picture that shows what something draws, until it is deleted; returns its key."""
         return self._save(f"samples/{secrets.token_urlsafe(15)}.png", data)
 
+    def save_small(self, key: str, data: bytes) -> None:
+        """Store the small copy of a picture; it goes when the picture goes."""
+        self._save(small_of(key), data)
+        if not self.has(key):
+            # Deleted meanwhile, maybe before there was anything small to delete.
+            self.delete(small_of(key))
+
     def _save(self, key: str, data: bytes) -> str:
-        temporary = f"{self._root}/{key}{PART}"
+        # Two may store the same small copy at once.
+        part = f"{key}.{secrets.token_hex(4)}{PART}"
         try:
-            self._files.pipe_file(temporary, data)
-            self._files.mv(temporary, f"{self._root}/{key}")
+            self._files.pipe_file(f"{self._root}/{part}", data)
+            self._files.mv(f"{self._root}/{part}", f"{self._root}/{key}")
         except BaseException:
             # Half a file on a full disk would help nobody.
             with contextlib.suppress(Exception):
-                self.delete(key + PART)
+                self.delete(part)
             raise
         return key
 
@@ -96,10 +106,21 @@ class Media:
         moment: datetime = self._files.modified(f"{self._root}/{key}")
         return moment.replace(tzinfo=moment.tzinfo or UTC)
 
+    def size(self, key: str) -> int:
+        """The bytes that a key has. Raises FileNotFoundError."""
+        return int(self._files.size(f"{self._root}/{key}"))
+
     def delete(self, key: str) -> None:
-        """Remove a key; one that is gone already is no fault."""
-        if self.has(key):
-            self._files.rm_file(f"{self._root}/{key}")
+        """Remove a key, and its small copy after it; what is gone already is no fault."""
+        for one in (key, small_of(key)):
+            with contextlib.suppress(FileNotFoundError):
+                if self.has(one):
+                    self._files.rm_file(f"{self._root}/{one}")
+
+
+def small_of(key: str) -> str:
+    """The key of a picture's small copy."""
+    return key + SMALL
 
 
 def content_of(key: str) -> str:

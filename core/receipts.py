@@ -226,6 +226,14 @@ def sealed(image: Image.Image, generation: int, request: Request, seed: int) -> 
     return Picture(out.getvalue(), seed, image.width, image.height, look(image))
 
 
+def bare(data: bytes) -> bytes:
+    """A PNG without its recipe."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.save(out, "PNG", compress_level=4)
+    return out.getvalue()
+
+
 def look(image: Image.Image) -> str:
     """How a picture looks, in 256 characters: the mean colours of eight by eight fields.
 

@@ -32,7 +32,7 @@ from core.database import generations, updates
 from core.house import House
 from core.keeping import sweep_files
 from core.lifecycle import FINAL
-from core.media import Media
+from core.media import Media, small_of
 from core.queue import WorkQueue
 from tests.conftest import PSYCOPG, Running, new_postgres
 from tests.journeys.chats import CHANNEL, TELEGRAM_TOKEN, Discord, Telegram, on_discord, server
@@ -327,7 +327,8 @@ def audit(on: Scene) -> list[str]:
         for path in (on.drawqueue.home / "media").rglob("*") if path.is_file()
     }  # fmt: skip
     faults += [f"missing file: {key}" for key in sorted(kept - there)]
-    faults += [f"orphan file: {key}" for key in sorted(there - kept)]
+    small = {small_of(key) for key in kept}
+    faults += [f"orphan file: {key}" for key in sorted(there - kept - small)]
     return faults
 
 

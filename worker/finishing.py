@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
+from core import thumbnails
 from core.catalog import Model, revision
 from core.database import patiently
 from core.engine import MARK
@@ -120,6 +121,9 @@ class Finisher:
                 house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)
             )
             if patiently(finish, DATABASE_SECONDS):
+                # Behind the picture, which nobody waits longer for.
+                for image, one in zip(drawing.images, stored, strict=True):
+                    thumbnails.keep(house.media, one["key"], image)
                 return
         for one in stored:
             with contextlib.suppress(Exception):

@@ -413,7 +413,7 @@ function furtherOf(number, url) {
   Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: tr("Paint") });
   paint.addEventListener("click", (click) => click.stopPropagation());
   return [pressable(tr("Use this"), () => {
-    if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url, name: `#${number}` });
+    if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url && `${url}/small`, name: `#${number}` });
     text.focus();
   }), paint];
 }
@@ -689,6 +689,12 @@ text.addEventListener("keydown", (key) => {
     form.requestSubmit();
   }
 });
+// What another page of ours gives to say; one looks at it before it goes.
+const given = new URLSearchParams(location.search).get("say");
+if (given) {
+  text.value = given;
+  history.replaceState(null, "", "/");
+}
 document.querySelector(".example").addEventListener("click", (click) => say(click.target.textContent));
 
 // The page is said anew in the language that is chosen.

@@ -130,6 +130,17 @@ def test_on_discord_one_answer_is_searched_and_turned(house: House) -> None:
     })  # fmt: skip
     elsewhere = discord.command("history", BOB, place={"channel_id": "901"}, chat="yes")
     assert "Nothing was drawn in this chat yet" in str(discord.only_answer(elsewhere))
+    # Kept under a tag, and found by it.
+    told = page(discord, discord.command("favourite", id=str(found[0])))
+    assert said(told).startswith(f"#{found[0]} is a favourite now.")
+    told = page(discord, discord.command("tag", id=str(found[1]), words="Sea, night sky"))
+    assert f"#{found[1]} has 2 tags: night sky, sea." in said(told)
+    told = page(discord, discord.command("history", tag="SEA"))
+    assert numbers(told["content"]) == [found[1]] and "(tag sea)" in said(told)
+    told = page(discord, discord.command("history", favourite="yes"))
+    assert numbers(told["content"]) == [found[0]]
+    told = page(discord, discord.command("tag", BOB, id=str(found[1]), words="mine"))
+    assert f"There is no #{found[1]} of yours." in told["content"]
     counted = page(discord, discord.command("stats"))["content"]
     assert "In all: 11 asked for: 11 done, 0 failed, 0 cancelled" in counted
 
@@ -195,6 +206,10 @@ def test_on_telegram_too(house: House) -> None:
     assert "Nothing of yours fits “lighthouse”" in shown(
         telegram.only_answer("/history lighthouse")
     )
+    told = telegram.only_answer(f"/tag {found[0]} sea, night sky")
+    assert f"#{found[0]} has 2 tags: night sky, sea." in shown(told)
+    told = telegram.only_answer('/history tag:"night sky"')
+    assert numbers(shown(told)) == [found[0]]
     assert "10 asked for: 10 done" in shown(telegram.only_answer("/stats"))
     # Where others read along, nothing of one's own is told but what was drawn there.
     telegram.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[])
@@ -228,7 +243,7 @@ def test_on_the_web_and_for_programs(house: House) -> None:
     told = house.line("/history bridge")
     found = numbers(told["text"])
     assert len(found) == 8 and found[0] == last
-    assert told["samples"][0] == {"name": f"#{last}", "url": f"/media/{last}/0"}
+    assert told["samples"][0] == {"name": f"#{last}", "url": f"/media/{last}/0/small"}
     (button,) = told["buttons"]
     assert button["label"] == "Older ▶"
     action, id_ = button["id"].split(":")

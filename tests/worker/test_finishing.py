@@ -13,12 +13,13 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from core import database
+from core import database, thumbnails
 from core.catalog import settle
 from core.engine import TransientError
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
+from core.media import SMALL
 from core.options import Mode, validate
 from core.people import Asker
 from worker import finishing
@@ -51,7 +52,9 @@ def asked(house: House, prompt: str = "a fox") -> Generation:
 
 
 def files(tmp_path: Path) -> list[Path]:
-    return [path for path in (tmp_path / "media").rglob("*") if path.is_file()]
+    """What is stored, but for small copies."""
+    return [path for path in (tmp_path / "media").rglob("*")
+            if path.is_file() and not path.name.endswith(SMALL)]  # fmt: skip
 
 
 def slow(house: House, monkeypatch: pytest.MonkeyPatch, *acts: object) -> None:
@@ -118,7 +121,9 @@ def test_a_storage_that_comes_back_costs_no_picture(
     made = asked(studio)
     generate(made.id)
     assert Studio.finisher.drain(10)
-    assert studio.generations.get(made.id).state == State.DONE
+    done = studio.generations.get(made.id)
+    assert done.state == State.DONE
+    assert thumbnails.kept(studio.media, str(done.results[0]["key"])), "a small copy beside it"
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_behind(
