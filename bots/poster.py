@@ -23,7 +23,7 @@ from bots.pictures import picture_of
 from core import events
 from core.cards import Card
 from core.errors import report
-from core.generations import Generation
+from core.generations import FORGOTTEN, Generation
 from core.house import House
 from core.lifecycle import FINAL
 from core.settings import Chat, Discord, Telegram, read
@@ -101,6 +101,12 @@ class Drawer(Protocol):
 
         Without a picture a card that has a preview keeps the one it shows, and only its status is
         another; any other card then shows none. Raises Gone, Later and Refused.
+        """
+
+    async def remove(self, generation: Generation) -> bool:
+        """Delete the card's message; False where the platform lets nobody do so any more.
+
+        Raises Gone, Later and Refused.
         """
 
     async def mention(self, generation: Generation) -> None:
@@ -257,6 +263,9 @@ class Poster:
         try:
             # As it is now: another poster may have shown it since it was found.
             fresh = await asyncio.to_thread(self.house.generations.get, generation.id)
+            if fresh.removed == FORGOTTEN:
+                await self._part(drawer, fresh)
+                return
             card = await asyncio.to_thread(self.house.card, fresh)
             if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
                 return
@@ -284,6 +293,16 @@ class Poster:
             won = await asyncio.to_thread(functools.partial(shown, **told))
         if won and told.get("mentioned"):
             await drawer.mention(fresh)
+
+    async def _part(self, drawer: Drawer, generation: Generation) -> None:
+        """Take away what shows one that was forgotten, or all that is in it, and where it stood."""
+        try:
+            if generation.message and not await drawer.remove(generation):
+                card = await asyncio.to_thread(self.house.card, generation)
+                await drawer.draw(generation, card, None)
+        except Gone as error:
+            log.info("message of #%d is out of reach: %s", generation.id, error)
+        await asyncio.to_thread(self.house.generations.parted, generation.id, self.name)
 
     def _wants_mention(self, generation: Generation) -> bool:
         after = read(Chat).mention_after

@@ -9,7 +9,7 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration, many
-from core.generations import HELD, LEFT, Generation
+from core.generations import HELD, LEFT, TAKEN_DOWN, Generation
 from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
@@ -283,9 +283,11 @@ def card_for(
     """
     request = generation.request
     if generation.deleted:
+        taken = generation.removed == TAKEN_DOWN
+        status = "🛡️ taken down by a moderator" if taken else "🗑️ deleted by its asker"
         return Card(
-            generation.id, generation.version, generation.state, "🗑️ deleted by its asker", "",
-            "its picture and its prompt are gone", 0.0, (), (), "",
+            generation.id, generation.version, generation.state, status, "",
+            "its picture and its prompt are gone", 0.0, (), (), "", generation.error or "",
         )  # fmt: skip
     audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []

@@ -33,9 +33,11 @@ from core.drawing import (
 )
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
+from core.forgetting import FORGET, YES, forget
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
 from core.house import House
+from core.languages import mark, tr
 from core.lifecycle import PENDING, RUNNING, State
 from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
@@ -526,6 +528,11 @@ COMMANDS: tuple[Command, ...] = (
         "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
         example="12", personal=True,
     ),
+    Command(
+        FORGET, mark("Forget everything of yours, for good."),
+        (_option("sure", mark("yes, to be asked no more."), choices=YES),), forget,
+        private=True, personal=True,
+    ),
     Command("cancel", "Cancel your newest picture, one by its number, or all.", (WHICH,), _cancel),
     Command(
         "edit", "Change your picture while it waits in line.",
@@ -742,6 +749,8 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
         raise NotAllowed(f"That was {said} already.")
     if action == "refuse":
         house.proposals.answer(number, action)
+        if asked.command == FORGET:
+            return Reply(tr("Nothing is forgotten."))
         return Reply("Nothing was queued.")
     # Noted first: what was agreed to is queued at the next press, whatever died in between.
     house.proposals.answer(number, action)

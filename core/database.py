@@ -133,6 +133,8 @@ generations = Table(
     Column("fingerprint", String(64)),
     # When its asker had it deleted: only what its card and the counts need is left.
     Column("deleted", Moment),
+    # Who else took it away: a moderator, or its asker with all that was theirs; see Removed.
+    Column("removed", String(16), nullable=False, server_default=""),
     Column("created", Moment, nullable=False),
     Column("started", Moment),
     Column("ended", Moment),
@@ -313,6 +315,18 @@ shares = Table(
     Column("key", String(128), primary_key=True),
     Column("preset", Integer, nullable=False),
     Index(None, "preset"),
+)
+
+# Those who are being forgotten, until nothing of them is left: their accounts and what else they
+# are counted by, their newest generation then, and the day whose limits count for them still.
+leavers = Table(
+    "leavers",
+    metadata,
+    Column("person", String(80), primary_key=True),
+    Column("names", JSON, nullable=False),
+    Column("newest", Integer, nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("asked", Moment, nullable=False),
 )
 
 

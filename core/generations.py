@@ -19,10 +19,13 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     and_,
+    cast,
     delete,
     func,
     insert,
+    literal,
     or_,
     select,
     true,
@@ -36,6 +39,7 @@ from core.database import AWAY, Database, files, generations, now, one_at_a_time
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
+from core.languages import tr
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.media import Media
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
@@ -65,6 +69,9 @@ EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 # What a row's manner calls the sentences about settings that were left out.
 LEFT = "left"
+# Who took everything out of a row that says it was deleted: a moderator, or its asker with all
+# that was theirs; empty for its asker alone.
+TAKEN_DOWN, FORGOTTEN = "moderator", "forgotten"
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Generation:
     priority: int
     charged: float
     deleted: datetime | None
+    removed: str
     manner: Mapping[str, Any]
 
     def picture(self, index: int) -> Mapping[str, Any]:
@@ -480,7 +488,7 @@ class Generations:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
         old = self.get(generation_id)
         self._may_touch(old, asker)
-        ended = self._cancel(old)
+        ended = self.stop(old)
         if not ended:
             raise NotAllowed(f"#{old.id} is already {self.get(old.id).state}.")
         return ended
@@ -490,11 +498,12 @@ class Generations:
         total = 0
         # The last in line first, so that none begins because another ended. Looked at again,
         # because a worker may have moved one meanwhile.
-        while ended := sum(self._cancel(one) is not None for one in self.pending(asker)[::-1]):
+        while ended := sum(self.stop(one) is not None for one in self.pending(asker)[::-1]):
             total += ended
         return total
 
-    def _cancel(self, old: Generation) -> Generation | None:
+    def stop(self, old: Generation) -> Generation | None:
+        """Cancel one, whosever it is; None where it is over."""
         ended = self._change(
             old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
         )
@@ -511,7 +520,13 @@ class Generations:
         The row stays, for its card and the counts, in the state it has: deleting is no outcome.
         Its files are who calls's to remove. Raises NotFound and NotAllowed.
         """
-        old = self.own(generation_id, asker)
+        return self.empty(self.own(generation_id, asker))
+
+    def empty(self, old: Generation, removed: str = "", words: str | None = None) -> Generation:
+        """Take everything out of one that is over; `words` is what its card says of it then.
+
+        Raises NotAllowed.
+        """
         if old.state in PENDING:
             raise NotAllowed(f"#{old.id} is still {old.state}: /cancel {old.id} first.")
         told = replace(
@@ -520,7 +535,8 @@ class Generations:
         with self.database.write() as connection:
             gone = self._set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
-                results=[], error=None, fingerprint=None, charged=old.charged, asker_name="",
+                results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
+                removed=removed,
             )  # fmt: skip
             if gone is None:
                 raise NotAllowed(f"#{old.id} has just changed. Look at it, and ask again.")
@@ -531,6 +547,51 @@ class Generations:
                 self.queue.forget(old.id, old.attempt)
         self._publish(gone.id)
         return gone
+
+    def forget(self, some: Sequence[Generation]) -> None:
+        """Take everything that tells of a person out of rows that are over, for good.
+
+        What they are shown by is left until a poster has taken it away: `parted` is told so.
+        Their files are who calls's to remove.
+        """
+        ids = [one.id for one in some]
+        here = [one.id for one in some if one.platform == "web" or one.undeliverable]
+        row = {
+            "version": generations.c.version + 1, "removed": FORGOTTEN,
+            "deleted": func.coalesce(generations.c.deleted, now()),
+            # No event of any chat's is named so.
+            "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
+            "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
+            "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
+            "error": None, "fingerprint": None,
+        }  # fmt: skip
+        with self.database.write() as connection:
+            mine = generations.c.id.in_(ids), generations.c.state.in_(list(FINAL))
+            connection.execute(update(generations).where(*mine).values(row))
+            connection.execute(delete(files).where(files.c.generation.in_(ids)))
+            self._part(connection, here)
+        for id_ in ids:
+            self._publish(id_)
+
+    def parted(self, generation_id: int, editor: str) -> None:
+        """Note that no message shows one any more that was forgotten, and where it stood."""
+        with self.database.write() as connection:
+            held = connection.execute(
+                select(generations.c.id).where(
+                    generations.c.id == generation_id, generations.c.editor == editor
+                )
+            ).scalars()
+            self._part(connection, list(held))
+
+    def _part(self, connection: Connection, ids: Sequence[int]) -> None:
+        connection.execute(
+            update(generations)
+            .where(generations.c.id.in_(ids), generations.c.removed == FORGOTTEN)
+            .values(
+                address={}, message=None, shown_version=generations.c.version, shown_media=0,
+                undeliverable=None, editor=None, editor_until=None,
+            )
+        )  # fmt: skip
 
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
         """Give a queued one another place: among its person's own, or FIRST of all.
@@ -1307,6 +1368,10 @@ class Generations:
             events.publish(self.queue.redis, generation_id)
 
 
+# What is left of a request that was forgotten: nothing that anybody chose.
+_BLANK = Request("", "", 1, 1, 1, 0.0, 0, "", "", 1)
+
+
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out only one tells."""
     return {what: how for what, how in manner.items() if what != LEFT}
@@ -1327,6 +1392,8 @@ def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
 
 
 def _there(found: Generation) -> Generation:
+    if found.removed == TAKEN_DOWN:
+        raise NotFound(tr("#{number} was taken down by a moderator.", number=found.id))
     if found.deleted:
         raise NotFound(f"#{found.id} was deleted.")
     return found

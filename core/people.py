@@ -240,7 +240,7 @@ class People:
                 platform, _, id_ = account.partition(":")
                 _keep(connection, platform, id_, person=None)
                 _rename(connection, platform, id_, account)
-                _copy_usage(connection, mine.id, account)
+                copy_usage(connection, mine.id, account)
         return bool(leaving)
 
 
@@ -309,7 +309,7 @@ def _join(connection: Connection, asker: Asker, person: str) -> None:
     connection.execute(delete(usage).where(usage.c.who == mine.id))
 
 
-def _copy_usage(connection: Connection, source: str, target: str) -> None:
+def copy_usage(connection: Connection, source: str, target: str) -> None:
     """Count what a person has used for an account that leaves, too."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         spend(connection, target, row.day, row.jobs, row.seconds, row.last)
