@@ -435,12 +435,16 @@ async def _run(
     # From the row's first moment on it knows its card, whatever dies after that.
     card_is = str(thinking.message_id) if thinking and not command.shows else None
     try:
-        if pointed and not await asyncio.to_thread(_shown, interaction, pointed, command):
+        seen = pointed.card if pointed else None
+        if (
+            pointed and not command.anybodys
+            and not await asyncio.to_thread(_shown, interaction, pointed, command)
+        ):  # fmt: skip
             # Somebody else's: then it is a picture like any other.
             brought = pointed.only
             del given[named]
         sources = await bot.pictures.keep(brought)
-        ask = _ask(interaction, given, card_is, sources)
+        ask = replace(_ask(interaction, given, card_is, sources), seen=seen)
         reply = await asyncio.to_thread(commands.run, bot.house, command.name, ask)
     except UserError as error:
         await _alone(interaction, str(error), public)

@@ -402,7 +402,9 @@ class TelegramChat:
                 # Others may have read it.
                 self.house.people.burn(str(given.get("code") or ""))
                 return Answer(f"Write /{name} to me alone, where nobody reads along.")
-            reply = commands.run(self.house, name, ask)
+            replied = message.reply_to_message
+            seen = telegram_pictures.card_in(replied, self.bot.id) if replied else None
+            reply = commands.run(self.house, name, replace(ask, seen=seen))
             made = reply.generation
             if made and not reply.fresh:
                 return Answer(reply.said)

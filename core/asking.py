@@ -32,6 +32,8 @@ class Ask:
     pictures: tuple[Source, ...] = ()
     # Whether settings and presets are in what is given already.
     settled: bool = False
+    # The generation whose card stands before the asker, who points at it.
+    seen: int | None = None
 
 
 @dataclass(frozen=True)

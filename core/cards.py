@@ -10,6 +10,7 @@ from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration, many
 from core.generations import HELD, LEFT, TAKEN_DOWN, Generation
+from core.languages import mark, tr
 from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.policy import Audience, Show, policy
@@ -36,12 +37,16 @@ ACTIONS = {
     **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": "Queue them all",
     "refuse": "No, none",
+    "takedown": mark("Take down"),
+    "keep": mark("Keep"),
     "newer": "◀ Newer",
     "older": "Older ▶",
     "words": "Words",
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
+# What moderators decide of a picture that was reported.
+DECISIONS = ("takedown", "keep")
 # What turns a list's pages, each in the place of the one before.
 PAGES = ("newer", "older")
 # What stands under words and puts others in their place.
@@ -287,7 +292,7 @@ def card_for(
         status = "🛡️ taken down by a moderator" if taken else "🗑️ deleted by its asker"
         return Card(
             generation.id, generation.version, generation.state, status, "",
-            "its picture and its prompt are gone", 0.0, (), (), "", generation.error or "",
+            "its picture and its prompt are gone", 0.0, (), (), "", why_gone(generation),
         )  # fmt: skip
     audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []
@@ -314,6 +319,15 @@ def card_for(
         ready=_ready(standing),
         preview=preview,
     )
+
+
+def why_gone(generation: Generation) -> str:
+    """Why a moderator took one down, for who asked for it; empty for any other."""
+    if generation.removed != TAKEN_DOWN:
+        return ""
+    if generation.error:
+        return tr("Why: {reason}", reason=generation.error)
+    return tr("The moderators of this chat can tell you why.")
 
 
 def _ready(standing: Standing | None) -> int | None:

@@ -13,9 +13,20 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, choosing, editing, flags, keys, options, parts, phrases, registry
+from core import (
+    catalog,
+    choosing,
+    editing,
+    flags,
+    keys,
+    options,
+    parts,
+    phrases,
+    registry,
+    reports,
+)
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import PAGES, PAINT, QUESTIONS, status_line, waiting_line
+from core.cards import DECISIONS, PAGES, PAINT, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
@@ -83,6 +94,8 @@ class Command:
     line: bool = False
     # Whether flags may follow what it takes first.
     flags: bool = False
+    # Whether it may be said of a picture that one sees, whoever asked for it.
+    anybodys: bool = False
     # Whether it changes what is remembered of a person: they say it themselves, no key of theirs.
     personal: bool = False
 
@@ -443,6 +456,7 @@ DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMP
 OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
 WHAT = _option("what", "Its name; when adding, the folder, file or hub id, as the worker has it.")
 DETAIL = _option("detail", "What to call it when adding; the words of a note; a picture's number.")
+REASON = _option("reason", mark("What is wrong with it."))
 ALL = "all"
 WHICH = replace(ID, help=f"The picture's number, or {ALL}.")
 LEVEL = _option("level", "low, normal or high.", required=True, choices=options.PRIORITIES)
@@ -590,6 +604,20 @@ COMMANDS: tuple[Command, ...] = (
         "quiet", "Turn the mention after a long wait off, or on again.", (), _quiet, personal=True
     ),
     Command(
+        "report", mark("Tell the moderators of a picture that should not be here."),
+        (replace(ID, help=mark("The picture's number.")), REASON), reports.report,
+        example=mark("12 it shows me"), menu="Report this", anybodys=True,
+    ),
+    Command(
+        "takedown", mark("Moderators: take a picture away for everybody."), (ID, REASON),
+        reports.takedown, example=mark("12 it shows somebody"), anybodys=True, personal=True,
+    ),
+    Command(
+        "reports", mark("Moderators: see what was reported, or keep it."),
+        (_option("keep", mark("The number of a picture that may stay.")),), reports.listed,
+        example="12", private=True, personal=True,
+    ),
+    Command(
         "first", "Moderators: put a picture before everybody's.", (replace(ID, required=True),),
         _first, example="12",
     ),
@@ -699,6 +727,8 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
         return phrases.page(generation)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
+    if action in DECISIONS:
+        return reports.decided(house, action, generation, ask)
     if action in PAGES:
         return turn(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)

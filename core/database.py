@@ -329,6 +329,41 @@ leavers = Table(
     Column("asked", Moment, nullable=False),
 )
 
+# What people said of pictures, each of one once, and what moderators decided.
+reports = Table(
+    "reports",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("reporter", String(80), primary_key=True),
+    Column("reporter_name", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("decision", String(16)),
+    Column("decided_by", String(80), nullable=False, server_default=""),
+    Column("decided_name", String(128), nullable=False, server_default=""),
+    Column("decided", Moment),
+    # What was said of a picture that was taken down, and what tells it from others.
+    Column("words", Text, nullable=False, server_default=""),
+    Column("fingerprint", String(64)),
+    Index(None, "fingerprint"),
+    Index(None, "decision"),
+)
+
+# The messages that show moderators what was reported, one a picture and place.
+notices = Table(
+    "notices",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("place", String(96), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("shown_version", Integer, nullable=False),
+    Column("shown_media", Integer, nullable=False, server_default="0"),
+    Column("message", String(64)),
+    Column("editor", String(64)),
+    Column("editor_until", Moment),
+    Column("undeliverable", Text),
+)
+
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,

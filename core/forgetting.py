@@ -40,6 +40,7 @@ from core.languages import tr, trn
 from core.lifecycle import PENDING
 from core.people import KEY, Person, copy_usage
 from core.policy import policy
+from core.reports import told_anew, unname
 
 log = logging.getLogger("drawqueue")
 
@@ -113,6 +114,12 @@ HOW: Mapping[str, Gone | Unnamed | Emptied | Nobody] = {
     "tastes": Gone(("who",)),
     "presets": Gone(("owner",)),
     "shares": Gone(("preset",), of="presets"),
+    # What moderators decided stays; who reported, and who decided, is nobody any more.
+    "reports": Emptied(
+        ("reporter", "reporter_name", "reason", "decided_by", "decided_name"),
+        ("generation", "created", "decision", "decided", "words", "fingerprint"),
+    ),
+    "notices": Nobody("moderators' messages, which are shown anew without a name"),
 }  # fmt: skip
 # Those whose rows do not go at once.
 LATER = ("generations", "usage", "leavers")
@@ -179,6 +186,7 @@ def _question(house: House, ask: Ask) -> str:
         tr("a picture that somebody else's request shows just the same"),
         tr("what you wrote yourself, and what /show put into a chat again: I keep no list of "
            "those, please delete them there"),
+        tr("what moderators decided of a picture, without your name"),
         tr("my messages where I cannot get to any more"),
     ]  # fmt: skip
     lines = [tr("Shall I forget everything of yours, for good? That goes:")]
@@ -274,6 +282,7 @@ def _at_once(connection: Connection, names: Sequence[str]) -> None:
     for name, how in HOW.items():
         if isinstance(how, Gone) and not how.of and name not in LATER:
             connection.execute(delete(metadata.tables[name]).where(_named(name, names)))
+    unname(connection, names)
 
 
 def _go_on(house: House, leaver: Row[Any], seconds: float) -> bool:
@@ -341,12 +350,14 @@ def _empty(house: House, some: Sequence[Generation]) -> list[int]:
 
 
 def _belonging(house: House, ids: Sequence[int]) -> None:
-    """Let go what other tables keep of some generations; their files go with the rows."""
+    """Let go what other tables keep of some generations, and what moderators were shown of them;
+    their files go with the rows."""
     with house.database.write() as connection:
         for name, how in HOW.items():
             if isinstance(how, Gone) and how.of == "generations" and name != "files":
                 table = metadata.tables[name]
                 connection.execute(delete(table).where(table.c[how.by[0]].in_(ids)))
+        told_anew(connection, ids)
 
 
 def _unsay(house: House, names: Sequence[str]) -> None:

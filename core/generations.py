@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,7 +35,17 @@ from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
 from core.catalog import settle, still_offered
-from core.database import AWAY, Database, files, generations, now, one_at_a_time, spend, usage
+from core.database import (
+    AWAY,
+    Database,
+    files,
+    generations,
+    now,
+    one_at_a_time,
+    reports,
+    spend,
+    usage,
+)
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, many, report
 from core.fair import Claim
@@ -319,7 +329,14 @@ class Generations:
         with contextlib.suppress(*AWAY), self.database.read() as connection:
             rows = connection.execute(
                 select(columns.fingerprint, columns.results)
-                .where(columns.fingerprint.in_(prints), columns.state == State.DONE)
+                .where(
+                    columns.fingerprint.in_(prints),
+                    columns.state == State.DONE,
+                    # What a moderator took down comes back from no other's either.
+                    columns.fingerprint.not_in(
+                        select(reports.c.fingerprint).where(reports.c.fingerprint.in_(prints))
+                    ),
+                )
                 .order_by(columns.id)
             ).all()
             return {
@@ -522,10 +539,13 @@ class Generations:
         """
         return self.empty(self.own(generation_id, asker))
 
-    def empty(self, old: Generation, removed: str = "", words: str | None = None) -> Generation:
+    def empty(
+        self, old: Generation, removed: str = "", words: str | None = None,
+        also: Callable[[Connection], None] = lambda _connection: None,
+    ) -> Generation:  # fmt: skip
         """Take everything out of one that is over; `words` is what its card says of it then.
 
-        Raises NotAllowed.
+        `also` is done with it, or not at all. Raises NotAllowed.
         """
         if old.state in PENDING:
             raise NotAllowed(f"#{old.id} is still {old.state}: /cancel {old.id} first.")
@@ -541,6 +561,7 @@ class Generations:
             if gone is None:
                 raise NotAllowed(f"#{old.id} has just changed. Look at it, and ask again.")
             connection.execute(delete(files).where(files.c.generation == old.id))
+            also(connection)
         with contextlib.suppress(RedisError):
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
             if not self.queue.alive(old.id, old.attempt):
@@ -857,7 +878,7 @@ class Generations:
 
     def may_see(self, found: Generation, asker: Asker) -> bool:
         """Whether one is the asker's own, or of a chat that they moderate."""
-        return self._own(found, asker) or _moderates(found, asker)
+        return self._own(found, asker) or moderates(found, asker)
 
     def found(self, query: Select[Any]) -> list[Generation]:
         """The generations that a query for their rows finds, in its order."""
@@ -883,7 +904,7 @@ class Generations:
         return generation.user == self.people.get(asker.platform, asker.id).id
 
     def _may_touch(self, generation: Generation, asker: Asker) -> None:
-        if not _moderates(generation, asker) and not self._own(generation, asker):
+        if not moderates(generation, asker) and not self._own(generation, asker):
             raise NotAllowed(
                 "Only the person who asked for this picture, or a moderator, can do that."
             )
@@ -1399,5 +1420,6 @@ def _there(found: Generation) -> Generation:
     return found
 
 
-def _moderates(generation: Generation, asker: Asker) -> bool:
+def moderates(generation: Generation, asker: Asker) -> bool:
+    """Whether one is of a chat that the asker moderates."""
     return asker.moderates(generation.chat, str(generation.address.get("guild") or ""))

@@ -401,7 +401,11 @@ function furtherOf(number, url) {
   return [pressable("Use this", () => {
     if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url, name: `#${number}` });
     text.focus();
-  }), paint];
+  }), paint, pressable("Report", () => {
+    large.close();
+    text.value = `/report ${number.split(".")[0]} `;
+    text.focus();
+  })];
 }
 
 // The large picture is a step in the browser's history, so that Back closes it. One that was marked

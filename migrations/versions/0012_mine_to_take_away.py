@@ -1,4 +1,4 @@
-"""Forgetting a person."""
+"""Forgetting a person, and reports of pictures."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,8 +24,39 @@ def upgrade() -> None:
         sa.Column("asked", Moment, nullable=False),
         sa.PrimaryKeyConstraint("person", name=op.f("pk_leavers")),
     )
+    op.create_table(
+        "reports",
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("reporter", sa.String(80), nullable=False),
+        sa.Column("reporter_name", sa.String(128), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created", Moment, nullable=False),
+        sa.Column("decision", sa.String(16)),
+        sa.Column("decided_by", sa.String(80), nullable=False, server_default=""),
+        sa.Column("decided_name", sa.String(128), nullable=False, server_default=""),
+        sa.Column("decided", Moment),
+        sa.Column("words", sa.Text(), nullable=False, server_default=""),
+        sa.Column("fingerprint", sa.String(64)),
+        sa.PrimaryKeyConstraint("generation", "reporter", name=op.f("pk_reports")),
+    )
+    op.create_index(op.f("ix_reports_fingerprint"), "reports", ["fingerprint"])
+    op.create_index(op.f("ix_reports_decision"), "reports", ["decision"])
+    op.create_table(
+        "notices",
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("place", sa.String(96), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("shown_version", sa.Integer(), nullable=False),
+        sa.Column("shown_media", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("message", sa.String(64)),
+        sa.Column("editor", sa.String(64)),
+        sa.Column("editor_until", Moment),
+        sa.Column("undeliverable", sa.Text()),
+        sa.PrimaryKeyConstraint("generation", "place", name=op.f("pk_notices")),
+    )
 
 
 def downgrade() -> None:
-    op.drop_table("leavers")
+    for name in ("notices", "reports", "leavers"):
+        op.drop_table(name)
     op.drop_column("generations", "removed")
