@@ -372,7 +372,7 @@ def _ask(
     }
     return Ask(
         _asker(interaction), str(interaction.id), address, given, message=message,
-        pictures=pictures,
+        pictures=pictures, most=interaction.filesize_limit,
     )  # fmt: skip
 
 
@@ -457,6 +457,10 @@ async def _run(
         await _alone(interaction, reply.text, public, reply.buttons)
     elif made is None:
         await interaction.edit_original_response(**await _in_words(bot, reply, command.name))
+        for called, key in reply.files:
+            data = await asyncio.to_thread(bot.house.media.load, key)
+            file = discord.File(io.BytesIO(data), called)
+            await interaction.followup.send(file=file, ephemeral=True)
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:

@@ -32,7 +32,13 @@ from telegram import (
     Update,
     User,
 )
-from telegram.constants import CallbackQueryLimit, ChatMemberStatus, ChatType, MessageLimit
+from telegram.constants import (
+    CallbackQueryLimit,
+    ChatMemberStatus,
+    ChatType,
+    FileSizeLimit,
+    MessageLimit,
+)
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -107,6 +113,8 @@ class Answer:
     audience: Audience | None = None
     # What is sent as it is: what asks for other words of a picture, a link to paint on it.
     question: Mapping[str, Any] | None = None
+    # Stored files that come after the words: names and keys.
+    files: tuple[tuple[str, str], ...] = ()
 
 
 # What an asker's command is given, and the pictures that come with it.
@@ -333,6 +341,10 @@ class TelegramChat:
                 await self._insist(event, edit, chat=message.chat.id)
         if answer.generation or answer.question or (answer.words and not query):
             await self._send(event, message, answer)
+        for name, key in answer.files:
+            data = await asyncio.to_thread(self.house.media.load, key)
+            hand = functools.partial(self.bot.send_document, message.chat.id, data, filename=name)
+            await self._insist(event, hand, chat=message.chat.id)
 
     async def _album(self, event: str, message: Message) -> list[Message]:
         """The messages of an album in order, once no more of them come.
@@ -547,7 +559,10 @@ class TelegramChat:
         """Act once, and find the answer to it, whatever came of it."""
         async with self._gate:
             asker = await self._asker(message.chat.id, message.chat.type, user)
-        ask = Ask(asker, f"update:{event}", _address(message), {}, faults)
+        ask = Ask(
+            asker, f"update:{event}", _address(message), {}, faults,
+            most=FileSizeLimit.FILESIZE_UPLOAD,
+        )  # fmt: skip
         try:
             if bring:
                 given, pictures = await bring(asker)
@@ -589,6 +604,7 @@ class TelegramChat:
                 buttons=reply.buttons,
                 picture=beside(self.house, reply),
                 choices=reply.choices,
+                files=reply.files,
             )  # With a card: an update that came twice, and it stands.
         audience = Audience.of("telegram", address)
         picture = picture_of(self.house, self.house.card(made, audience))

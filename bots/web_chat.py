@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
 from bots.web_door import DOCS, PAGES, guard, refused, sorry
+from bots.web_export import taking_away
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
 from core.house import House, open_house
@@ -83,7 +84,7 @@ def create_app(house: House) -> FastAPI:
         return RedirectResponse(DOCS)
 
     for routes in (interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought)):  # fmt: skip
+                   painting(house, brought), taking_away(house)):  # fmt: skip
         app.include_router(routes)
     return app
 

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
+from core.export import EXPORT
 from core.house import House
 from core.keys import PREFIX
 from core.media import Source
@@ -221,9 +222,10 @@ def guard(app: FastAPI) -> None:
 
 
 def open_to_all(path: str) -> bool:
-    """Whether a path is answered without the key; a link to paint proves itself."""
+    """Whether a path is answered without the key; a link to paint, or to
+    what somebody takes away, proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
-    return path in OPEN or path.startswith(STATIC) or signed
+    return path in OPEN or path.startswith((STATIC, EXPORT)) or signed
 
 
 _STATUS: dict[type[Exception], int] = {

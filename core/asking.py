@@ -34,6 +34,8 @@ class Ask:
     settled: bool = False
     # The generation whose card stands before the asker, who points at it.
     seen: int | None = None
+    # The most bytes of a file that can be sent there; 0: it is fetched by a link.
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Reply:
 
     # What may be chosen below the words, one of them.
     choices: tuple[Choice, ...] = ()
+    # Stored files that are handed over with the words, to the asker alone: names and keys.
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def said(self) -> str:

@@ -7,12 +7,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from core.database import Database, secrets, upsert
 from core.errors import NotAllowed
+from core.languages import tr
 from core.people import Asker
 from core.policy import policy
 from core.settings import Chat, read
@@ -100,6 +101,19 @@ class Brush:
         return Ticket(
             platform, account, name, moderator, tuple(places), generation, index, until
         )  # fmt: skip
+
+    def seal(self, purpose: str, told: Any) -> str:
+        """A word that says something, for one purpose, which nobody else can make."""
+        words = _coded(json.dumps(told, separators=(",", ":")).encode())
+        return f"{words}.{self._sign(f'{purpose}:{words}')}"
+
+    def unseal(self, purpose: str, given: str) -> Any:
+        """What such a word says. Raises BadLink."""
+        words, _, sign = given.partition(".")
+        mine = self._sign(f"{purpose}:{words}")
+        if not hmac.compare_digest(sign.encode(errors="replace"), mine.encode()):
+            raise BadLink(tr("That link is not one of mine."))
+        return json.loads(base64.urlsafe_b64decode(words + "=="))
 
     def _sign(self, words: str) -> str:
         signed = hmac.digest(self._secret, words.encode(errors="replace"), "sha256")

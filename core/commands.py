@@ -44,6 +44,7 @@ from core.drawing import (
 )
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, many, nearest
+from core.export import export
 from core.forgetting import FORGET, YES, forget
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, delete, history, stats, tree, turn
@@ -541,6 +542,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "delete", "Delete a picture of yours.", (replace(ID, required=True),), delete,
         example="12", personal=True,
+    ),
+    Command(
+        "export", mark("Take all of yours away as a ZIP: pictures, recipes, requests, settings."),
+        (), export, private=True, personal=True,
     ),
     Command(
         FORGET, mark("Forget everything of yours, for good."),

@@ -364,6 +364,23 @@ notices = Table(
     Column("undeliverable", Text),
 )
 
+# What people take away, kept for a day: all that is theirs, as one file or several.
+exports = Table(
+    "exports",
+    metadata,
+    Column("person", String(80), primary_key=True),
+    Column("asked", Moment, nullable=False),
+    # The most bytes that one of them may have; 0 is any number.
+    Column("most", Integer, nullable=False),
+    # Keys and sizes; none until they are there.
+    Column("files", JSON(none_as_null=True)),
+    # How many pictures had no place in any, and why there are none at all.
+    Column("left_out", Integer, nullable=False, server_default="0"),
+    Column("fault", Text, nullable=False, server_default=""),
+    Column("builder", String(64), nullable=False),
+    Column("builder_until", Moment, nullable=False),
+)
+
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,

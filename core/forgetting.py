@@ -33,11 +33,12 @@ from core.asking import Ask, Reply
 from core.cards import QUESTIONS, Button
 from core.database import AWAY, generations, leavers, metadata, now, one_at_a_time, usage
 from core.errors import report
+from core.export import let_go
 from core.generations import Generation
 from core.house import House
 from core.keeping import held_alone
 from core.languages import tr, trn
-from core.lifecycle import PENDING
+from core.lifecycle import FINAL, PENDING, State
 from core.people import KEY, Person, copy_usage
 from core.policy import policy
 from core.reports import told_anew, unname
@@ -119,10 +120,12 @@ HOW: Mapping[str, Gone | Unnamed | Emptied | Nobody] = {
         ("reporter", "reporter_name", "reason", "decided_by", "decided_name"),
         ("generation", "created", "decision", "decided", "words", "fingerprint"),
     ),
+    # With its files.
+    "exports": Gone(("person",)),
     "notices": Nobody("moderators' messages, which are shown anew without a name"),
 }  # fmt: skip
 # Those whose rows do not go at once.
-LATER = ("generations", "usage", "leavers")
+LATER = ("generations", "usage", "leavers", "exports")
 
 
 def forget(house: House, ask: Ask) -> Reply:
@@ -300,6 +303,7 @@ def _go_on(house: House, leaver: Row[Any], seconds: float) -> bool:
             drawn += _empty(house, some)
         if drawn:
             return False
+        let_go(house, leaver.names)
         _unsay(house, leaver.names)
     finally:
         redis.delete(turn)
@@ -331,10 +335,9 @@ def _empty(house: House, some: Sequence[Generation]) -> list[int]:
     for one in some:
         if one.state in PENDING:
             house.generations.stop(one)
-    drawn = [one.id for one in some if house.queue.alive(one.id, one.attempt)]
     over = [
-        one for one in map(house.generations.get, (one.id for one in some if one.id not in drawn))
-        if one.state not in PENDING
+        one for one in map(house.generations.get, (one.id for one in some))
+        if one.state in FINAL and not _in_hand(house, one)
     ]  # fmt: skip
     ids = [one.id for one in over]
     named = {str(result["key"]) for one in over for result in one.results}
@@ -347,6 +350,11 @@ def _empty(house: House, some: Sequence[Generation]) -> list[int]:
     _belonging(house, ids)
     house.generations.forget(over)
     return [one.id for one in some if one.id not in ids]
+
+
+def _in_hand(house: House, one: Generation) -> bool:
+    """Whether a worker was stopped just now and may still write of it."""
+    return one.state == State.CANCELLED and house.queue.alive(one.id, one.attempt)
 
 
 def _belonging(house: House, ids: Sequence[int]) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import fsspec
 
 PART = ".part"
+EXPORTS = "exports"
+# Bytes of a large file that are in memory.
+MOST_AT_ONCE = 2**18
 # Generations whose pictures share a folder.
 SHARD = 1000
 
@@ -57,6 +60,24 @@ class Media:
     def save_sample(self, data: bytes) -> str:
         """Store a picture that shows what something draws, until it is deleted; returns its key."""
         return self._save(f"samples/{secrets.token_urlsafe(15)}.png", data)
+
+    def save_export(self, path: str) -> str:
+        """Store a file that somebody takes away, however large it is; returns its key."""
+        key = f"{EXPORTS}/{secrets.token_urlsafe(24)}.zip"
+        # On a disk, put_file makes no folders.
+        self._files.makedirs(f"{self._root}/{EXPORTS}", exist_ok=True)
+        self._files.put_file(path, f"{self._root}/{key}")
+        return key
+
+    def exports(self) -> Iterator[str]:
+        """The keys of all files that people take away."""
+        yield from self._in(EXPORTS)
+
+    def parts(self, key: str) -> Iterator[bytes]:
+        """The bytes of a key, some at a time. Raises FileNotFoundError."""
+        with self._files.open(f"{self._root}/{key}", "rb") as file:
+            while part := file.read(MOST_AT_ONCE):
+                yield part
 
     def _save(self, key: str, data: bytes) -> str:
         temporary = f"{self._root}/{key}{PART}"

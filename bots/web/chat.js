@@ -104,7 +104,7 @@ function thumbs(images) {
 }
 // Flags in one piece, and the numbers of cards and brushes as links to them.
 function marked(words) {
-  return words.split(/(--[\w-]{1,30}|#\d{1,9}|\/paint\/\d+\.\d)/).map((part, index) => {
+  return words.split(/(--[\w-]{1,30}|#\d{1,9}|\/paint\/\d+\.\d|\/export\/[\w-]+\.[\w-]+)/).map((part, index) => {
     if (index % 2 === 0) return part;
     const isCard = part[0] === "#", isBrush = part[0] === "/";
     const node = document.createElement(isCard || isBrush ? "a" : "span");

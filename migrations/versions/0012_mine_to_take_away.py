@@ -1,4 +1,4 @@
-"""Forgetting a person, and reports of pictures."""
+"""Forgetting a person, reports of pictures, and exports."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -54,9 +54,21 @@ def upgrade() -> None:
         sa.Column("undeliverable", sa.Text()),
         sa.PrimaryKeyConstraint("generation", "place", name=op.f("pk_notices")),
     )
+    op.create_table(
+        "exports",
+        sa.Column("person", sa.String(80), nullable=False),
+        sa.Column("asked", Moment, nullable=False),
+        sa.Column("most", sa.Integer(), nullable=False),
+        sa.Column("files", sa.JSON()),
+        sa.Column("left_out", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("fault", sa.Text(), nullable=False, server_default=""),
+        sa.Column("builder", sa.String(64), nullable=False),
+        sa.Column("builder_until", Moment, nullable=False),
+        sa.PrimaryKeyConstraint("person", name=op.f("pk_exports")),
+    )
 
 
 def downgrade() -> None:
-    for name in ("notices", "reports", "leavers"):
+    for name in ("exports", "notices", "reports", "leavers"):
         op.drop_table(name)
     op.drop_column("generations", "removed")
