@@ -184,7 +184,8 @@ def _question(house: House, ask: Ask) -> str:
         else tr("my messages with your pictures"),
     ]  # fmt: skip
     stays = [
-        tr("how much you drew today, until it renews: nobody gets a second quota by leaving"),
+        tr("how much you drew today and reported in this hour, until it renews: nobody gets a "
+           "second quota by leaving"),
         tr("the numbers of your pictures, with nothing in them: no other picture gets them"),
         tr("a picture that somebody else's request shows just the same"),
         tr("what you wrote yourself, and what /show put into a chat again: I keep no list of "
@@ -200,6 +201,7 @@ def _question(house: House, ask: Ask) -> str:
         lines.append(told)
     lines.append(tr("That stays, and why:"))
     lines += [f"• {line}" for line in stays]
+    lines.append(tr("/export gives you a copy of it first."))
     return "\n".join(lines)
 
 

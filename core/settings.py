@@ -631,7 +631,10 @@ def _misspelt() -> list[str]:
         alike = [one for one in known if one.startswith(OURS) is ours and one not in given]
         plain = {one.removeprefix(OURS): one for one in alike}
         told = ours and name in written
-        near = nearest(name.upper().removeprefix(OURS), plain, 0.6 if told else ALIKE)
+        bare = name.upper().removeprefix(OURS)
+        # A word of the name tells more than letters that are alike.
+        near = next((one for one in plain if told and bare in one.split("_")), "")
+        near = near or nearest(bare, plain, 0.6 if told else ALIKE)
         if near:
             found.append(f"There is no setting {name}. Did you mean {plain[near]}?")
         elif told:

@@ -92,7 +92,7 @@ def traces(house: House) -> list[str]:
     with house.database.read() as connection:
         waits = connection.execute(select(leavers.c.newest)).scalars().all()
     assert waits in ([], [0])
-    beside = ("leavers: ", "usage: ", "redis b'drawqueue:fair:")
+    beside = ("leavers: ", "usage: ", "redis b'drawqueue:fair:", "redis b'drawqueue:reports:")
     return [
         line for line in everything(house).splitlines()
         if any(trace in line for trace in TRACES) and not line.startswith(beside)
@@ -122,6 +122,8 @@ def living(house: House) -> list[Generation]:
     ))  # fmt: skip
     house.people.code(ANN)
     run(house, "imagine", Ask(ANN, "many", made[0].address, {"prompt": "a windmill", "repeat": 9}))
+    run(house, "export", Ask(ANN, "export", {}, {}, most=10**7))
+    say(house, replace(ANN, trusted=True), f"/report {made[0].id} not for Ann's eyes")
     source = house.media.save_upload(b"not used yet")
     redis = house.queue.redis
     redis.set(f"drawqueue:said:{program.id}:e", json.dumps({"text": "a windmill"}))
@@ -175,7 +177,8 @@ def test_nothing_is_left_and_what_stays_is_told_before(house: House) -> None:
         "1 key for programs, which works no more",
         "Telegram lets me delete them for 48 hours",
         "It counts for all your accounts, which are then by themselves: telegram:9002",
-        "nobody gets a second quota by leaving",
+        "/export gives you a copy of it first",
+        "until it renews: nobody gets a second quota by leaving",
         "a picture that somebody else's request shows just the same",
     ):
         assert words in asked.text, words
@@ -257,7 +260,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> Iterato
 @pytest.mark.parametrize(
     "step",
     ["_go_on", "_empty", "held_alone", "media.delete", "queue.forget", "generations.stop",
-     "_belonging", "generations.forget", "_unsay"],
+     "_belonging", "generations.forget", "let_go", "_unsay"],
 )  # fmt: skip
 def test_killed_at_any_step_it_is_finished_by_a_sweep(
     house: House, monkeypatch: pytest.MonkeyPatch, step: str

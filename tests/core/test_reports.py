@@ -286,13 +286,6 @@ def test_without_a_place_it_is_listed(house: House, monkeypatch: pytest.MonkeyPa
         assert connection.execute(select(reports.c.decision)).scalars().all() == ["removed"]
 
 
-def test_a_wrong_place_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DRAWQUEUE_REPORTS", "discord:guild:3, nobody")
-    settings._read.cache_clear()
-    (fault,) = [one for one in settings.faults() if "REPORTS" in one]
-    assert "discord:channel:123" in fault and "“discord:guild:3”, “nobody”" in fault
-
-
 def test_who_leaves_is_named_in_no_report(house: House) -> None:
     hers, his = drawn(house, "a fox"), drawn(house, "an owl", BOB)
     said(house, ANN, "report", his.id, "Ann says so")

@@ -2,6 +2,8 @@
 house."""
 
 import contextlib
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,46 @@ def test_on_discord_a_picture_is_reported_and_taken_down(house: House) -> None:
     assert len(shown_to_all) == 1, "one message, edited"
     words = said(page(discord, discord.command("retry", id=str(number))))
     assert "was taken down by a moderator" in words
+
+
+def taken(data: bytes) -> list[str]:
+    """The names in a ZIP."""
+    with zipfile.ZipFile(io.BytesIO(data)) as found:
+        assert found.testzip() is None
+        return found.namelist()
+
+
+def test_everybody_takes_theirs_away(house: House) -> None:
+    number = number_of(imagine(house.discord, "a fox to take away"))
+    asked = house.discord.command("export")
+
+    def file() -> dict[str, Any] | None:
+        told = [newest(one) for one in house.discord.answers(asked) if one["ephemeral"]]
+        files = [file for one in told for file in one["attachments"]]
+        return files[0] if files else None
+
+    found = house.discord.until(file)
+    assert found["filename"] == "drawqueue.zip"
+    assert f"pictures/{number}-1.png" in taken(httpx.get(found["url"]).content)
+    telegram = house.telegram
+    telegram.say("/imagine a tower to take away")
+    telegram.card("a tower to take away", "done in")
+    assert "to me alone" in shown(telegram.only_answer("/export", GROUP))
+    telegram.say("/export")
+    telegram.until(lambda: any(
+        newest(one)["kind"] == "document" for one in telegram.messages()
+    ))  # fmt: skip
+    made = house.line("/imagine a gate to take away")["job"]["id"]
+    house.discord.drawqueue.until(made, "done")
+    told = house.line("/export")["text"]
+    link = next(line for line in told.splitlines() if line.startswith("/export/"))
+    answer = house.web.get(link)
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert f"pictures/{made}-1.png" in taken(answer.content)
+    assert f"pictures/{number}-1.png" not in taken(answer.content)
+    for forged in (f"{link}x", link.replace(".", "x."), "/export/x"):
+        assert house.web.get(forged).status_code == 403
 
 
 def test_on_discord_somebody_is_forgotten_and_another_is_not(house: House) -> None:
