@@ -457,7 +457,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def look() -> list[str]:
             """What the page has not seen, oldest first."""
             found = {one.id: one for one in house.generations.pending(who, LIVE)}
-            found |= {one.id: one for one in house.generations.of(who, FINAL, SHOWN)}
+            found |= {one.id: one for one in house.generations.of(who, FINAL, SHOWN, taken=True)}
             for id in live - found.keys():
                 with contextlib.suppress(NotFound):
                     found[id] = house.generations.get(id)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     and_,
     cast,
     delete,
+    false,
     func,
     insert,
     literal,
@@ -911,9 +912,12 @@ class Generations:
 
     def of(
         self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
-        before: int | None = None,
+        before: int | None = None, *, taken: bool = False,
     ) -> list[Generation]:  # fmt: skip
-        """The asker's generations in these states, newest first, older than `before`."""
+        """The asker's generations in these states, newest first, older than `before`.
+
+        With those that were `taken` down, where their cards have to say so.
+        """
         person = self.people.get(asker.platform, asker.id).id
         with self.database.read() as connection:
             rows = connection.execute(
@@ -921,7 +925,10 @@ class Generations:
                 .where(
                     generations.c.person == person,
                     generations.c.state.in_(list(states)),
-                    generations.c.deleted.is_(None),
+                    or_(
+                        generations.c.deleted.is_(None),
+                        generations.c.removed == TAKEN_DOWN if taken else false(),
+                    ),
                     generations.c.id < before if before else true(),
                 )
                 .order_by(generations.c.id.desc())
