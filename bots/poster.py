@@ -303,16 +303,24 @@ class Poster:
 
     async def _tell(self) -> None:
         """Show moderators what was reported, and what became of it; at least once."""
+        failed = False
         try:
             found = await asyncio.to_thread(self.house.reports.stale, sorted(self._open))
             for notice in found:
                 drawer = self.drawers[notice.place.split(":")[0]]
-                if await asyncio.to_thread(self.house.reports.lease, notice, self.name):
+                if not await asyncio.to_thread(self.house.reports.lease, notice, self.name):
+                    continue
+                try:
                     await self._show(drawer, notice)
+                except Exception as error:  # One bad report must not keep the others waiting.
+                    report(f"the report of #{notice.generation} could not be shown", error)
+                    failed = True
         except (RedisError, SQLAlchemyError) as error:
             log.warning("reports wait: %s", type(error).__name__)
-        except Exception as error:  # The next round tries again, whatever this was.
-            report("a report could not be shown", error)
+            failed = True
+        if failed:
+            # No other look is taken meanwhile.
+            await asyncio.sleep(REST_SECONDS)
 
     async def _show(self, drawer: Drawer, notice: Notice) -> None:
         told: dict[str, Any] = {}

@@ -63,6 +63,7 @@ ANSWER_SECONDS = 6.0
 FEW_PARTS = 8
 # What begins the summary of what only moderators may do, who alone see it in /help.
 MODERATORS = "Moderators:"
+MODERATING = "moderators"
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
 # What /help tells of beside commands.
@@ -406,15 +407,20 @@ def _help(house: House, ask: Ask) -> Reply:
     about = str(ask.given.get("about") or "").strip().lstrip("/-").lower()
     if about == FLAGS:
         return Reply("\n".join(f"--{one.flags[0]}: {one.help}" for one in OPTIONS if one.flags))
-    if about:
+    # One message holds what everybody can do, another what moderators can.
+    theirs = ask.asker.trusted and about == MODERATING
+    if about and not theirs:
         return Reply(_told(about))
-    # One message holds what everybody can do, and moderators see the rest.
-    shown = [one for one in COMMANDS
-             if ask.asker.trusted or not one.summary.startswith(MODERATORS)]  # fmt: skip
-    return Reply("\n".join([
-        *(f"/{one.name}: {one.summary}" for one in shown), "", f"For example: {COMMANDS[0].typed}",
-        f"/help {COMMANDS[0].name} tells more of a command, /help {FLAGS} all the flags.",
-    ]))  # fmt: skip
+    shown = [one for one in COMMANDS if one.summary.startswith(MODERATORS) == theirs]
+    lines = [f"/{one.name}: {one.summary}" for one in shown]
+    if not theirs:
+        lines += [
+            "", f"For example: {COMMANDS[0].typed}",
+            f"/help {COMMANDS[0].name} tells more of a command, /help {FLAGS} all the flags.",
+        ]  # fmt: skip
+        if ask.asker.trusted:
+            lines.append(tr("/help {word} tells what you can do besides.", word=MODERATING))
+    return Reply("\n".join(lines))
 
 
 def _told(about: str) -> str:
@@ -544,7 +550,7 @@ COMMANDS: tuple[Command, ...] = (
         example="12", personal=True,
     ),
     Command(
-        "export", mark("Take all of yours away as a ZIP: pictures, recipes, requests, settings."),
+        "export", mark("Take all of yours away as a ZIP."),
         (), export, private=True, personal=True,
     ),
     Command(
@@ -609,7 +615,7 @@ COMMANDS: tuple[Command, ...] = (
         "quiet", "Turn the mention after a long wait off, or on again.", (), _quiet, personal=True
     ),
     Command(
-        "report", mark("Tell the moderators of a picture that should not be here."),
+        "report", mark("Tell the moderators of a picture."),
         (replace(ID, help=mark("The picture's number.")), REASON), reports.report,
         example=mark("12 it shows me"), menu="Report this", anybodys=True,
     ),
@@ -706,7 +712,7 @@ CHANGING = ("model", "lora", "what")
 def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
     if option == "about":
-        return [FLAGS, *BY_NAME]
+        return [FLAGS, MODERATING, *BY_NAME]
     if option == "model":
         return list(catalog.models())
     if option == "lora":

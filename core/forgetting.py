@@ -337,10 +337,9 @@ def _empty(house: House, some: Sequence[Generation]) -> list[int]:
     for one in some:
         if one.state in PENDING:
             house.generations.stop(one)
-    over = [
-        one for one in map(house.generations.get, (one.id for one in some))
-        if one.state in FINAL and not _in_hand(house, one)
-    ]  # fmt: skip
+    mine = generations.c.id.in_([one.id for one in some])
+    now_ = house.generations.found(select(generations).where(mine))
+    over = [one for one in now_ if one.state in FINAL and not _in_hand(house, one)]
     ids = [one.id for one in over]
     named = {str(result["key"]) for one in over for result in one.results}
     # The files go first: with their rows emptied, nobody would know of them.

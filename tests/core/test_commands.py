@@ -56,11 +56,15 @@ def test_what_is_typed_rightly_still_is_a_command_or_a_prompt() -> None:
 
 def test_help_is_one_message_and_tells_moderators_of_theirs(house: House) -> None:
     told = say(house, Asker("web", "ann"), "/help")
-    moderator = say(house, Asker("web", "ann", trusted=True), "/help")
-    assert max(len(told), len(moderator)) < ONE_MESSAGE
+    trusted = Asker("web", "ann", trusted=True)
+    own, moderator = say(house, trusted, "/help"), say(house, trusted, "/help moderators")
+    assert max(len(told), len(own), len(moderator)) < ONE_MESSAGE
+    assert own.startswith(told) and "/help moderators" in own and "/help moderators" not in told
+    with pytest.raises(UserError, match="There is no /moderators"):
+        say(house, Asker("web", "ann"), "/help moderators")
     for command in COMMANDS:
         line, theirs = f"/{command.name}: {command.summary}", command.summary.startswith(MODERATORS)
-        assert line in moderator and (line not in told) == theirs
+        assert (line in moderator) == theirs and (line in told) != theirs
     assert COMMANDS[0].typed in told and "/help imagine" in told
 
 
