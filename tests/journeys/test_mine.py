@@ -190,11 +190,16 @@ def test_on_telegram_too(house: House) -> None:
     question = telegram.only_answer("/forget")
     assert "Telegram lets me delete them for 48 hours" in shown(question)
     telegram.press(telegram.card("Shall I forget everything"), "Yes, forget me")
-    emptied = telegram.card("deleted by its asker")
-    assert emptied["message_id"] == old["message_id"] and "mill" not in shown(newest(emptied))
-    telegram.until(lambda: new["message_id"] not in [
-        one["message_id"] for one in telegram.messages()
-    ])  # fmt: skip
+
+    def now(message: dict[str, Any]) -> dict[str, Any] | None:
+        same = (one for one in telegram.messages() if one["message_id"] == message["message_id"])
+        return next((newest(one) for one in same), None)
+
+    telegram.until(lambda: now(new) is None)
+    emptied = telegram.until(
+        lambda: left if (left := now(old)) and "deleted by" in shown(left) else None
+    )
+    assert "mill" not in shown(emptied) and keys(emptied) == []
     assert "You have no pictures yet" in shown(telegram.only_answer("/history"))
 
 
