@@ -43,6 +43,8 @@ PLACEHOLDER = mark("Choose")
 # The token is dead, by another clock than ours, or has sent the five messages that it may where
 # the bot itself is not on the server.
 TOKEN_SPENT = (50027, 40094)
+# The message is not there, or never was.
+UNKNOWN_MESSAGE = 10008
 # Edits of messages older than an hour are capped.
 OLD_MESSAGE = 30046
 # What is raised where Discord is away, and where it answers no besides. Not all of aiohttp's
@@ -278,6 +280,40 @@ class DiscordDrawer:
             finally:
                 _drawing.reset(drawing)
         return None
+
+    async def remove(self, generation: Generation) -> bool:
+        address = generation.address
+        if not address.get("channel"):
+            raise Gone("nobody knows where it stands")
+        assert self.client and generation.message
+        removers: list[Callable[[], Awaitable[Any]]] = [self._partial(generation).delete]
+        if self._token_lives(address):
+            # What a token sent elsewhere, the bot itself cannot see.
+            hook = discord.Webhook.partial(
+                int(address["application"]), str(address["token"]), client=self.client
+            )
+            removers.append(functools.partial(hook.delete_message, int(generation.message)))
+        for remove in removers:
+            drawing = _drawing.set(True)
+            try:
+                await asyncio.wait_for(remove(), EDIT_SECONDS)
+                return True
+            except discord.HTTPException as error:
+                if error.code == UNKNOWN_MESSAGE and remove is removers[-1]:
+                    return True
+                shut = error.status in (403, 404) or error.code in TOKEN_SPENT
+                if shut and remove is not removers[-1]:
+                    continue
+                if error.status == 401 and error.code not in TOKEN_SPENT:
+                    raise Refused from error
+                if 400 <= error.status < 500 and error.status != 429:
+                    raise Gone(f"Discord answers {error.status} ({error.code})") from error
+                raise Later(5) from error
+            except UNREACHED as error:
+                raise Later(5) from error
+            finally:
+                _drawing.reset(drawing)
+        return False
 
     async def mention(self, generation: Generation) -> None:
         assert self.client

@@ -396,7 +396,7 @@ def _ask(
     }
     return Ask(
         _asker(interaction), str(interaction.id), address, given, message=message,
-        pictures=pictures,
+        pictures=pictures, most=interaction.filesize_limit,
     )  # fmt: skip
 
 
@@ -462,12 +462,16 @@ async def _run(
     # From the row's first moment on it knows its card, whatever dies after that.
     card_is = str(thinking.message_id) if thinking and not command.shows else None
     try:
-        if pointed and not await asyncio.to_thread(_shown, interaction, pointed, command):
+        seen = pointed.card if pointed else None
+        if (
+            pointed and not command.anybodys
+            and not await asyncio.to_thread(_shown, interaction, pointed, command)
+        ):  # fmt: skip
             # Somebody else's: then it is a picture like any other.
             brought = pointed.only
             del given[named]
         sources = await bot.pictures.keep(brought)
-        ask = _ask(interaction, given, card_is, sources)
+        ask = replace(_ask(interaction, given, card_is, sources), seen=seen)
         reply = await asyncio.to_thread(commands.run, bot.house, command.name, ask)
     except UserError as error:
         await _alone(interaction, str(error), public)
@@ -480,6 +484,10 @@ async def _run(
         await _alone(interaction, reply.text, public, reply.buttons)
     elif made is None:
         await interaction.edit_original_response(**await _in_words(bot, reply, command.name))
+        for called, key in reply.files:
+            data = await asyncio.to_thread(bot.house.media.load, key)
+            file = discord.File(io.BytesIO(data), called)
+            await interaction.followup.send(file=file, ephemeral=True)
     elif not reply.fresh:
         await _alone(interaction, reply.said, public)
     else:

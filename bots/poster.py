@@ -5,6 +5,7 @@ rate to spare. Doing it twice shows the same thing once: an edit, never a new me
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -23,10 +24,11 @@ from bots.pictures import picture_of
 from core import events
 from core.cards import Card
 from core.errors import report
-from core.generations import Generation
+from core.generations import FORGOTTEN, Generation
 from core.house import House
 from core.languages import speak
 from core.lifecycle import FINAL
+from core.reports import Notice
 from core.settings import Chat, Discord, Telegram, read
 
 log = logging.getLogger("drawqueue")
@@ -104,6 +106,12 @@ class Drawer(Protocol):
         another; any other card then shows none. Raises Gone, Later and Refused.
         """
 
+    async def remove(self, generation: Generation) -> bool:
+        """Delete the card's message; False where the platform lets nobody do so any more.
+
+        Raises Gone, Later and Refused.
+        """
+
     async def mention(self, generation: Generation) -> None:
         """Tell the asker, once, that a picture that took long is there."""
 
@@ -138,6 +146,8 @@ class Poster:
         self._going: dict[Place, asyncio.Task[None]] = {}
         self._resting: dict[int, float] = {}
         self._away: Exception | None = None
+        # Shows moderators what was reported, beside the cards.
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Redraw until cancelled."""
@@ -147,8 +157,9 @@ class Poster:
             await self._loop()
         finally:
             self._waiting = []
-            for task in (*self._opening, *self._going.values()):
-                task.cancel()
+            for task in (*self._opening, *self._going.values(), self._telling):
+                if task:
+                    task.cancel()
 
     def _open_soon(self, drawer: Drawer, rest: float = 0.0) -> None:
         # Each on its own: a platform that refuses its token keeps no other waiting.
@@ -220,6 +231,8 @@ class Poster:
         self._resting = {id_: until for id_, until in self._resting.items() if until > moment}
         self._waiting = [one for one in found if one.id not in self._resting]
         self._begin()
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell())
         return any(one.state not in FINAL for one in found)
 
     def _begin(self) -> None:
@@ -262,6 +275,9 @@ class Poster:
         try:
             # As it is now: another poster may have shown it since it was found.
             fresh = await asyncio.to_thread(self.house.generations.get, generation.id)
+            if fresh.removed == FORGOTTEN:
+                await self._part(drawer, fresh)
+                return
             card = await asyncio.to_thread(self.house.card, fresh)
             if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
                 return
@@ -289,6 +305,73 @@ class Poster:
             won = await asyncio.to_thread(functools.partial(shown, **told))
         if won and told.get("mentioned"):
             await drawer.mention(fresh)
+
+    async def _tell(self) -> None:
+        """Show moderators what was reported, and what became of it; at least once."""
+        failed = False
+        try:
+            found = await asyncio.to_thread(self.house.reports.stale, sorted(self._open))
+            for notice in found:
+                drawer = self.drawers[notice.place.split(":")[0]]
+                if not await asyncio.to_thread(self.house.reports.lease, notice, self.name):
+                    continue
+                try:
+                    await self._show(drawer, notice)
+                except Exception as error:  # One bad report must not keep the others waiting.
+                    report(f"the report of #{notice.generation} could not be shown", error)
+                    failed = True
+        except (RedisError, SQLAlchemyError) as error:
+            log.warning("reports wait: %s", type(error).__name__)
+            failed = True
+        if failed:
+            # No other look is taken meanwhile.
+            await asyncio.sleep(REST_SECONDS)
+
+    async def _show(self, drawer: Drawer, notice: Notice) -> None:
+        told: dict[str, Any] = {}
+        try:
+            found = await asyncio.to_thread(self.house.reports.card, notice.generation)
+            if found is None:
+                told = {"shown_version": notice.version}
+                return
+            one, card = found
+            here = replace(
+                one, address=notice.address, message=notice.message,
+                shown_media=notice.shown_media,
+            )  # fmt: skip
+            place = Place(drawer.platform, drawer.chat(here))
+            if await asyncio.to_thread(hushed, self.house.queue.redis, place):
+                return
+            picture = None
+            with contextlib.suppress(FileNotFoundError):
+                picture = await asyncio.to_thread(picture_of, self.house, card)
+            moved = await drawer.draw(here, card, picture)
+            shows = int(bool(picture)) or (TAKEN_AWAY if notice.shown_media else 0)
+            told = {"shown_version": notice.version, "shown_media": shows}
+            if moved:
+                told["message"] = moved.message
+        except Gone as error:
+            log.warning("moderators are not reached in %s: %s", notice.place, error)
+            told = {"undeliverable": str(error)}
+        except Later as wait:
+            everywhere = Place(drawer.platform, EVERYWHERE)
+            asked = everywhere if wait.everywhere else place
+            await asyncio.to_thread(hush, self.house.queue.redis, asked, wait.seconds)
+        except Refused:
+            self._refused(drawer)
+        finally:
+            noted = functools.partial(self.house.reports.shown, notice, self.name, **told)
+            await asyncio.to_thread(noted)
+
+    async def _part(self, drawer: Drawer, generation: Generation) -> None:
+        """Take away what shows one that was forgotten, or all that is in it, and where it stood."""
+        try:
+            if generation.message and not await drawer.remove(generation):
+                card = await asyncio.to_thread(self.house.card, generation)
+                await drawer.draw(generation, card, None)
+        except Gone as error:
+            log.info("message of #%d is out of reach: %s", generation.id, error)
+        await asyncio.to_thread(self.house.generations.parted, generation.id, self.name)
 
     def _wants_mention(self, generation: Generation) -> bool:
         after = read(Chat).mention_after

@@ -49,6 +49,8 @@ RATIO = 20
 BLANK = (320, 20)
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
 NOT_MODIFIED = "message is not modified"
+# A message older than 48 hours, and one that was deleted already.
+KEPT, NOT_THERE = "can't be deleted", "message to delete not found"
 # What a card is edited as though its message is the other kind.
 NO_TEXT, NO_CAPTION = "there is no text in the message", "there is no caption in the message"
 
@@ -322,6 +324,27 @@ class TelegramDrawer:
                 if NOT_MODIFIED not in said:
                     raise
             return
+
+    async def remove(self, generation: Generation) -> bool:
+        if not generation.address.get("chat"):
+            raise Gone("nobody knows where it stands")
+        chat, message = int(generation.address["chat"]), int(generation.message or 0)
+        try:
+            await asyncio.wait_for(self.bot.delete_message(chat, message), EDIT_SECONDS)
+        except TimeoutError as error:
+            raise Later(3) from error
+        except BadRequest as error:
+            said = str(error).lower()
+            if KEPT in said:
+                return False
+            if NOT_THERE not in said:
+                raise _verdict(error) from error
+        except ChatMigrated as error:
+            # What a group left behind when it became a supergroup, nobody can touch.
+            raise Gone("the group moved away from it") from error
+        except TelegramError as error:
+            raise _verdict(error) from error
+        return True
 
     async def mention(self, generation: Generation) -> None:
         name = html.escape(generation.asker_name or tr("Your picture"))

@@ -38,6 +38,7 @@ from telegram.constants import (
     CallbackQueryLimit,
     ChatMemberStatus,
     ChatType,
+    FileSizeLimit,
     MessageLimit,
 )
 from telegram.error import (
@@ -115,6 +116,8 @@ class Answer:
     audience: Audience | None = None
     # What is sent as it is: what asks for other words of a picture, a link to paint on it.
     question: Mapping[str, Any] | None = None
+    # Stored files that come after the words: names and keys.
+    files: tuple[tuple[str, str], ...] = ()
 
 
 # What an asker's command is given, and the pictures that come with it.
@@ -357,6 +360,10 @@ class TelegramChat:
                 await self._insist(event, edit, chat=message.chat.id)
         if answer.generation or answer.question or (answer.words and not query):
             await self._send(event, message, answer)
+        for name, key in answer.files:
+            data = await asyncio.to_thread(self.house.media.load, key)
+            hand = functools.partial(self.bot.send_document, message.chat.id, data, filename=name)
+            await self._insist(event, hand, chat=message.chat.id)
 
     async def _album(self, event: str, message: Message) -> list[Message]:
         """The messages of an album in order, once no more of them come.
@@ -426,7 +433,9 @@ class TelegramChat:
                 # Others may have read it.
                 self.house.people.burn(str(given.get("code") or ""))
                 return Answer(tr("Write /{name} to me alone, where nobody reads along.", name=name))
-            reply = commands.run(self.house, name, ask)
+            replied = message.reply_to_message
+            seen = telegram_pictures.card_in(replied, self.bot.id) if replied else None
+            reply = commands.run(self.house, name, replace(ask, seen=seen))
             made = reply.generation
             if made and not reply.fresh:
                 return Answer(reply.said)
@@ -578,7 +587,10 @@ class TelegramChat:
         """Act once, and find the answer to it, whatever came of it."""
         async with self._gate:
             asker = await self._asker(message.chat.id, message.chat.type, user)
-        ask = Ask(asker, f"update:{event}", _address(message), {}, faults)
+        ask = Ask(
+            asker, f"update:{event}", _address(message), {}, faults,
+            most=FileSizeLimit.FILESIZE_UPLOAD,
+        )  # fmt: skip
         try:
             if bring:
                 given, pictures = await bring(asker)
@@ -620,6 +632,7 @@ class TelegramChat:
                 buttons=reply.buttons,
                 picture=beside(self.house, reply),
                 choices=reply.choices,
+                files=reply.files,
             )  # With a card: an update that came twice, and it stands.
         audience = Audience.of("telegram", address)
         picture = picture_of(self.house, self.house.card(made, audience))

@@ -21,7 +21,7 @@ from bots.web_door import ask, asker, refused, stays
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
 from core import catalog, commands, events, history, options, parts, phrases, registry
 from core.asking import Reply
-from core.cards import ACTIONS, ASIDE, PAINT, as_json
+from core.cards import ACTIONS, ASIDE, DECISIONS, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.generations import Generation
@@ -51,8 +51,12 @@ Once = Annotated[str, Header(
 MOST_PAGES = 1000
 # Characters of what is looked for.
 LOOKED = 200
-# Cancelling is DELETE, editing PATCH, painting a page, and asking why changes nothing.
-PRESSED = tuple(one for one in ACTIONS if one not in (*ASIDE, PAINT, "cancel", "edit", "why"))
+# Cancelling is DELETE, editing PATCH, painting a page, asking why changes nothing, and what was
+# reported is decided where it is shown.
+PRESSED = tuple(
+    one for one in ACTIONS
+    if one not in (*ASIDE, *DECISIONS, PAINT, "cancel", "edit", "why")
+)  # fmt: skip
 
 
 class Health(BaseModel):
@@ -495,7 +499,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def look() -> list[str]:
             """What the page has not seen, oldest first."""
             found = {one.id: one for one in house.generations.pending(who, LIVE)}
-            found |= {one.id: one for one in house.generations.of(who, FINAL, SHOWN)}
+            found |= {one.id: one for one in house.generations.of(who, FINAL, SHOWN, taken=True)}
             for id in live - found.keys():
                 with contextlib.suppress(NotFound):
                     found[id] = house.generations.get(id)

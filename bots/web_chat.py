@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 
 from bots.web_api import Presence, interface
 from bots.web_door import DOCS, STATIC, guard, refused, session, sorry, unserved
+from bots.web_export import taking_away
 from bots.web_gallery import exhibition
 from bots.web_pages import Assets, page, words
 from bots.web_paint import painting
@@ -86,7 +87,8 @@ def create_app(house: House) -> FastAPI:
 
     # The gallery before the jobs, any of whose actions would else be looked for.
     for routes in (exhibition(house), interface(house, presence, brought), pictures(house, brought),
-                   painting(house, brought), signing_in(house), words()):  # fmt: skip
+                   painting(house, brought), signing_in(house), taking_away(house),
+                   words()):  # fmt: skip
         app.include_router(routes)
     return app
 

@@ -23,6 +23,7 @@ from core.accounts import Session
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
+from core.export import EXPORT
 from core.house import House
 from core.keys import PREFIX
 from core.languages import mark, preferred, speak, tr
@@ -289,10 +290,11 @@ def guard(app: FastAPI) -> None:
 
 
 def open_to_all(path: str) -> bool:
-    """Whether a path is answered without the key; a link to paint, or to see, proves itself."""
+    """Whether a path is answered without the key; a link to paint, to see, or to what somebody
+    takes away proves itself."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
     enters = path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
-    return path in OPEN or path.startswith((STATIC, SHARED)) or signed or enters
+    return path in OPEN or path.startswith((STATIC, SHARED, EXPORT)) or signed or enters
 
 
 def reads(request: Request) -> bool:

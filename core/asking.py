@@ -33,6 +33,10 @@ class Ask:
     pictures: tuple[Source, ...] = ()
     # Whether settings and presets are in what is given already.
     settled: bool = False
+    # The generation whose card stands before the asker, who points at it.
+    seen: int | None = None
+    # The most bytes of a file that can be sent there; 0: it is fetched by a link.
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Reply:
 
     # What may be chosen below the words, one of them.
     choices: tuple[Choice, ...] = ()
+    # Stored files that are handed over with the words, to the asker alone: names and keys.
+    files: tuple[tuple[str, str], ...] = ()
     # What it is said in.
     language: str = field(default_factory=spoken)
 

@@ -9,7 +9,7 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration
-from core.generations import HELD, LEFT, Generation
+from core.generations import HELD, LEFT, TAKEN_DOWN, Generation
 from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import Mode
@@ -39,12 +39,16 @@ ACTIONS = {
     **{f"v{place}": f"V{place}" for place in PLACES},
     "agree": mark("Queue them all"),
     "refuse": mark("No, none"),
+    "takedown": mark("Take down"),
+    "keep": mark("Keep"),
     "newer": mark("◀ Newer"),
     "older": mark("Older ▶"),
     "words": mark("Words"),
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
+# What moderators decide of a picture that was reported.
+DECISIONS = ("takedown", "keep")
 # What turns a list's pages, each in the place of the one before.
 PAGES = ("newer", "older")
 # What stands under words and puts others in their place.
@@ -315,10 +319,13 @@ def _card_for(
 ) -> Card:  # fmt: skip
     request = generation.request
     if generation.deleted:
+        taken = generation.removed == TAKEN_DOWN
+        status = f"🗑️ {tr('deleted by its asker')}"
+        if taken:
+            status = f"🛡️ {tr('taken down by a moderator')}"
         return Card(
-            generation.id, generation.version, generation.state,
-            f"🗑️ {tr('deleted by its asker')}", "", tr("its picture and its prompt are gone"),
-            0.0, (), (), "",
+            generation.id, generation.version, generation.state, status, "",
+            tr("its picture and its prompt are gone"), 0.0, (), (), "", why_gone(generation),
         )  # fmt: skip
     audience = audience or Audience.of(generation.platform, generation.address)
     keys: list[str] = []
@@ -345,6 +352,15 @@ def _card_for(
         ready=_ready(standing),
         preview=preview,
     )
+
+
+def why_gone(generation: Generation) -> str:
+    """Why a moderator took one down, for who asked for it; empty for any other."""
+    if generation.removed != TAKEN_DOWN:
+        return ""
+    if generation.error:
+        return tr("Why: {reason}", reason=generation.error)
+    return tr("The moderators of this chat can tell you why.")
 
 
 def _ready(standing: Standing | None) -> int | None:

@@ -358,7 +358,7 @@ def _listed(house: House, ask: Ask) -> str:
 
 
 _SAVED = re.compile(
-    r"(?:[“\"'](?P<quoted>[^“”\"']*)[”\"']|(?P<name>.+?))"
+    r"(?:[“„«\"'](?P<quoted>[^“”»\"']*)[“”»\"']|(?P<name>.+?))"
     r"(?:\s+#?(?P<id>\d{1,12}(?:\.[1-9])?)(?:\s+(?P<words>.*))?)?",
     re.DOTALL,
 )

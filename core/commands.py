@@ -14,9 +14,21 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from core import catalog, choosing, editing, flags, keys, marks, options, parts, phrases, registry
+from core import (
+    catalog,
+    choosing,
+    editing,
+    flags,
+    keys,
+    marks,
+    options,
+    parts,
+    phrases,
+    registry,
+    reports,
+)
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import PAGES, PAINT, QUESTIONS, status_line, waiting_line
+from core.cards import DECISIONS, PAGES, PAINT, QUESTIONS, status_line, waiting_line
 from core.choosing import MENTIONING
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
@@ -34,6 +46,8 @@ from core.drawing import (
 )
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
+from core.export import export
+from core.forgetting import FORGET, forget
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
 from core.house import House
@@ -53,6 +67,7 @@ FEW_PARTS = 8
 # What begins the summary of what only moderators may do, who alone see it in /help.
 MODERATORS = "Moderators:"
 NOTHING_TO_CANCEL = mark("You have nothing to cancel.")
+MODERATING = "moderators"
 # As many lines as the shortest of the chats' messages holds.
 LISTED = 15
 # What a command's name is in the catalogs of core/languages.py.
@@ -87,6 +102,10 @@ class Command:
     line: bool = False
     # Whether flags may follow what it takes first.
     flags: bool = False
+    # Whether it may be said of a picture that one sees, whoever asked for it.
+    anybodys: bool = False
+    # Whether /help tells no more than its name: one message holds what most people want.
+    beside: bool = False
     # Whether it changes what is remembered of a person: they say it themselves, no key of theirs.
     personal: bool = False
 
@@ -457,23 +476,39 @@ def _unlink(house: House, ask: Ask) -> Reply:
 def _help(house: House, ask: Ask) -> Reply:
     about = str(ask.given.get("about") or "").strip().lstrip("/-").lower()
     if about == FLAGS:
-        return Reply("\n".join(f"--{one.flags[0]}: {tr(one.help)}" for one in OPTIONS if one.flags))
-    if about:
+        rare = " ".join(f"--{one.flags[0]}" for one in OPTIONS if one.flags and one.rare)
+        each = [
+            f"--{one.flags[0]}: {tr(one.help)}" for one in OPTIONS if one.flags and not one.rare
+        ]
+        return Reply("\n".join([
+            *each, tr("Also: {names}", names=rare),
+            tr("/help and a flag's name tells of that one."),
+        ]))  # fmt: skip
+    # One message holds what everybody can do, another what moderators can.
+    theirs = ask.asker.trusted and about == MODERATING
+    if about and not theirs:
         return Reply(_told(about))
-    # One message holds what everybody can do, and moderators see the rest.
-    shown = [one for one in COMMANDS
-             if ask.asker.trusted or not one.summary.startswith(MODERATORS)]  # fmt: skip
-    return Reply("\n".join([
-        *(f"/{one.name}: {tr(one.summary)}" for one in shown), "",
-        tr("For example: {line}", line=COMMANDS[0].typed),
-        tr("/help {command} tells more of a command, /help {flags} all the flags.",
-           command=COMMANDS[0].name, flags=FLAGS),
-    ]))  # fmt: skip
+    shown = [one for one in COMMANDS if one.summary.startswith(MODERATORS) == theirs]
+    lines = [f"/{one.name}: {tr(one.summary)}" for one in shown if not one.beside]
+    if not theirs:
+        beside = " ".join(f"/{one.name}" for one in shown if one.beside)
+        lines += [
+            tr("Also: {names}", names=beside), "",
+            tr("For example: {line}", line=COMMANDS[0].typed),
+            tr("/help {command} tells more of a command, /help {flags} all the flags.",
+               command=COMMANDS[0].name, flags=FLAGS),
+        ]  # fmt: skip
+        if ask.asker.trusted:
+            lines.append(tr("/help {word} tells what you can do besides.", word=MODERATING))
+    return Reply("\n".join(lines))
 
 
 def _told(about: str) -> str:
     """All there is to say of one command. Raises UserError."""
     command = called(about)
+    flag = next((one for one in OPTIONS if about in one.flags), None)
+    if command is None and flag:
+        return f"{' '.join(f'--{name}' for name in flag.flags)}: {tr(flag.help)}"
     if command is None:
         near = nearest(about, [*_suggested(), FLAGS], 0.5) or COMMANDS[0].name
         raise UserError(
@@ -519,6 +554,7 @@ WHAT = _option(
 DETAIL = _option(
     "detail", mark("What to call it when adding; the words of a note; a picture's number.")
 )
+REASON = _option("reason", mark("What is wrong with it."))
 ALL = "all"
 WHICH = replace(ID, help=mark("The picture's number, or all."))
 LEVEL = _option("level", mark("low, normal or high."), required=True, choices=options.PRIORITIES)
@@ -564,7 +600,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "paint", mark("Paint with a brush over what shall change in a picture."), (PICTURE,), paint,
-        example="12", private=True,
+        example="12", private=True, beside=True,
     ),
     Command(
         "random", mark("Draw a prompt made by chance; with a seed, the same one."), phrases.RANDOM,
@@ -577,12 +613,12 @@ COMMANDS: tuple[Command, ...] = (
     Command("queue", mark("See your pictures in line, and how busy it is."), (), _queue),
     Command(
         "show", mark("Show a picture again by its number."), (ID,), _show,
-        example="12", shows=True, card=True,
+        example="12", shows=True, card=True, beside=True,
     ),
     Command(
         "identify", mark("Tell what made a picture that you send, by its file or its looks."),
         (replace(ID, help=mark("Its number, where you know it.")),), _identify, ("info",),
-        pictures=(IMAGE,), menu=mark("What made this?"), shows=True,
+        pictures=(IMAGE,), menu=mark("What made this?"), shows=True, beside=True,
     ),
     Command(
         "history", mark("Find your pictures again."),
@@ -605,7 +641,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "favourite", mark("Keep a picture among your favourites."),
         (PICTURE, _option("keep", mark("no, to keep it no longer."), choices=ANSWERS)),
-        marks.favourite, example="12", private=True,
+        marks.favourite, example="12", private=True, beside=True,
     ),
     Command(
         "tag", mark("Put tags on a picture, to find it again."),
@@ -613,13 +649,25 @@ COMMANDS: tuple[Command, ...] = (
             replace(PICTURE, help=mark("The picture's number, such as 12 or 12.2."), required=True),
             _option("words", mark("Tags with commas between; one after a minus is taken away.")),
         ),
-        marks.tag, example="12 sea, night", private=True,
+        marks.tag, example="12 sea, night", private=True, beside=True,
     ),
-    Command("stats", mark("Count your pictures and their time."), (), stats),
-    Command("tree", mark("Show a picture's family."), (PICTURE,), tree, example="12", private=True),
+    Command("stats", mark("Count your pictures and their time."), (), stats, beside=True),
+    Command(
+        "tree", mark("Show a picture's family."), (PICTURE,), tree, example="12", private=True,
+        beside=True,
+    ),
     Command(
         "delete", mark("Delete a picture of yours."), (replace(ID, required=True),), delete,
         example="12", personal=True,
+    ),
+    Command(
+        "export", mark("Take all of yours away as a ZIP."),
+        (), export, private=True, personal=True, beside=True,
+    ),
+    Command(
+        FORGET, mark("Forget everything of yours, for good."),
+        (_option("sure", mark("yes, to be asked no more."), choices=YES),), forget,
+        private=True, personal=True,
     ),
     Command(
         "cancel", mark("Cancel your newest picture, one by its number, or all."), (WHICH,), _cancel
@@ -630,15 +678,18 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("retry", mark("Draw a picture again by its number."), (ID,), _retry, card=True),
     Command("models", mark("List what can draw."), (), _models),
-    Command("quota", mark("See what you may still ask for today, and your account."), (), _quota),
+    Command(
+        "quota", mark("See what you may still ask for today, and your account."), (), _quota,
+        beside=True,
+    ),
     Command(
         "priority", mark("Move a picture among your own in line."), (LEVEL, ID), _priority,
-        example="high 12",
+        example="high 12", beside=True,
     ),
     Command(
         "class", mark("See your class, or choose another that is yours."),
         (_option("choice", mark("The class to be in.")),), _class,
-        example="relax", personal=True,
+        example="relax", personal=True, beside=True,
     ),
     Command(
         "link", mark("Be one person on several platforms, by a code."),
@@ -648,16 +699,19 @@ COMMANDS: tuple[Command, ...] = (
         ),
         _link, private=True, personal=True,
     ),
-    Command("unlink", mark("Let this account be by itself again."), (), _unlink, personal=True),
+    Command(
+        "unlink", mark("Let this account be by itself again."), (), _unlink, personal=True,
+        beside=True,
+    ),
     Command(
         "key", mark("Make, list or take back keys for programs of yours."),
         (
-            _option("do", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
+            _option("task", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
             _option(
                 "which", mark("A new one's name, read or draw before it; an old one's number.")
             ),
         ),
-        keys.command, example="new draw my script", private=True, personal=True,
+        keys.command, example="new draw my script", private=True, personal=True, beside=True,
     ),
     Command(
         "settings", mark("See or change how your pictures are drawn where you say nothing."),
@@ -680,7 +734,21 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "quiet", mark("Turn the mention after a long wait off, or on again."), (), _quiet,
-        personal=True,
+        personal=True, beside=True,
+    ),
+    Command(
+        "report", mark("Tell the moderators of a picture."),
+        (replace(ID, help=mark("The picture's number.")), REASON), reports.report,
+        example=mark("12 it shows me"), menu="Report this", anybodys=True,
+    ),
+    Command(
+        "takedown", mark("Moderators: take a picture away for everybody."), (ID, REASON),
+        reports.takedown, example=mark("12 it shows somebody"), anybodys=True, personal=True,
+    ),
+    Command(
+        "reports", mark("Moderators: see what was reported, or keep it."),
+        (_option("stays", mark("The number of a picture that may stay.")),), reports.listed,
+        example="12", private=True, personal=True,
     ),
     Command(
         "first", mark("Moderators: put a picture before everybody's."),
@@ -719,14 +787,22 @@ def names(command: Command) -> dict[str, str]:
 
 def called(name: str) -> Command | None:
     """The command that a name means, in whatever language; a name of two means none."""
-    return BY_NAME.get(name) or _localised().get(name)
+    # Many a keyboard has no accents at hand.
+    return BY_NAME.get(name) or _localised().get(name) or _localised(plain=True).get(_bare(name))
 
 
-def _localised() -> dict[str, Command | None]:
+def _bare(name: str) -> str:
+    """A name without accents."""
+    parts = unicodedata.normalize("NFD", name)
+    return "".join(one for one in parts if not unicodedata.combining(one))
+
+
+def _localised(*, plain: bool = False) -> dict[str, Command | None]:
     """Every name that only another language has."""
     found: dict[str, Command | None] = {}
     for command in COMMANDS:
-        for name in _said(command).values():
+        for said in _said(command).values():
+            name = _bare(said) if plain else said
             other = name in BY_NAME or found.get(name, command) is not command
             found[name] = None if other else command
     return found
@@ -834,7 +910,7 @@ CHANGING = ("model", "lora", "what")
 def suggestions(option: str) -> list[str]:
     """What may be written for an option, where the house knows."""
     if option == "about":
-        return [FLAGS, *BY_NAME]
+        return [FLAGS, MODERATING, *BY_NAME]
     if option == "model":
         return list(catalog.models())
     if option == "lora":
@@ -864,6 +940,8 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
         return phrases.pressed(house, generation, ask)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
+    if action in DECISIONS:
+        return reports.decided(house, action, generation, ask)
     if action in PAGES:
         return turn(house, action, generation, ask)
     old = house.generations.touchable(generation, ask.asker)
@@ -916,6 +994,8 @@ def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:
         )
     if action == "refuse":
         house.proposals.answer(number, action)
+        if asked.command == FORGET:
+            return Reply(tr("Nothing is forgotten."))
         return Reply(tr("Nothing was queued."))
     # Noted first: what was agreed to is queued at the next press, whatever died in between.
     house.proposals.answer(number, action)

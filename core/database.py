@@ -133,6 +133,8 @@ generations = Table(
     Column("fingerprint", String(64)),
     # When its asker had it deleted: only what its card and the counts need is left.
     Column("deleted", Moment),
+    # Who else took it away: a moderator, or its asker with all that was theirs; see Removed.
+    Column("removed", String(16), nullable=False, server_default=""),
     Column("created", Moment, nullable=False),
     Column("started", Moment),
     Column("ended", Moment),
@@ -367,6 +369,70 @@ shared = Table(
 
 # What goes when what a generation drew goes.
 BESIDE = (files, marks, shared)
+
+# Those who are being forgotten, until nothing of them is left: their accounts and what else they
+# are counted by, their newest generation then, and the day whose limits count for them still.
+leavers = Table(
+    "leavers",
+    metadata,
+    Column("person", String(80), primary_key=True),
+    Column("names", JSON, nullable=False),
+    Column("newest", Integer, nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("asked", Moment, nullable=False),
+)
+
+# What people said of pictures, each of one once, and what moderators decided.
+reports = Table(
+    "reports",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("reporter", String(80), primary_key=True),
+    Column("reporter_name", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("decision", String(16)),
+    Column("decided_by", String(80), nullable=False, server_default=""),
+    Column("decided_name", String(128), nullable=False, server_default=""),
+    Column("decided", Moment),
+    # What was said of a picture that was taken down, and what tells it from others.
+    Column("words", Text, nullable=False, server_default=""),
+    Column("fingerprint", String(64)),
+    Index(None, "fingerprint"),
+    Index(None, "decision"),
+)
+
+# The messages that show moderators what was reported, one a picture and place.
+notices = Table(
+    "notices",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("place", String(96), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("shown_version", Integer, nullable=False),
+    Column("shown_media", Integer, nullable=False, server_default="0"),
+    Column("message", String(64)),
+    Column("editor", String(64)),
+    Column("editor_until", Moment),
+    Column("undeliverable", Text),
+)
+
+# What people take away, kept for a day: all that is theirs, as one file or several.
+exports = Table(
+    "exports",
+    metadata,
+    Column("person", String(80), primary_key=True),
+    Column("asked", Moment, nullable=False),
+    # The most bytes that one of them may have; 0 is any number.
+    Column("most", Integer, nullable=False),
+    # Keys and sizes; none until they are there.
+    Column("files", JSON(none_as_null=True)),
+    # How many pictures had no place in any, and why there are none at all.
+    Column("left_out", Integer, nullable=False, server_default="0"),
+    Column("fault", Text, nullable=False, server_default=""),
+    Column("builder", String(64), nullable=False),
+    Column("builder_until", Moment, nullable=False),
+)
 
 
 def spend(

@@ -66,12 +66,6 @@ def duration(seconds: float) -> str:
     return tr("{number} h", number=f"{seconds / 3600:.0f}")
 
 
-def many(number: int, what: str) -> str:
-    """A number of things: 1 step, 2 steps, 2 pictures in a grid."""
-    one, _, rest = what.partition(" ")
-    return f"{number} {one}{'' if number == 1 else 's'} {rest}".rstrip()
-
-
 def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> str:
     """The known word that was probably meant; empty when none is like it."""
     return next(iter(difflib.get_close_matches(word, list(known), 1, alike)), "")

@@ -207,7 +207,7 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
         value = (
             text[found.end() : after.start() if after else len(text)].strip().lstrip("=").strip()
         )
-        if len(value) > 1 and value[0] in "\"'“" and value[-1] in "\"'”":
+        if len(value) > 1 and value[0] in "\"'“„«" and value[-1] in "\"'”“»":
             value = value[1:-1].strip()
         flag, shown = _spelled(found[1]), found[1].lower()
         option = _meant(flag, value)

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,10 +19,14 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     and_,
+    cast,
     delete,
+    false,
     func,
     insert,
+    literal,
     or_,
     select,
     true,
@@ -40,6 +44,7 @@ from core.database import (
     generations,
     now,
     one_at_a_time,
+    reports,
     spend,
     usage,
 )
@@ -78,6 +83,9 @@ EDITOR_LEASE = timedelta(seconds=30)
 LEFT = "left"
 # What it calls the language of who asked, where that is not English.
 LANGUAGE = "language"
+# Who took everything out of a row that says it was deleted: a moderator, or its asker with all
+# that was theirs; empty for its asker alone.
+TAKEN_DOWN, FORGOTTEN = "moderator", "forgotten"
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Generation:
     priority: int
     charged: float
     deleted: datetime | None
+    removed: str
     manner: Mapping[str, Any]
 
     def picture(self, index: int) -> Mapping[str, Any]:
@@ -339,7 +348,14 @@ class Generations:
         with contextlib.suppress(*AWAY), self.database.read() as connection:
             rows = connection.execute(
                 select(columns.fingerprint, columns.results)
-                .where(columns.fingerprint.in_(prints), columns.state == State.DONE)
+                .where(
+                    columns.fingerprint.in_(prints),
+                    columns.state == State.DONE,
+                    # What a moderator took down comes back from no other's either.
+                    columns.fingerprint.not_in(
+                        select(reports.c.fingerprint).where(reports.c.fingerprint.in_(prints))
+                    ),
+                )
                 .order_by(columns.id)
             ).all()
             return {
@@ -515,7 +531,7 @@ class Generations:
         """Cancel from any state that is not over. Raises NotFound and NotAllowed."""
         old = self.get(generation_id)
         self._may_touch(old, asker)
-        ended = self._cancel(old)
+        ended = self.stop(old)
         if not ended:
             state = self.get(old.id).state.said
             raise NotAllowed(tr("#{number} is already {state}.", number=old.id, state=state))
@@ -526,11 +542,12 @@ class Generations:
         total = 0
         # The last in line first, so that none begins because another ended. Looked at again,
         # because a worker may have moved one meanwhile.
-        while ended := sum(self._cancel(one) is not None for one in self.pending(asker)[::-1]):
+        while ended := sum(self.stop(one) is not None for one in self.pending(asker)[::-1]):
             total += ended
         return total
 
-    def _cancel(self, old: Generation) -> Generation | None:
+    def stop(self, old: Generation) -> Generation | None:
+        """Cancel one, whosever it is; None where it is over."""
         ended = self._change(
             old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
         )
@@ -547,7 +564,16 @@ class Generations:
         The row stays, for its card and the counts, in the state it has: deleting is no outcome.
         Its files are who calls's to remove. Raises NotFound and NotAllowed.
         """
-        old = self.own(generation_id, asker)
+        return self.empty(self.own(generation_id, asker))
+
+    def empty(
+        self, old: Generation, removed: str = "", words: str | None = None,
+        also: Callable[[Connection], None] = lambda _connection: None,
+    ) -> Generation:  # fmt: skip
+        """Take everything out of one that is over; `words` is what its card says of it then.
+
+        `also` is done with it, or not at all. Raises NotAllowed.
+        """
         if old.state in PENDING:
             raise NotAllowed(
                 tr(
@@ -561,7 +587,8 @@ class Generations:
         with self.database.write() as connection:
             gone = self._set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
-                results=[], error=None, fingerprint=None, charged=old.charged, asker_name="",
+                results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
+                removed=removed,
             )  # fmt: skip
             if gone is None:
                 raise NotAllowed(
@@ -569,12 +596,59 @@ class Generations:
                 )
             for table in BESIDE:
                 connection.execute(delete(table).where(table.c.generation == old.id))
+            also(connection)
         with contextlib.suppress(RedisError):
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
             if not self.queue.alive(old.id, old.attempt):
                 self.queue.forget(old.id, old.attempt)
         self._publish(gone.id)
         return gone
+
+    def forget(self, some: Sequence[Generation]) -> None:
+        """Take everything that tells of a person out of rows that are over, for good.
+
+        What they are shown by is left until a poster has taken it away: `parted` is told so.
+        Their files are who calls's to remove.
+        """
+        ids = [one.id for one in some]
+        here = [one.id for one in some if one.platform == "web" or one.undeliverable]
+        row = {
+            "version": generations.c.version + 1, "removed": FORGOTTEN,
+            "deleted": func.coalesce(generations.c.deleted, now()),
+            # No event of any chat's is named so.
+            "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
+            "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
+            "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
+            "error": None, "fingerprint": None,
+        }  # fmt: skip
+        with self.database.write() as connection:
+            mine = generations.c.id.in_(ids), generations.c.state.in_(list(FINAL))
+            connection.execute(update(generations).where(*mine).values(row))
+            for table in BESIDE:
+                connection.execute(delete(table).where(table.c.generation.in_(ids)))
+            self._part(connection, here)
+        for id_ in ids:
+            self._publish(id_)
+
+    def parted(self, generation_id: int, editor: str) -> None:
+        """Note that no message shows one any more that was forgotten, and where it stood."""
+        with self.database.write() as connection:
+            held = connection.execute(
+                select(generations.c.id).where(
+                    generations.c.id == generation_id, generations.c.editor == editor
+                )
+            ).scalars()
+            self._part(connection, list(held))
+
+    def _part(self, connection: Connection, ids: Sequence[int]) -> None:
+        connection.execute(
+            update(generations)
+            .where(generations.c.id.in_(ids), generations.c.removed == FORGOTTEN)
+            .values(
+                address={}, message=None, shown_version=generations.c.version, shown_media=0,
+                undeliverable=None, editor=None, editor_until=None,
+            )
+        )  # fmt: skip
 
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
         """Give a queued one another place: among its person's own, or FIRST of all.
@@ -859,7 +933,7 @@ class Generations:
 
     def may_see(self, found: Generation, asker: Asker) -> bool:
         """Whether one is the asker's own, or of a chat that they moderate."""
-        return self._own(found, asker) or _moderates(found, asker)
+        return self._own(found, asker) or moderates(found, asker)
 
     def found(self, query: Select[Any]) -> list[Generation]:
         """The generations that a query for their rows finds, in its order."""
@@ -885,16 +959,19 @@ class Generations:
         return generation.user == self.people.get(asker.platform, asker.id).id
 
     def _may_touch(self, generation: Generation, asker: Asker) -> None:
-        if not _moderates(generation, asker) and not self._own(generation, asker):
+        if not moderates(generation, asker) and not self._own(generation, asker):
             raise NotAllowed(
                 tr("Only the person who asked for this picture, or a moderator, can do that.")
             )
 
     def of(
         self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
-        before: int | None = None,
+        before: int | None = None, *, taken: bool = False,
     ) -> list[Generation]:  # fmt: skip
-        """The asker's generations in these states, newest first, older than `before`."""
+        """The asker's generations in these states, newest first, older than `before`.
+
+        With those that were `taken` down, where their cards have to say so.
+        """
         person = self.people.get(asker.platform, asker.id).id
         with self.database.read() as connection:
             rows = connection.execute(
@@ -902,7 +979,10 @@ class Generations:
                 .where(
                     generations.c.person == person,
                     generations.c.state.in_(list(states)),
-                    generations.c.deleted.is_(None),
+                    or_(
+                        generations.c.deleted.is_(None),
+                        generations.c.removed == TAKEN_DOWN if taken else false(),
+                    ),
                     generations.c.id < before if before else true(),
                 )
                 .order_by(generations.c.id.desc())
@@ -1372,6 +1452,10 @@ class Generations:
             events.publish(self.queue.redis, generation_id)
 
 
+# What is left of a request that was forgotten: nothing that anybody chose.
+_BLANK = Request("", "", 1, 1, 1, 0.0, 0, "", "", 1)
+
+
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out only one tells."""
     shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE)}
@@ -1398,10 +1482,13 @@ def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
 
 
 def _there(found: Generation) -> Generation:
+    if found.removed == TAKEN_DOWN:
+        raise NotFound(tr("#{number} was taken down by a moderator.", number=found.id))
     if found.deleted:
         raise NotFound(tr("#{number} was deleted.", number=found.id))
     return found
 
 
-def _moderates(generation: Generation, asker: Asker) -> bool:
+def moderates(generation: Generation, asker: Asker) -> bool:
+    """Whether one is of a chat that the asker moderates."""
     return asker.moderates(generation.chat, str(generation.address.get("guild") or ""))

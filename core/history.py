@@ -68,7 +68,7 @@ MODES = {COMMAND_OF[mode]: mode for mode in Mode} | {str(mode): mode for mode in
 ANSWERS = ("yes", "no")
 YES = ("yes",)
 # A filter, words in quotes, or a word.
-_PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|“([^”]*)”|(\S*))')
+_PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|[“„«]([^“”»]*)[“”»]|(\S*))')
 _AGO = re.compile(r"([1-9][0-9]{0,3})\s*([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _PARTED = str.maketrans(SIGNS.replace("*", ""), " " * (len(SIGNS) - 1))
@@ -490,7 +490,8 @@ def stats(house: House, ask: Ask) -> Reply:
 
 def _counted(row: Any) -> str:
     found = row._mapping
-    told = [f"{found[str(state)]} {state.said}" for state in State
+    # No language's words for them go with every number.
+    told = [f"{state.said} {found[str(state)]}" for state in State
             if found[str(state)] or state in FINAL]  # fmt: skip
     words = [tr("{number} asked for: {states}.", number=found["total"], states=", ".join(told))]
     if found["average"] is not None:

@@ -22,6 +22,7 @@ from core.tastes import PREVIEWS, Tastes
 if TYPE_CHECKING:
     from core.accounts import Accounts
     from core.keys import Keys
+    from core.reports import Reports
     from core.uploads import Uploads
 
 
@@ -76,6 +77,12 @@ class House:
         from core.accounts import Accounts
 
         return Accounts(self.database, self.queue.redis, self.people)
+
+    @cached_property
+    def reports(self) -> "Reports":
+        from core.reports import Reports
+
+        return Reports(self.database, self.queue.redis, self.generations)
 
     @cached_property
     def brush(self) -> Brush:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import delete, or_, select
 
 from core import inbox
-from core.database import BESIDE, files, generations, links, now, shared, usage
+from core.database import BESIDE, exports, files, generations, links, now, shared, usage
 from core.house import House
 from core.lifecycle import FINAL, PENDING
 from core.media import SHARD, SMALL, small_of
@@ -25,6 +25,7 @@ LATELY = timedelta(days=2)
 # What somebody brought may wait for a question to be answered; then nobody begins with it any more.
 UPLOAD_AFTER = timedelta(days=1)
 UPLOADS_LATELY = timedelta(days=4)
+EXPORT_KEPT = timedelta(days=1)
 _BATCH = 200
 
 
@@ -42,6 +43,7 @@ def keep_house(house: House, keep_days: int) -> None:
         connection.execute(delete(usage).where(usage.c.day < oldest))
     forgotten = forget(house, timedelta(days=keep_days)) if keep_days else 0
     strays = sweep_files(house)
+    forget_exports(house)
     if forgotten or strays:
         log.info("forgot %d old generations, removed %d stray files", forgotten, strays)
 
@@ -76,6 +78,16 @@ def forget(house: House, age: timedelta) -> int:
                 )
             )
         forgotten += gone.rowcount
+
+
+def forget_exports(house: House) -> None:
+    """Let go what people asked to take away a day ago, whether or not they did."""
+    with house.database.write() as connection:
+        connection.execute(delete(exports).where(exports.c.asked < now() - EXPORT_KEPT))
+    for key in house.media.exports():
+        with contextlib.suppress(FileNotFoundError):
+            if now() - house.media.modified(key) >= EXPORT_KEPT:
+                house.media.delete(key)
 
 
 def held_alone(house: House, ids: list[int], named: set[str]) -> set[str]:

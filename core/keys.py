@@ -174,7 +174,7 @@ def _key(row: Row[Any]) -> Key:
 
 def command(house: House, ask: Ask) -> Reply:
     """`/key`: make one, list them, take one back."""
-    do = str(ask.given.get("do") or DOES[1])
+    do = str(ask.given.get("task") or DOES[1])
     what = str(ask.given.get("which") or "").strip()
     match do:
         case "new":

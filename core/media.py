@@ -14,6 +14,9 @@ import fsspec
 PART = ".part"
 # What follows a picture's key in that of its small copy.
 SMALL = ".small.webp"
+EXPORTS = "exports"
+# Bytes of a large file that are in memory.
+MOST_AT_ONCE = 2**18
 # Generations whose pictures share a folder.
 SHARD = 1000
 
@@ -66,6 +69,24 @@ class Media:
         if not self.has(key):
             # Deleted meanwhile, maybe before there was anything small to delete.
             self.delete(small_of(key))
+
+    def save_export(self, path: str) -> str:
+        """Store a file that somebody takes away, however large it is; returns its key."""
+        key = f"{EXPORTS}/{secrets.token_urlsafe(24)}.zip"
+        # On a disk, put_file makes no folders.
+        self._files.makedirs(f"{self._root}/{EXPORTS}", exist_ok=True)
+        self._files.put_file(path, f"{self._root}/{key}")
+        return key
+
+    def exports(self) -> Iterator[str]:
+        """The keys of all files that people take away."""
+        yield from self._in(EXPORTS)
+
+    def parts(self, key: str) -> Iterator[bytes]:
+        """The bytes of a key, some at a time. Raises FileNotFoundError."""
+        with self._files.open(f"{self._root}/{key}", "rb") as file:
+            while part := file.read(MOST_AT_ONCE):
+                yield part
 
     def _save(self, key: str, data: bytes) -> str:
         # Two may store the same small copy at once.

@@ -299,7 +299,7 @@ class People:
                 _keep(connection, platform, id_, person=None)
                 _rename(connection, platform, id_, account)
                 _follow(connection, platform, id_, account)
-                _copy_usage(connection, mine.id, account)
+                copy_usage(connection, mine.id, account)
         return bool(leaving)
 
 
@@ -384,7 +384,7 @@ def _add_usage(connection: Connection, source: str, target: str) -> None:
     connection.execute(delete(usage).where(usage.c.who == source))
 
 
-def _copy_usage(connection: Connection, source: str, target: str) -> None:
+def copy_usage(connection: Connection, source: str, target: str) -> None:
     """Count what a person has used for an account that leaves, too."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         spend(connection, target, row.day, row.jobs, row.seconds, row.last)

@@ -235,7 +235,7 @@ class Presets:
 
         A name may be in quotes; else the longest one counts.
         """
-        if quoted := re.match(r"[\"“']([^\"”']+)[\"”']\s*", text):
+        if quoted := re.match(r"[\"“„«']([^\"“”»']+)[\"“”»']\s*", text):
             return self.find(asker, quoted[1]), text[quoted.end() :]
         words = text.split()
         known = self.of(asker)

@@ -85,6 +85,22 @@ def _moderators(value: str) -> str:
     return value
 
 
+def _reports(value: str) -> str:
+    unknown = []
+    for name in filter(None, map(str.strip, value.split(","))):
+        try:
+            place = re.match(r"discord:channel:|telegram:chat:", named(name))
+        except ValueError:
+            place = None
+        unknown += [] if place else [f"“{name[:60]}”"]
+    if unknown:
+        raise ValueError(
+            "must name channels and chats, such as discord:channel:123 or telegram:chat:-100456, "
+            f"and not {', '.join(unknown)}"
+        )
+    return value
+
+
 def _device(value: str) -> str:
     if value and not _DEVICE.fullmatch(value):
         raise ValueError(f"must be cpu, mps, cuda or, for the second GPU, cuda:1; got {value[:40]}")
@@ -619,6 +635,12 @@ class Chat(Settings):
         "(discord:123, telegram:456, web:local) or Discord roles (discord:role:789). "
         "/quota tells everybody their own.",
     )
+    reports: Annotated[str, AfterValidator(_reports)] = Field(
+        "",
+        alias="DRAWQUEUE_REPORTS",
+        description="Where moderators are shown what people report, comma-separated: "
+        "discord:channel:123, telegram:chat:-100456. Empty: /reports lists it.",
+    )
     policy: Path = Field(
         Path("policy.toml"),
         alias="DRAWQUEUE_POLICY",
@@ -636,6 +658,11 @@ class Chat(Settings):
     def trusted(self) -> frozenset[str]:
         """The moderators as policies name them."""
         return frozenset(named(name) for name in self.moderators.split(",") if name.strip())
+
+    @property
+    def report_places(self) -> tuple[str, ...]:
+        """Where reports go, as policies name places."""
+        return tuple(named(name) for name in self.reports.split(",") if name.strip())
 
 
 SECTIONS: tuple[type[BaseSettings], ...] = (
@@ -701,7 +728,10 @@ def _misspelt() -> list[str]:
         alike = [one for one in known if one.startswith(OURS) is ours and one not in given]
         plain = {one.removeprefix(OURS): one for one in alike}
         told = ours and name in written
-        near = nearest(name.upper().removeprefix(OURS), plain, 0.6 if told else ALIKE)
+        bare = name.upper().removeprefix(OURS)
+        # A word of the name tells more than letters that are alike.
+        near = next((one for one in plain if told and bare in one.split("_")), "")
+        near = near or nearest(bare, plain, 0.6 if told else ALIKE)
         if near:
             found.append(f"There is no setting {name}. Did you mean {plain[near]}?")
         elif told:

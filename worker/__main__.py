@@ -26,6 +26,7 @@ from rq.job import Job
 from rq.queue import Queue
 
 from bots.poster import run_in_thread
+from core import forgetting
 from core.catalog import Model, faults, models
 from core.database import AWAY
 from core.engine import EngineError
@@ -140,6 +141,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
     while not stopped.wait(SWEEP_SECONDS):
         try:
             house.generations.sweep()
+            forgetting.sweep(house)
             keep_house(house, read(Storage).keep_days)
         except Exception as error:  # The next round tries again, whatever was away.
             log.warning("sweep: %s", type(error).__name__)

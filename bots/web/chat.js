@@ -115,7 +115,7 @@ function thumbs(images) {
 }
 // Flags in one piece, and the numbers of cards and brushes as links to them.
 function marked(words) {
-  return words.split(/(--[\w-]{1,30}|#\d{1,9}|\/paint\/\d+\.\d)/).map((part, index) => {
+  return words.split(/(--[\w-]{1,30}|#\d{1,9}|\/paint\/\d+\.\d|\/export\/[\w-]+\.[\w-]+)/).map((part, index) => {
     if (index % 2 === 0) return part;
     const isCard = part[0] === "#", isBrush = part[0] === "/";
     const node = document.createElement(isCard || isBrush ? "a" : "span");
@@ -415,7 +415,11 @@ function furtherOf(number, url) {
   return [pressable(tr("Use this"), () => {
     if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url && `${url}/small`, name: `#${number}` });
     text.focus();
-  }), paint];
+  }), paint, pressable("Report", () => {
+    large.close();
+    text.value = `/report ${number.split(".")[0]} `;
+    text.focus();
+  })];
 }
 
 // The large picture is a step in the browser's history, so that Back closes it. One that was marked

@@ -46,6 +46,8 @@ class Wall:
     drawn: list[Drawn] = field(default_factory=list)
     mentions: list[Generation] = field(default_factory=list)
     begun: list[int] = field(default_factory=list)
+    # The messages that were deleted.
+    taken: list[int] = field(default_factory=list)
     active: list[int] = field(default_factory=list)
     together: int = 0
     doubled: int = 0
@@ -93,6 +95,15 @@ class Paper:
             return moved if isinstance(moved, Moved) else None
         finally:
             wall.active.remove(generation.id)
+
+    async def remove(self, generation: Generation) -> bool:
+        surprise = self.wall.surprises.pop(generation.id, None)
+        if isinstance(surprise, Exception):
+            raise surprise
+        if surprise is not None:
+            return bool(surprise)
+        self.wall.taken.append(generation.id)
+        return True
 
     async def mention(self, generation: Generation) -> None:
         self.wall.mentions.append(generation)
@@ -235,6 +246,29 @@ def test_a_platform_has_room_for_so_many_and_leaves_the_others_theirs(
 
     asyncio.run(story())
     assert wall.together <= 3, "two of one platform, one of the other"
+
+
+def test_what_shows_one_that_was_forgotten_is_taken_away_or_emptied(
+    people: People, wall: Wall
+) -> None:
+    plain, kept, gone, later = (people.done(chat) for chat in "abcd")
+    every = [plain, kept, gone, later]
+    for one in every:
+        people.house.queue.forget(one.id, one.attempt)
+    people.house.generations.forget([people.row(one) for one in every])
+    # One that the platform does not let go, one that nobody reaches, one that it wants to wait.
+    wall.surprises.update({kept.id: False, gone.id: Gone("shut out"), later.id: Later(0.05)})
+
+    async def story() -> None:
+        async with posting(people.house, Paper(wall)):
+            await until(lambda: all(people.row(one).message is None for one in every))
+
+    asyncio.run(story())
+    assert sorted(wall.taken) == [plain.id, later.id]
+    (shown,) = wall.drawn
+    assert (shown.id, shown.status, shown.picture) == (kept.id, "🗑️ deleted by its asker", None)
+    assert [people.row(one).address for one in every] == [{}] * 4, "where it stood is forgotten"
+    assert people.house.generations.stale(["paper"]) == [] and not wall.mentions
 
 
 def test_a_platform_that_refuses_its_token_keeps_no_other_waiting(

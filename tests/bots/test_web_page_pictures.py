@@ -206,7 +206,8 @@ def test_buttons_stand_in_rows(house: House, page: Page) -> None:
     rows.first.get_by_role("button", name="U3").click()
     picked = card(page, old.id + 1)
     expect(picked.locator(".buttons .row")).to_have_text([
-        "Use thisPaint", "Vary (subtle)Vary (strong)", "Upscale 2×Upscale 4×", "Retry🎲 New seed",
+        "Use thisPaintReport", "Vary (subtle)Vary (strong)", "Upscale 2×Upscale 4×",
+        "Retry🎲 New seed",
     ])  # fmt: skip
     rows.first.get_by_role("button", name="U3").click()
     expect(page.locator(".card")).to_have_count(2)

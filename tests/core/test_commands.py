@@ -1,5 +1,7 @@
 """What is told to who types commands: mistyped, half typed, or asking how."""
 
+import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from core.cards import status_line, waiting_line
 from core.commands import BY_NAME, COMMANDS, MODERATORS, from_text, run, table
 from core.errors import UserError
 from core.house import House
+from core.languages import LANGUAGES
 from core.options import OPTIONS, validate
 from core.people import Asker
 from core.queue import Standing
@@ -56,12 +59,34 @@ def test_what_is_typed_rightly_still_is_a_command_or_a_prompt() -> None:
 
 def test_help_is_one_message_and_tells_moderators_of_theirs(house: House) -> None:
     told = say(house, Asker("web", "ann"), "/help")
-    moderator = say(house, Asker("web", "ann", trusted=True), "/help")
-    assert max(len(told), len(moderator)) < ONE_MESSAGE
+    trusted = Asker("web", "ann", trusted=True)
+    own, moderator = say(house, trusted, "/help"), say(house, trusted, "/help moderators")
+    assert max(len(told), len(own), len(moderator)) < ONE_MESSAGE
+    assert own.startswith(told) and "/help moderators" in own and "/help moderators" not in told
+    with pytest.raises(UserError, match="There is no /moderators"):
+        say(house, Asker("web", "ann"), "/help moderators")
     for command in COMMANDS:
-        line, theirs = f"/{command.name}: {command.summary}", command.summary.startswith(MODERATORS)
-        assert line in moderator and (line not in told) == theirs
+        theirs = command.summary.startswith(MODERATORS)
+        line = f"/{command.name}" if command.beside else f"/{command.name}: {command.summary}"
+        assert (line in moderator.split("\n")) == theirs
+        assert (line in re.split(r"\n|: (?=/)| (?=/)", told)) != theirs
     assert COMMANDS[0].typed in told and "/help imagine" in told
+
+
+def test_an_option_of_one_name_has_the_same_choices_in_every_command() -> None:
+    """Chats complete an option by its name."""
+    known: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for option in {*OPTIONS, *(one for command in COMMANDS for one in command.takes)}:
+        if option.choices:
+            known[option.name].add(option.choices)
+    assert {name: found for name, found in known.items() if len(found) > 1} == {}
+
+
+def test_in_every_language_help_is_one_message(house: House) -> None:
+    for language in LANGUAGES:
+        for about in ("", "moderators", "flags"):
+            asker = Asker("web", "ann", trusted=True, language=language)
+            assert len(say(house, asker, f"/help {about}")) < ONE_MESSAGE
 
 
 def test_help_tells_all_of_one_command(house: House) -> None:
@@ -77,7 +102,12 @@ def test_help_tells_all_of_one_command(house: House) -> None:
                 assert (f"--{option.flags[0]}" if option.flags else option.name) in told
     flags = say(house, ann, "/help --flags")
     assert len(flags) < ONE_MESSAGE
-    assert all(f"--{one.flags[0]}: {one.help}" in flags for one in OPTIONS if one.flags)
+    for option in OPTIONS:
+        for flag in option.flags:
+            own = say(house, ann, f"/help --{flag}")
+            assert own.endswith(f": {option.help}") and f"--{flag}" in own or flag in BY_NAME
+        line = f"--{(option.flags or ('',))[0]}"
+        assert not option.flags or (line if option.rare else f"{line}: {option.help}") in flags
     with pytest.raises(UserError, match=r"no /imagin\. Did you mean /help imagine\?"):
         say(house, ann, "/help imagin")
 

@@ -347,11 +347,11 @@ def test_stats_count_ones_own_today_and_in_all(house: House) -> None:
     # Picking one of several draws nothing.
     house.generations.pick(house.generations.get(1), 0, ANN, {})
     today, in_all = ask(house, ANN, "/stats").text.splitlines()
-    assert today.startswith("Today: 4 asked for: 2 done, 1 failed, 1 cancelled. 6 s a drawing")
-    assert in_all.startswith("In all: 5 asked for: 3 done, 1 failed, 1 cancelled. 4 s a drawing")
+    assert today.startswith("Today: 4 asked for: done 2, failed 1, cancelled 1. 6 s a drawing")
+    assert in_all.startswith("In all: 5 asked for: done 3, failed 1, cancelled 1. 4 s a drawing")
     assert today.endswith("6 s of drawing (GPU time).")
     assert in_all.endswith("8 s of drawing (GPU time).")
-    assert "1 asked for: 1 done" in ask(house, BOB, "/stats").text
+    assert "1 asked for: done 1" in ask(house, BOB, "/stats").text
     house.generations.delete(2, ANN)
     assert ask(house, ANN, "/stats").text.splitlines()[1] == in_all, "deleted, it was still drawn"
 

@@ -89,7 +89,7 @@ def test_a_key_moderates_nothing(house: House, monkeypatch: pytest.MonkeyPatch) 
         ("/key revoke", "by its number"),
         ("/key revoke mine", "by its number"),
         ("/key revoke 99999999999999", "by its number"),
-        ("/key burn 1", "“do” must be one of new, list, revoke; got burn."),
+        ("/key burn 1", "“task” must be one of new, list, revoke; got burn."),
     ],
 )
 def test_what_cannot_be_is_told_in_words(house: House, line: str, words: str) -> None:
@@ -125,5 +125,5 @@ def test_so_many_requests_a_minute(house: House, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_chat_reads_no_key_aloud(house: House) -> None:
-    reply = run(house, "key", Ask(replace(ANN, chat="discord:channel:5"), "e", {}, {"do": "new"}))
+    reply = run(house, "key", Ask(replace(ANN, chat="discord:channel:5"), "e", {}, {"task": "new"}))
     assert reply.text.startswith("dq_") and reply.generation is None

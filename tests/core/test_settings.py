@@ -30,6 +30,7 @@ VALUES = {
     "TELEGRAM_API_URL": "http://host:1/bot",
     "TELEGRAM_FILE_URL": "http://[::1]:1/file",
     "DRAWQUEUE_MODERATORS": "discord:1, web:user:local,discord:role:2",
+    "DRAWQUEUE_REPORTS": "discord:channel:5",
 }
 
 
@@ -80,6 +81,11 @@ def test_a_documented_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TELEGRAM_WEBHOOK", "maybe", "must be 1 or 0"),
         ("DRAWQUEUE_MODERATORS", "joe,discord:abc,discord:5", "and not “joe”, “discord:abc”."),
         ("DRAWQUEUE_MODERATORS", "discord:guild:5", "“discord:guild:5”"),
+        (
+            "DRAWQUEUE_REPORTS",
+            "discord:channel:5, discord:guild:5, joe",
+            "and not “discord:guild:5”, “joe”.",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_in_a_sentence(

@@ -142,7 +142,7 @@ def test_on_discord_one_answer_is_searched_and_turned(house: House) -> None:
     told = page(discord, discord.command("tag", BOB, id=str(found[1]), words="mine"))
     assert f"There is no #{found[1]} of yours." in told["content"]
     counted = page(discord, discord.command("stats"))["content"]
-    assert "In all: 11 asked for: 11 done, 0 failed, 0 cancelled" in counted
+    assert "In all: 11 asked for: done 11, failed 0, cancelled 0" in counted
 
 
 def test_on_discord_a_family_is_drawn_and_a_picture_deleted(house: House) -> None:
@@ -210,7 +210,7 @@ def test_on_telegram_too(house: House) -> None:
     assert f"#{found[0]} has 2 tags: night sky, sea." in shown(told)
     told = telegram.only_answer('/history tag:"night sky"')
     assert numbers(shown(told)) == [found[0]]
-    assert "10 asked for: 10 done" in shown(telegram.only_answer("/stats"))
+    assert "10 asked for: done 10" in shown(telegram.only_answer("/stats"))
     # Where others read along, nothing of one's own is told but what was drawn there.
     telegram.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[])
     for line in ("/history", "/history castle", "/tree"):
