@@ -44,7 +44,11 @@ def tag_of(words: str) -> str:
         raise UserError(tr("A tag needs at least one letter, number or emoji."))
     if len(tag) > LONGEST:
         raise UserError(
-            tr("A tag has at most {most} characters; that one has {n}.", most=LONGEST, n=len(tag))
+            tr(
+                "A tag has at most {most} characters; that one has {length}.",
+                most=LONGEST,
+                length=len(tag),
+            )
         )
     if any(sign in tag for sign in PARTED + UNWRITABLE):
         raise UserError(tr("A tag has no commas and no quotation marks in it."))

@@ -415,7 +415,7 @@ function furtherOf(number, url) {
   return [pressable(tr("Use this"), () => {
     if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url && `${url}/small`, name: `#${number}` });
     text.focus();
-  }), paint, pressable("Report", () => {
+  }), paint, pressable(tr("Report"), () => {
     large.close();
     text.value = `/report ${number.split(".")[0]} `;
     text.focus();

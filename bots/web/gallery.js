@@ -271,8 +271,9 @@ find(".delete", bar).addEventListener("click", async () => {
   const jobs = [...new Set([...chosen.values()].map((one) => one.id))];
   const several = items.filter((one) => jobs.includes(one.id)).length;
   const words = trn("Delete {n} picture for good?", "Delete {n} pictures for good?", several);
-  const beside = several > chosen.size ? `\n${tr("Pictures that were drawn together are deleted together.")}` : "";
-  if (!await sure(`${words} ${tr("Their prompts go, too, and their messages in the chats say so.")}${beside}`)) return;
+  const beside = tr("Pictures that were drawn together are deleted together.");
+  const also = tr("Their prompts go, too, and their messages in the chats say so.");
+  if (!await sure(`${words} ${also}${several > chosen.size ? `\n${beside}` : ""}`)) return;
   const faults = [];
   for (const id of jobs) {
     try { await send(`/api/jobs/${id}/delete`, "POST"); gone(id); } catch (error) { faults.push(error.message); }

@@ -105,7 +105,7 @@ def test_help_tells_all_of_one_command(house: House) -> None:
     for option in OPTIONS:
         for flag in option.flags:
             own = say(house, ann, f"/help --{flag}")
-            assert own.endswith(f": {option.help}") and f"--{flag}" in own or flag in BY_NAME
+            assert (own.endswith(f": {option.help}") and f"--{flag}" in own) or flag in BY_NAME
         line = f"--{(option.flags or ('',))[0]}"
         assert not option.flags or (line if option.rare else f"{line}: {option.help}") in flags
     with pytest.raises(UserError, match=r"no /imagin\. Did you mean /help imagine\?"):
