@@ -739,7 +739,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "report", mark("Tell the moderators of a picture."),
         (replace(ID, help=mark("The picture's number.")), REASON), reports.report,
-        example=mark("12 it shows me"), menu="Report this", anybodys=True,
+        example=mark("12 it shows me"), menu=mark("Report this"), anybodys=True,
     ),
     Command(
         "takedown", mark("Moderators: take a picture away for everybody."), (ID, REASON),
