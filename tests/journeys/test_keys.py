@@ -36,12 +36,12 @@ def draw(chats: Everywhere, told: str, prompt: str) -> int:
 
 def test_one_made_on_discord(chats: Everywhere) -> None:
     discord = chats.discord
-    answer = discord.only_answer(discord.command("key", do="new", which="my script"))
+    answer = discord.only_answer(discord.command("key", task="new", which="my script"))
     assert answer["ephemeral_for"] == ANN
     number = draw(chats, answer["versions"][-1]["content"], "a fox for a script")
     shown = discord.command("show", id=str(number))
     discord.until(lambda: "a fox for a script" in str(discord.answers(shown)))
-    gone = discord.only_answer(discord.command("key", do="revoke", which="1"))
+    gone = discord.only_answer(discord.command("key", task="revoke", which="1"))
     assert "Key 1 (my script) works no more." in gone["versions"][-1]["content"]
 
 
