@@ -319,10 +319,14 @@ def fetched(house: House, token: str) -> tuple[str, int]:
 def let_go(house: House, names: Sequence[str]) -> None:
     """Delete what somebody asked to take away, with its files."""
     mine = exports.c.person.in_(names)
+    with house.database.write() as connection:
+        # First: whoever is still at it notes nothing any more, and deletes what it made.
+        connection.execute(delete(exports).where(mine, exports.c.files.is_(None)))
     with house.database.read() as connection:
         rows = connection.execute(select(exports).where(mine)).all()
     for row in rows:
         for key, _size in row.files or ():
             house.media.delete(key)
+    seen = exports.c.builder.in_([row.builder for row in rows])
     with house.database.write() as connection:
-        connection.execute(delete(exports).where(mine))
+        connection.execute(delete(exports).where(mine, seen))
