@@ -209,7 +209,7 @@ def guard(app: FastAPI) -> None:
     def by_key(given: str, request: Request) -> Key:
         """The key that a program brought. Raises UserError."""
         kept = app.state.house.keys
-        found = kept.enter(given)
+        found: Key | None = kept.enter(given)
         if found is None:
             raise Unknown(tr("That key is not known, or was taken back. /key makes another."))
         kept.count(found)

@@ -134,7 +134,7 @@ def test_a_key_that_is_taken_back_hears_nothing_more(house: House, web: httpx.Cl
         hear(lines, "before that")
         assert say(house, ANN, "/key revoke 1") == "Key 1 (a program) works no more."
         submit(house, ANN, "later", prompt="what nobody overhears")
-        heard = []
+        heard: list[str] = []
         while "overhears" not in str(heard):
             events.publish(house.queue.redis, 0)
             try:
