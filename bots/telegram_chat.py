@@ -326,6 +326,11 @@ class TelegramChat:
                 words = tr("That message is too old; use /show.")
                 await self._insist(event, query.answer, words)
             return
+        if before := not query and message.migrate_from_chat_id:
+            # A group that became a supergroup.
+            names = (f"telegram:chat:{id_}" for id_ in (before, message.chat.id))
+            await self._insist(event, asyncio.to_thread, self.house.people.move, *names)
+            return
         album = [message]
         if not query and not edited and message.media_group_id:
             album = await self._album(event, message)

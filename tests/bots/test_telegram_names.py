@@ -1,4 +1,5 @@
-"""Who writes in a group's or a channel's name on Telegram, where one account stands for all."""
+"""Who writes in a group's or a channel's name on Telegram, where one account stands for all; and
+groups that are called differently later."""
 
 import asyncio
 from typing import Any
@@ -7,8 +8,12 @@ import pytest
 from telegram import Bot
 
 from bots.telegram_chat import TelegramChat
+from core.asking import Ask
+from core.commands import from_text, run
 from core.house import House
 from core.lifecycle import State
+from core.people import Asker
+from tests.core.test_policy import submit
 from tests.journeys.chats import TELEGRAM_TOKEN, wire
 
 OURS, THEIRS, CHANNEL, BOB = -701, -702, -1009, 502
@@ -63,3 +68,43 @@ def test_who_writes_in_a_groups_name_is_nobody_elsewhere(house: House) -> None:
     with wire() as (door, url):
         door.post("/limits", json={"private_per_second": None, "group_per_minute": None})
         asyncio.run(story(url))
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_group_that_became_a_supergroup_keeps_what_is_its_own(house: House) -> None:
+    def ann(chat: int) -> Asker:
+        return Asker("telegram", "501", keeper=True, moderator=True, chat=f"telegram:chat:{chat}")
+
+    def say(line: str, chat: int) -> str:
+        name, given, faults = from_text(line)
+        return run(house, name, Ask(ann(chat), line, {"chat": chat}, given, faults)).text
+
+    async def migrate(url: str) -> int:
+        door.post("/chat", json={"chat_id": OURS, "type": "group", "admins": [501]})
+        new = int(door.post("/migrate", json={"chat_id": OURS}).json()["migrate_to_chat_id"])
+        async with Bot(TELEGRAM_TOKEN, base_url=url) as bot:
+            chat = TelegramChat(house, bot)
+            told = await bot.do_api_request("getUpdates", {"offset": 0})
+            # Told once more, it is as it is.
+            for again in (0, 1):
+                events = {str(one["update_id"] + 1000 * again): one for one in told}
+                chat.inbox.record(events)
+                for event in events:
+                    chat._start(event)
+                await asyncio.gather(*chat._tasks)
+        return new
+
+    house.presets.save(ann(OURS), "misty", "{prompt} in mist", {})
+    say("/preset share misty", OURS)
+    say("/settings set count 3 channel", OURS)
+    say("/settings set preset misty channel", OURS)
+    drawn = submit(house, Asker("telegram", "502", chat=f"telegram:chat:{OURS}"), "a fox")
+    with wire() as (door, url):
+        new = asyncio.run(migrate(url))
+    assert new != OURS
+    values = house.tastes.values(ann(new), here=True)
+    assert (values["count"].value, values["preset"].value) == ("3", "misty")
+    bob = Asker("telegram", "502", chat=f"telegram:chat:{new}")
+    assert house.presets.find(bob, "misty").template == "{prompt} in mist"
+    assert house.generations.visible(drawn.id, ann(new)), "its administrator's to look after"
+    assert not house.presets.of(Asker("telegram", "502", chat=f"telegram:chat:{OURS}"))[0].id
