@@ -234,6 +234,25 @@ def test_what_is_ready_just_as_somebody_is_forgotten_goes_too(
     assert kept(house) == []
 
 
+def test_what_changed_since_is_packed_anew(house: House) -> None:
+    def packed() -> list[str]:
+        file = opened(house, asked(house).files[0][1])
+        told = json.loads(file.read("settings.json")), json.loads(file.read("presets.json"))
+        return [name for name in file.namelist() if name.endswith(".png")] + [str(told)]
+
+    first = drawn(house, "a fox")
+    old = packed()
+    assert packed() == old and len(old) == 2 and len(kept(house)) == 1
+    drawn(house, "an owl")
+    assert len(packed()) == 3
+    say(house, ANN, f"/delete {first.id}")
+    assert packed()[0] == f"pictures/{first.id + 1}-1.png"
+    say(house, ANN, "/settings set count 3")
+    assert "'count': '3'" in packed()[-1]
+    say(house, ANN, f"/preset save misty {first.id + 1}")
+    assert "misty" in packed()[-1] and len(kept(house)) == 1
+
+
 def test_nothing_that_was_packed_together_is_handed_over_apart(house: House) -> None:
     mine, hers = drawn(house, "a fox"), drawn(house, "an owl", HERS)
 
