@@ -316,7 +316,7 @@ class TelegramChat:
         one = Update.de_json(waiting.body, self.bot)
         query, edited = one.callback_query, one.edited_message
         message = query.message if query else edited or one.message
-        writes = message.from_user if isinstance(message, Message) else None
+        writes = _writer(message) if isinstance(message, Message) else None
         user = query.from_user if query else writes
         if user:
             # In this task, which is of one update.
@@ -325,6 +325,11 @@ class TelegramChat:
             if query:
                 words = tr("That message is too old; use /show.")
                 await self._insist(event, query.answer, words)
+            return
+        if before := not query and message.migrate_from_chat_id:
+            # A group that became a supergroup.
+            names = (f"telegram:chat:{id_}" for id_ in (before, message.chat.id))
+            await self._insist(event, asyncio.to_thread, self.house.people.move, *names)
             return
         album = [message]
         if not query and not edited and message.media_group_id:
@@ -393,7 +398,7 @@ class TelegramChat:
         """What a message asks for; None when it is not meant for this bot."""
         # What is passed on has the words of somebody else.
         text = message.text or ("" if message.forward_origin else message.caption) or ""
-        user = message.from_user
+        user = _writer(message)
         private = message.chat.type == ChatType.PRIVATE
         if not user or message.via_bot or not (text or telegram_pictures.holds(message)):
             return None
@@ -457,14 +462,15 @@ class TelegramChat:
         def act(ask: Ask) -> Answer:
             return Answer(commands.change(self.house, number, text, ask).said)
 
-        assert message.from_user
-        return functools.partial(self._act, "an edit", act, event, message, message.from_user)
+        user = _writer(message)
+        assert user
+        return functools.partial(self._act, "an edit", act, event, message, user)
 
     async def _edited(
         self, event: str, message: Message
     ) -> Callable[[], Awaitable[Answer]] | None:  # fmt: skip
         """What somebody asks for who edited a message; None where nothing came of it before."""
-        text, user = message.text or message.caption or "", message.from_user
+        text, user = message.text or message.caption or "", _writer(message)
         if not user or not text:
             return None
         while await self._insist(event, asyncio.to_thread, self._earlier, event, message):
@@ -722,14 +728,25 @@ class TelegramChat:
         return mine and generations.get(made.id).message is None
 
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
-        known, moderator = self.house.known(_bare(chat, user)), False
-        if not known.trusted and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
+        # Only a group's administrators write in its name.
+        known, moderator = self.house.known(_bare(chat, user)), user.id == chat < 0
+        if not known.trusted and not moderator and kind in (ChatType.GROUP, ChatType.SUPERGROUP):
             with contextlib.suppress(TelegramError):
                 member = await self.bot.get_chat_member(chat, user.id)
                 moderator = member.status in (
                     ChatMemberStatus.ADMINISTRATOR, ChatMemberStatus.OWNER
                 )  # fmt: skip
         return replace(known, moderator=moderator, keeper=moderator)
+
+
+def _writer(message: Message) -> User | None:
+    """Who wrote: a person, or the group or channel in whose name somebody did.
+
+    For all who do that, anywhere, Telegram names the same few accounts, which are nobody.
+    """
+    if (name := message.sender_chat) is None:
+        return message.from_user
+    return User(name.id, name.effective_name or "", is_bot=False)
 
 
 def _bare(chat: int, user: User) -> Asker:

@@ -25,7 +25,7 @@ from core.brush import PAINT, BadLink, Expired
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.export import EXPORT
 from core.house import House
-from core.keys import PREFIX
+from core.keys import PREFIX, Key
 from core.languages import mark, preferred, speak, tr
 from core.media import Source
 from core.people import Asker
@@ -91,8 +91,10 @@ def session(request: Request) -> Session | None:
 
 async def stays(request: Request) -> bool:
     """Whether who came in is still let in, for what is answered over a long time."""
-    found = session(request)
+    found, key = session(request), request.state.key
     house: House = request.app.state.house
+    if key:
+        return await asyncio.to_thread(house.keys.lasts, key)
     return found is None or await asyncio.to_thread(house.accounts.lasts, found)
 
 
@@ -160,6 +162,7 @@ def guard(app: FastAPI) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         user, _, proof = cookie.partition(".")
         request.state.user, request.state.session, request.state.inside = "local", None, False
+        request.state.key = None
         token = request.cookies.get(signed_cookie(), "")
         if token and not request.url.path.startswith(STATIC):
             request.state.session = await asyncio.to_thread(app.state.house.accounts.known, token)
@@ -185,7 +188,8 @@ def guard(app: FastAPI) -> None:
             return guarded(no_key(request), request)
         if given.startswith(PREFIX):
             try:
-                request.state.user = await asyncio.to_thread(by_key, given, request)
+                request.state.key = await asyncio.to_thread(by_key, given, request)
+                request.state.user = request.state.key.user
                 request.state.session, request.state.inside = None, False
             except UserError as error:
                 return guarded(await user_error(request, error), request)
@@ -202,16 +206,16 @@ def guard(app: FastAPI) -> None:
             forget(answer, signed_cookie())
         return guarded(answer, request)
 
-    def by_key(given: str, request: Request) -> str:
-        """The account of a program that brought a key. Raises UserError."""
+    def by_key(given: str, request: Request) -> Key:
+        """The key that a program brought. Raises UserError."""
         kept = app.state.house.keys
-        found = kept.enter(given)
+        found: Key | None = kept.enter(given)
         if found is None:
             raise Unknown(tr("That key is not known, or was taken back. /key makes another."))
         kept.count(found)
         if found.scope == "read" and request.method not in ("GET", "HEAD"):
             raise Forbidden(tr("This key may look at pictures, no more. /key new draw makes one."))
-        return str(found.user)
+        return found
 
     def guarded(answer: Response, request: Request) -> Response:
         answer.headers["X-Content-Type-Options"] = "nosniff"

@@ -46,7 +46,7 @@ from core.drawing import (
 )
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
-from core.export import export
+from core.export import export, let_go
 from core.forgetting import FORGET, forget
 from core.generations import FIRST, Generation
 from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
@@ -464,12 +464,17 @@ def _link(house: House, ask: Ask) -> Reply:
             )
         )  # fmt: skip
     linked = house.people.link(ask.asker, code)
+    # What was packed for one of them is not all of theirs.
+    let_go(house, house.people.get(ask.asker.platform, ask.asker.id).everyone)
     return Reply(tr("Linked with {account}. /unlink undoes it.", account=linked))
 
 
 def _unlink(house: House, ask: Ask) -> Reply:
+    together = house.people.get(ask.asker.platform, ask.asker.id).everyone
     if not house.people.unlink(ask.asker):
         raise UserError(tr("This account is linked to no other. /link does that."))
+    # What was packed for all of them holds what is another's now.
+    let_go(house, together)
     return Reply(tr("Unlinked: this account is by itself again, with the pictures it asked for."))
 
 

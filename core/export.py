@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, or_, select, update
 
 from core.asking import Ask, Reply
 from core.brush import BadLink
@@ -64,7 +64,8 @@ def export(house: House, ask: Ask) -> Reply:
     person = house.people.get(ask.asker.platform, ask.asker.id)
     linked = not ask.most or bool(read(Web).public_url)
     row = _known(house, person.id)
-    if row is None or (row.files is None and row.builder_until < now()) or not _suits(row, ask):
+    stuck = row is not None and row.files is None and row.builder_until < now()
+    if row is None or stuck or not _suits(row, ask) or _outdated(house, person, row):
         row = _begin(house, person, 0 if linked else ask.most)
     end = time.monotonic() + WAIT_SECONDS
     while row is not None and row.files is None and not row.fault and time.monotonic() < end:
@@ -91,6 +92,22 @@ def _suits(row: Row[Any], ask: Ask) -> bool:
     if row.files is None or not ask.most or read(Web).public_url:
         return True
     return all(size <= ask.most for _key, size in row.files)
+
+
+def _outdated(house: House, person: Person, row: Row[Any]) -> bool:
+    """Whether there is more, or less, since what is there was put together."""
+    if row.files is None:
+        return False
+    drawn, since = generations.c, row.asked
+    changed = (
+        select(drawn.id).where(
+            drawn.person == person.id, or_(drawn.ended > since, drawn.deleted > since)
+        ),
+        select(presets.c.id).where(presets.c.owner.in_(person.everyone), presets.c.created > since),
+        select(tastes.c.name).where(tastes.c.who.in_(person.everyone), tastes.c.changed > since),
+    )
+    with house.database.read() as connection:
+        return any(connection.execute(one.limit(1)).first() for one in changed)
 
 
 def _begin(house: House, person: Person, most: int) -> Row[Any] | None:
@@ -319,10 +336,14 @@ def fetched(house: House, token: str) -> tuple[str, int]:
 def let_go(house: House, names: Sequence[str]) -> None:
     """Delete what somebody asked to take away, with its files."""
     mine = exports.c.person.in_(names)
+    with house.database.write() as connection:
+        # First: whoever is still at it notes nothing any more, and deletes what it made.
+        connection.execute(delete(exports).where(mine, exports.c.files.is_(None)))
     with house.database.read() as connection:
         rows = connection.execute(select(exports).where(mine)).all()
     for row in rows:
         for key, _size in row.files or ():
             house.media.delete(key)
+    seen = exports.c.builder.in_([row.builder for row in rows])
     with house.database.write() as connection:
-        connection.execute(delete(exports).where(mine))
+        connection.execute(delete(exports).where(mine, seen))

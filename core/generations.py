@@ -494,10 +494,12 @@ class Generations:
     ) -> tuple[Generation, bool]:  # fmt: skip
         """One picture of several as a generation of its own, done already; whether it is new.
 
-        Picked twice, it is the same one. Raises NotFound and TryAgain.
+        Picked twice by somebody, it is the same one, unless that was deleted. Raises NotFound and
+        TryAgain.
         """
         result = old.picture(index)
-        moment, event = now(), f"pick:{old.id}:{index}"
+        moment, first = now(), f"pick:{old.id}:{index}:{asker.id}"
+        event = first
         person = self.people.get(asker.platform, asker.id)
         row = {
             "platform": asker.platform, "event": event, "asker": asker.id,
@@ -512,8 +514,10 @@ class Generations:
         try:
             with self.database.write() as connection:
                 one_at_a_time(connection, person.id)
-                if known := self._known(connection, asker.platform, [event]):
-                    return known[0], False
+                while known := self._known(connection, asker.platform, [event]):
+                    if not known[0].deleted:
+                        return known[0], False
+                    event = row["event"] = f"{first}:{known[0].id}"
                 made = _generation(
                     connection.execute(insert(generations).values(row).returning(generations)).one()
                 )

@@ -140,6 +140,17 @@ class Keys:
         self.people.lend(key.user, key.owner)
         return key
 
+    def lasts(self, key: Key) -> bool:
+        """Whether a key was not taken back since it was let in."""
+        with self.database.read() as connection:
+            row = connection.execute(
+                select(keys.c.id).where(keys.c.id == key.id, keys.c.revoked.is_(None))
+            ).one_or_none()
+        if row:
+            # Whose it is may have changed, too.
+            self.people.lend(key.user, key.owner)
+        return row is not None
+
     def count(self, key: Key) -> None:
         """Count a request made with a key. Raises TooMuch beyond what a minute has room for."""
         most = read(Web).key_rate

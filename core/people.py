@@ -23,6 +23,7 @@ from core.database import (
     one_at_a_time,
     people,
     presets,
+    shares,
     spend,
     tastes,
     upsert,
@@ -204,6 +205,23 @@ class People:
                     .values({who: owner.account})
                 )
         return moved.rowcount
+
+    def move(self, old: str, new: str) -> None:
+        """Let a chat whose platform calls it differently now keep what was set, shared and drawn
+        there; what it has under its new name already counts."""
+        with self.database.write() as connection:
+            one_at_a_time(connection, *sorted((old, new)))
+            for table, where, name in (
+                (tastes, tastes.c.who, tastes.c.name), (shares, shares.c.place, shares.c.key)
+            ):  # fmt: skip
+                known = select(name).where(where == new).scalar_subquery()
+                connection.execute(
+                    update(table).where(where == old, name.not_in(known)).values({where: new})
+                )
+            connection.execute(
+                update(generations).where(generations.c.chat == old).values(chat=new)
+            )
+            _add_usage(connection, old, new)
 
     # One person on several chats
 

@@ -31,7 +31,7 @@ MOST = 100
 NONE = "none"
 PLACEHOLDERS = ("prompt",)
 # Double braces are emphasis, and braces with a comma are several prompts; see core/proposals.py.
-_PLACEHOLDER = re.compile(r"(?<![\\{])\{\s*([A-Za-z_][\w-]*)\s*\}(?!\})")
+_PLACEHOLDER = re.compile(r"(?<![\\{])\{\s*([^\W\d][\w-]*(?:\s+[\w-]+)*)\s*\}(?!\})")
 _NAME = re.compile(r"\w[\w '&+.-]*")
 # What shapes any other picture, too: neither words nor a seed, nor what a picture began with.
 KEPT = tuple(

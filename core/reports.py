@@ -26,6 +26,7 @@ from core.house import House
 from core.keeping import held_alone
 from core.languages import tr, trn
 from core.lifecycle import PENDING, State
+from core.options import Mode
 from core.people import Asker
 from core.policy import Show
 from core.settings import Chat, read
@@ -279,21 +280,14 @@ def told_anew(connection: Connection, numbers: Iterable[int]) -> None:
 
 
 def take_down(house: House, one: Generation, asker: Asker, reason: str) -> list[Generation]:
-    """Take a picture down, and whatever else shows it in the chats that the asker moderates.
+    """Take a picture down, and whatever else shows it, or shows it larger, in the chats that the
+    asker moderates.
 
     What somebody else's elsewhere shows alike stays there. Raises NotAllowed.
     """
     if one.state in PENDING:
         raise NotAllowed(tr("#{number} is not drawn yet: /cancel {number} first.", number=one.id))
-    keys = {str(result["key"]) for result in one.results}
-    holding = select(files.c.generation).where(files.c.key.in_(keys))
-    alike = house.generations.found(
-        select(generations).where(generations.c.id.in_(holding), generations.c.id != one.id)
-    )
-    every = [one, *(
-        other for other in alike
-        if moderates(other, asker) and keys & {str(result["key"]) for result in other.results}
-    )]  # fmt: skip
+    every, keys = _showing(house, one, asker)
     ids = [other.id for other in every]
     with house.database.read() as connection:
         rows = connection.execute(
@@ -303,13 +297,45 @@ def take_down(house: House, one: Generation, asker: Asker, reason: str) -> list[
     for key in held_alone(house, ids, keys):
         house.media.delete(key)
     prints = {row.id: row.fingerprint for row in rows}
-    for other in every:
+    # The one that was named goes last: killed before that, all of it is done again.
+    for other in reversed(every):
         also = partial(
             _decide, number=other.id, decision=REMOVED, asker=asker, words=reason,
             fingerprint=prints[other.id],
         )  # fmt: skip
         house.generations.empty(other, TAKEN_DOWN, reason or None, also)
     return every
+
+
+def _showing(
+    house: House, one: Generation, asker: Asker
+) -> tuple[list[Generation], set[str]]:  # fmt: skip
+    """One, and what shows the same in the chats that the asker moderates, or larger; their files.
+
+    What was still to be made larger is cancelled.
+    """
+    every, keys = [one], {str(result["key"]) for result in one.results}
+    while True:
+        holding = select(files.c.generation).where(files.c.key.in_(keys))
+        known = [other.id for other in every]
+        found = house.generations.found(
+            select(generations)
+            .where(generations.c.id.in_(holding), generations.c.id.not_in(known))
+            .order_by(generations.c.id)
+        )
+        more = []
+        for other in filter(partial(moderates, asker=asker), found):
+            larger = other.request.mode == Mode.UPSCALE and not keys.isdisjoint(other.request.held)
+            if larger and other.state in PENDING:
+                house.generations.stop(other)
+                other = house.generations.get(other.id)
+            own = {str(result["key"]) for result in other.results}
+            if larger or not keys.isdisjoint(own):
+                more.append((other, own))
+        if not more:
+            return every, keys
+        every += [other for other, _ in more]
+        keys = keys.union(*(own for _, own in more))
 
 
 def _named(ask: Ask, needed: str) -> tuple[int, str]:

@@ -1,19 +1,22 @@
 """Programs at the door of the JSON interface: a person's keys, path by path."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from core import settings
+from core import events, settings
 from core.cards import ACTIONS
 from core.commands import COMMANDS
 from core.house import House
 from core.people import Asker
 from tests.bots.test_web_text import web as web
 from tests.core.test_keys import made
+from tests.core.test_people import code
 from tests.core.test_pictures import drawn
+from tests.core.test_policy import say, submit
 
 ANN, BOB = Asker("discord", "1", "Ann"), Asker("telegram", "2", "Bob")
 
@@ -113,6 +116,47 @@ def test_what_a_person_says_themselves_no_key_of_theirs_says(
     assert "nothing in the queue" in web.post(
         "/api/chat", json={"text": "/queue"}, headers=key
     ).json()["text"]  # fmt: skip
+
+
+def hear(lines: Iterator[str], words: str) -> str:
+    """What a stream says until it says these words."""
+    heard = ""
+    while words not in heard:
+        heard += next(lines)
+    return heard
+
+
+def test_a_key_that_is_taken_back_hears_nothing_more(house: House, web: httpx.Client) -> None:
+    key = bearer(made(house, ANN))
+    submit(house, ANN, "first", prompt="before that")
+    with web.stream("GET", "/api/events", headers=key) as stream:
+        lines = stream.iter_lines()
+        hear(lines, "before that")
+        assert say(house, ANN, "/key revoke 1") == "Key 1 (a program) works no more."
+        submit(house, ANN, "later", prompt="what nobody overhears")
+        heard: list[str] = []
+        while "overhears" not in str(heard):
+            events.publish(house.queue.redis, 0)
+            try:
+                heard.append(next(lines))
+            except StopIteration:
+                break
+    assert "overhears" not in str(heard)
+
+
+def test_a_key_that_listens_hears_no_more_of_whom_its_owner_left(
+    house: House, web: httpx.Client
+) -> None:
+    say(house, ANN, f"/link {code(house, BOB)} yes")
+    key = bearer(made(house, ANN))
+    submit(house, ANN, "first", prompt="before that")
+    with web.stream("GET", "/api/events", headers=key) as stream:
+        lines = stream.iter_lines()
+        hear(lines, "before that")
+        assert "by itself" in say(house, ANN, "/unlink")
+        submit(house, BOB, "theirs", prompt="a fox of Bob's")
+        submit(house, ANN, "hers", prompt="a fox of Ann's")
+        assert "a fox of Ann's" in hear(lines, "a fox of")
 
 
 def test_too_many_requests_a_minute_are_told_when(

@@ -211,6 +211,62 @@ def test_who_is_forgotten_leaves_no_file(house: House) -> None:
         assert connection.execute(select(exports)).all() == []
 
 
+def test_what_is_ready_just_as_somebody_is_forgotten_goes_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn(house, "a fox")
+    begun: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "WAIT_SECONDS", 0.0)
+        patch.setattr(module, "_build", lambda *given: begun.append(given))
+        asked(house)
+        while not begun:
+            time.sleep(0.01)
+    write = house.database.write
+
+    def ready() -> Any:
+        monkeypatch.undo()
+        module._build(*begun[0])
+        return write()
+
+    monkeypatch.setattr(house.database, "write", ready)
+    module.let_go(house, ["discord:1"])
+    assert kept(house) == []
+
+
+def test_what_changed_since_is_packed_anew(house: House) -> None:
+    def packed() -> list[str]:
+        file = opened(house, asked(house).files[0][1])
+        told = json.loads(file.read("settings.json")), json.loads(file.read("presets.json"))
+        return [name for name in file.namelist() if name.endswith(".png")] + [str(told)]
+
+    first = drawn(house, "a fox")
+    old = packed()
+    assert packed() == old and len(old) == 2 and len(kept(house)) == 1
+    drawn(house, "an owl")
+    assert len(packed()) == 3
+    say(house, ANN, f"/delete {first.id}")
+    assert packed()[0] == f"pictures/{first.id + 1}-1.png"
+    say(house, ANN, "/settings set count 3")
+    assert "'count': '3'" in packed()[-1]
+    say(house, ANN, f"/preset save misty {first.id + 1}")
+    assert "misty" in packed()[-1] and len(kept(house)) == 1
+
+
+def test_nothing_that_was_packed_together_is_handed_over_apart(house: House) -> None:
+    mine, hers = drawn(house, "a fox"), drawn(house, "an owl", HERS)
+
+    def packed(asker: Asker) -> set[int]:
+        names = opened(house, asked(house, asker).files[0][1]).namelist()
+        return {one.id for one in (mine, hers) if f"pictures/{one.id}-1.png" in names}
+
+    assert packed(ANN) == {mine.id}
+    say(house, HERS, f"/link {code(house, ANN)} yes")
+    assert packed(ANN) == packed(HERS) == {mine.id, hers.id}
+    say(house, HERS, "/unlink")
+    assert packed(ANN) == {mine.id} and packed(HERS) == {hers.id}
+
+
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_no_key_takes_it_away_and_a_fault_is_told(
     house: House, monkeypatch: pytest.MonkeyPatch

@@ -463,6 +463,21 @@ def test_the_buttons_of_several_pick_and_vary_one(house: House) -> None:
         press(house, "u4", old.id, Ask(ANN, "four", {}, {}))
 
 
+def test_what_another_picked_or_one_deleted_is_picked_again(house: House) -> None:
+    ann = Asker("discord", "1", chat="discord:channel:5")
+    mod = Asker("discord", "2", moderator=True, chat=ann.chat)
+    old = drawn(house, who=ann, count=2)
+    theirs = made(press(house, "u2", old.id, Ask(mod, "mod", {}, {})))
+    mine = [made(press(house, "u2", old.id, Ask(ann, "first", {}, {})))]
+    assert mine[0].id != theirs.id and house.generations.visible(mine[0].id, ann)
+    for number in range(2):
+        say(house, f"/delete {mine[-1].id}", who=ann)
+        mine.append(made(press(house, "u2", old.id, Ask(ann, f"again {number}", {}, {}))))
+    assert len({one.id for one in mine}) == 3 and mine[-1].results
+    told = press(house, "u2", old.id, Ask(ann, "once more", {}, {}))
+    assert f"#{mine[-1].id} shows that picture already" in told.text
+
+
 def test_a_picked_picture_costs_nothing_and_is_drawn_again_alone(house: House) -> None:
     old = drawn(house, count=3)
     before = house.generations.quota(ANN)

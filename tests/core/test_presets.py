@@ -219,6 +219,9 @@ def test_names_may_have_spaces_and_any_letters(house: House) -> None:
     [
         ("{subject} in mist", "no placeholder {subject}. Known: {prompt}"),
         ("{prompt} by {artist}", "no placeholder {artist}"),
+        ("{prompt} im Stil von {Künstler}", "no placeholder {Künstler}"),
+        ("{prompt}, {художник}", "no placeholder {художник}"),
+        ("{prompt} by { the artist }", "no placeholder {the artist}"),
         ("in thick mist", "Say with {prompt} where"),
         ("in \\{prompt} mist", "Say with {prompt} where"),
         ("{{prompt}} in mist", "Say with {prompt} where"),

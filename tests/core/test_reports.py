@@ -226,6 +226,26 @@ def test_what_shows_the_same_there_goes_too_and_elsewhere_stays(house: House) ->
     assert house.media.has(key), "as long as those need it"
 
 
+def test_what_shows_it_larger_goes_along_and_what_was_to_do_so_is_cancelled(house: House) -> None:
+    def larger(number: int, factor: str, asker: Asker = ANN) -> Generation:
+        told = {"id": str(number), "factor": factor}
+        made = run(house, "upscale", Ask(asker, f"{number} {factor}", HERE, told)).generation
+        assert made
+        return made
+
+    one = drawn(house, "a fox")
+    twice = finished(house, larger(one.id, "2"))
+    waiting, again = larger(one.id, "4"), larger(twice.id, "2")
+    told = said(house, MAY, "takedown", one.id, "ugly")
+    assert told.endswith(f"So are #{twice.id}, #{waiting.id}, #{again.id}, which showed the same.")
+    for other in (one, twice, waiting, again):
+        gone = house.generations.get(other.id)
+        assert gone.removed == TAKEN_DOWN and not gone.request.held
+        assert not any(house.media.has(str(result["key"])) for result in other.results)
+        assert house.generations.claim(other.id) is None
+        assert not house.media.has(str(one.results[0]["key"]))
+
+
 def test_what_was_taken_down_answers_no_other_request(house: House) -> None:
     waiting = [
         asked(house, "a fox"), asked(house, "a fox", TOM, {"channel": "7", "guild": "4"}, "twin")
