@@ -371,7 +371,7 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
         told = tr("The picture of #{number} is no longer kept.", number=one.id)
         raise NotFound(told) from None
     old = registry.picture_of(kind, what)
-    house.registry.picture(kind, what, house.media.save_sample(small), ask.asker)
+    house.registry.picture(kind, what, house.media.save_sample(one.id, small), ask.asker)
     if old:
         house.media.delete(old)
     return tr(

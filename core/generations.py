@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +43,7 @@ from core.database import (
     files,
     generations,
     now,
+    offered,
     one_at_a_time,
     reports,
     spend,
@@ -53,7 +54,7 @@ from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, durati
 from core.fair import Claim
 from core.languages import ENGLISH, speaking, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
-from core.media import Media
+from core.media import Media, sample_of
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
@@ -600,7 +601,10 @@ class Generations:
                 )
             for table in BESIDE:
                 connection.execute(delete(table).where(table.c.generation == old.id))
+            samples = _unshown(connection, {old.id})
             also(connection)
+        for key in samples:
+            self.media.delete(key)
         with contextlib.suppress(RedisError):
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
             if not self.queue.alive(old.id, old.attempt):
@@ -630,7 +634,10 @@ class Generations:
             connection.execute(update(generations).where(*mine).values(row))
             for table in BESIDE:
                 connection.execute(delete(table).where(table.c.generation.in_(ids)))
+            samples = _unshown(connection, set(ids))
             self._part(connection, here)
+        for key in samples:
+            self.media.delete(key)
         for id_ in ids:
             self._publish(id_)
 
@@ -1483,6 +1490,14 @@ def _hold(connection: Connection, generation: int, keys: Iterable[str]) -> None:
     rows = [{"key": key, "generation": generation} for key in dict.fromkeys(keys)]
     if rows:
         connection.execute(insert(files), rows)
+
+
+def _unshown(connection: Connection, ids: Set[int]) -> list[str]:
+    """Let nothing on offer be shown by these any more; the keys of the small pictures that did."""
+    shown = select(offered.c.picture).where(offered.c.picture != "")
+    keys = [key for key in connection.execute(shown).scalars() if sample_of(key) in ids]
+    connection.execute(update(offered).where(offered.c.picture.in_(keys)).values(picture=""))
+    return keys
 
 
 def _there(found: Generation) -> Generation:

@@ -14,7 +14,7 @@ import fsspec
 PART = ".part"
 # What follows a picture's key in that of its small copy.
 SMALL = ".small.webp"
-EXPORTS = "exports"
+EXPORTS, SAMPLES = "exports", "samples"
 # Bytes of a large file that are in memory.
 MOST_AT_ONCE = 2**18
 # Generations whose pictures share a folder.
@@ -34,6 +34,12 @@ class Source:
     white: float = 0.5
     generation: int | None = None
     receipt: str = ""
+
+
+def sample_of(key: str) -> int | None:
+    """The generation of which a sample's key is a small picture; None where it does not say."""
+    number = key.removeprefix(f"{SAMPLES}/").partition("-")[0]
+    return int(number) if number.isascii() and number.isdigit() else None
 
 
 class Media:
@@ -59,9 +65,10 @@ class Media:
         name = f"{secrets.token_urlsafe(15)}.{hashlib.sha256(data).hexdigest()[:32]}.png"
         return self._save(f"{_day(datetime.now(UTC).date())}/{name}", data)
 
-    def save_sample(self, data: bytes) -> str:
-        """Store a picture that shows what something draws, until it is deleted; returns its key."""
-        return self._save(f"samples/{secrets.token_urlsafe(15)}.png", data)
+    def save_sample(self, generation: int, data: bytes) -> str:
+        """Store a small picture of a generation's, which shows what something draws; returns its
+        key, by which `sample_of` knows whose it is."""
+        return self._save(f"{SAMPLES}/{generation}-{secrets.token_urlsafe(15)}.png", data)
 
     def save_small(self, key: str, data: bytes) -> None:
         """Store the small copy of a picture; it goes when the picture goes."""

@@ -442,6 +442,20 @@ def test_a_moderator_shows_a_small_copy_of_their_own_picture(
     assert pictures.sheet(house, registry.samples()) is None
 
 
+@pytest.mark.parametrize("line", ["/delete {}", "/takedown {} no", "/forget yes"])
+def test_what_shows_something_goes_with_the_picture_that_it_is_of(
+    house: House, tmp_path: Path, line: str
+) -> None:
+    mine, other = drawn(house, MOD, "e1"), drawn(house, MOD, "e2")
+    say(house, MOD, f"/model picture model pattern {mine}")
+    say(house, MOD, "/delete " + str(other))
+    assert len(kept_samples(house, tmp_path)) == 1, "it is none of that one"
+    say(house, MOD, line.format(mine))
+    assert not kept_samples(house, tmp_path)
+    house.registry.refresh()
+    assert registry.samples() == ()
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
