@@ -220,8 +220,10 @@ def guard(app: FastAPI) -> None:
         # Without any referrer a browser does not say either whence a form was sent.
         answer.headers["Referrer-Policy"] = "same-origin"
         picture = answer.headers.get("content-type", "").startswith("image/")
-        if not picture and not silent(request.url.path):
-            answer.headers.add_vary_header("Accept-Language")
+        if not silent(request.url.path):
+            if not picture:
+                answer.headers.add_vary_header("Accept-Language")
+            # Whoever comes next with this browser is not shown what it kept, pictures neither.
             answer.headers.add_vary_header("Cookie")
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""

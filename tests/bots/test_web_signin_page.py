@@ -123,3 +123,24 @@ def test_the_longest_name_leaves_room_for_what_stands_beside_it(
         look(page, "phone-long-gallery", "header")
         count = page.locator("#count").bounding_box()
         assert count and count["width"] > 100 and count["height"] < 30
+
+
+def test_who_comes_next_with_a_browser_is_not_shown_what_it_kept(
+    house: House, browser: Browser, web: httpx.Client
+) -> None:
+    theirs = drawn(house, who=NELLY)
+    picture = f"{web.base_url}/media/{theirs.id}/0"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{web.base_url}/signin")
+        page.get_by_role("button", name="Continue with Discord").click()
+        expect(page.get_by_role("link", name="Nelly")).to_be_visible()
+        for path in (picture, f"{picture}/small"):
+            answer = page.goto(path)
+            assert answer and answer.status == 200
+        page.goto(str(web.base_url))
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        for path in (picture, f"{picture}/small"):
+            answer = page.goto(path)
+            assert answer and answer.status == 404
