@@ -252,26 +252,27 @@ def guard(app: FastAPI) -> None:
         return answer
 
     @app.exception_handler(UserError)
-    async def user_error(_request: Request, error: Exception) -> JSONResponse:
-        answer = sorry(status_of(error), str(error), getattr(error, "faults", [str(error)]))
+    async def user_error(request: Request, error: Exception) -> Response:
+        faults = getattr(error, "faults", [str(error)])
+        answer = told(request, status_of(error), str(error), faults)
         if wait := getattr(error, "wait", None):
             answer.headers["Retry-After"] = str(math.ceil(wait))
         return answer
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: Exception) -> JSONResponse:
+    async def malformed(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        told = InvalidOptions(
+        wrong = InvalidOptions(
             unserved(400) if line["type"] == "json_invalid" else
             f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
         )  # fmt: skip
-        return sorry(422, str(told), told.faults)
+        return told(request, 422, str(wrong), wrong.faults)
 
     @app.exception_handler(HTTPException)
-    async def elsewhere(_request: Request, error: Exception) -> JSONResponse:
+    async def elsewhere(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = sorry(error.status_code, unserved(error.status_code) or error.detail)
+        answer = told(request, error.status_code, unserved(error.status_code) or error.detail)
         answer.headers.update(error.headers or {})
         return answer
 
@@ -280,9 +281,9 @@ def guard(app: FastAPI) -> None:
         return sorry(422, tr("That is nested too deeply."))
 
     @app.exception_handler(Exception)
-    async def bug(_request: Request, error: Exception) -> JSONResponse:
+    async def bug(request: Request, error: Exception) -> Response:
         fault = report("web request failed", error)
-        return sorry(500, tr("Something went wrong here. (fault {fault})", fault=fault))
+        return told(request, 500, tr("Something went wrong here. (fault {fault})", fault=fault))
 
     @app.post("/key", include_in_schema=False)
     async def enter(request: Request) -> Response:
@@ -351,6 +352,13 @@ def refused(when: str) -> dict[str, Any]:
 def sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
     """A refusal, in the one shape that they all have."""
     return JSONResponse({"error": words, "faults": faults or [words]}, status)
+
+
+def told(request: Request, status: int, words: str, faults: list[str] | None = None) -> Response:
+    """A refusal as whoever asked reads it: a person a page, a program of the interface JSON."""
+    if reads(request) and not request.url.path.startswith("/api/"):
+        return page("sorry.html", status, sorry=words)
+    return sorry(status, words, faults)
 
 
 def _proof(key: str, user: str) -> str:
