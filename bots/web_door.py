@@ -98,7 +98,11 @@ async def stays(request: Request) -> bool:
 
 def safely(name: str) -> str:
     """The name of a cookie: where all is https, one that no other host can set."""
-    return f"__Host-{name}" if read(Web).public_url.startswith("https://") else name
+    return f"__Host-{name}" if _https() else name
+
+
+def _https() -> bool:
+    return read(Web).public_url.startswith("https://")
 
 
 def signed_cookie() -> str:
@@ -110,7 +114,7 @@ def remember(answer: Response, name: str, value: str, seconds: int) -> None:
     """Let a browser bring something along that no script and no other site can read."""
     answer.set_cookie(
         name, value, max_age=seconds, httponly=True, samesite="lax",
-        secure=name.startswith("__Host-"),
+        secure=_https(),
     )  # fmt: skip
 
 
@@ -228,7 +232,8 @@ def guard(app: FastAPI) -> None:
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""
         answer.headers["Content-Security-Policy"] = (
-            f"default-src 'self' {inline}; img-src 'self' data:; frame-ancestors 'none'"
+            f"default-src 'self' {inline}; img-src 'self' data:; base-uri 'none'; "
+            "frame-ancestors 'none'"
         )
         return answer
 
@@ -246,9 +251,7 @@ def guard(app: FastAPI) -> None:
             return no_key(request, tr("That is not the key. Ask the host of this chat for it."))
         fresh = secrets.token_hex(8)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8, httponly=True, samesite="lax"
-        )
+        remember(answer, COOKIE, f"{fresh}.{_proof(key, fresh)}", 10**8)
         return answer
 
     @app.exception_handler(UserError)

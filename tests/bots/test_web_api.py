@@ -121,7 +121,8 @@ def test_programs_are_told_in_json_that_the_key_is_missing(
             assert refused.status_code == 401 and "key" in refused.json()["error"]
     page = web.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert page.status_code == 401 and page.headers["content-type"].startswith("text/html")
-    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    for rule in ("default-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"):
+        assert rule in page.headers["content-security-policy"]
     wrong = web.post("/key", data={"key": "\udcff".encode("utf-8", "replace").decode()})
     assert wrong.status_code == 401 and not web.cookies
     foreign = web.post("/key", data={"key": "sesame"}, headers={"Origin": "http://evil.example"})

@@ -527,6 +527,18 @@ def test_with_the_key_one_comes_in_makes_an_account_and_takes_along_what_was_mad
     house.generations.visible(picture.id, Asker("web", me.removeprefix("web:")))
 
 
+def test_where_all_is_https_the_keys_cookie_goes_no_other_way(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    closed(monkeypatch, DRAWQUEUE_WEB_KEY="sesame")
+    web: httpx.Client = request.getfixturevalue("web")
+    for address, only in (("http://10.0.0.2:8000", False), ("https://draw.example.org", True)):
+        closed(monkeypatch, DRAWQUEUE_PUBLIC_URL=address)
+        cookie = web.post("/key", data={"key": "sesame"}).headers["set-cookie"]
+        assert cookie.startswith("drawqueue=") and "; HttpOnly" in cookie
+        assert ("; Secure" in cookie) == only
+
+
 def test_anybody_or_nobody_may_make_an_account(
     house: House, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
