@@ -100,7 +100,11 @@ async def stays(request: Request) -> bool:
 
 def safely(name: str) -> str:
     """The name of a cookie: where all is https, one that no other host can set."""
-    return f"__Host-{name}" if read(Web).public_url.startswith("https://") else name
+    return f"__Host-{name}" if _https() else name
+
+
+def _https() -> bool:
+    return read(Web).public_url.startswith("https://")
 
 
 def signed_cookie() -> str:
@@ -112,7 +116,7 @@ def remember(answer: Response, name: str, value: str, seconds: int) -> None:
     """Let a browser bring something along that no script and no other site can read."""
     answer.set_cookie(
         name, value, max_age=seconds, httponly=True, samesite="lax",
-        secure=name.startswith("__Host-"),
+        secure=_https(),
     )  # fmt: skip
 
 
@@ -224,13 +228,16 @@ def guard(app: FastAPI) -> None:
         # Without any referrer a browser does not say either whence a form was sent.
         answer.headers["Referrer-Policy"] = "same-origin"
         picture = answer.headers.get("content-type", "").startswith("image/")
-        if not picture and not silent(request.url.path):
-            answer.headers.add_vary_header("Accept-Language")
+        if not silent(request.url.path):
+            if not picture:
+                answer.headers.add_vary_header("Accept-Language")
+            # Whoever comes next with this browser is not shown what it kept, pictures neither.
             answer.headers.add_vary_header("Cookie")
         # The page of the interface holds its script and styles in itself.
         inline = "'unsafe-inline'" if request.url.path == DOCS else ""
         answer.headers["Content-Security-Policy"] = (
-            f"default-src 'self' {inline}; img-src 'self' data:; frame-ancestors 'none'"
+            f"default-src 'self' {inline}; img-src 'self' data:; base-uri 'none'; "
+            "frame-ancestors 'none'"
         )
         return answer
 
@@ -248,32 +255,31 @@ def guard(app: FastAPI) -> None:
             return no_key(request, tr("That is not the key. Ask the host of this chat for it."))
         fresh = secrets.token_hex(8)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            COOKIE, f"{fresh}.{_proof(key, fresh)}", max_age=10**8, httponly=True, samesite="lax"
-        )
+        remember(answer, COOKIE, f"{fresh}.{_proof(key, fresh)}", 10**8)
         return answer
 
     @app.exception_handler(UserError)
-    async def user_error(_request: Request, error: Exception) -> JSONResponse:
-        answer = sorry(status_of(error), str(error), getattr(error, "faults", [str(error)]))
+    async def user_error(request: Request, error: Exception) -> Response:
+        faults = getattr(error, "faults", [str(error)])
+        answer = told(request, status_of(error), str(error), faults)
         if wait := getattr(error, "wait", None):
             answer.headers["Retry-After"] = str(math.ceil(wait))
         return answer
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: Exception) -> JSONResponse:
+    async def malformed(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        told = InvalidOptions(
+        wrong = InvalidOptions(
             unserved(400) if line["type"] == "json_invalid" else
             f"{'.'.join(str(part)[:40] for part in line['loc'][1:]) or 'body'}: {line['msg']}"
             for line in error.errors()
         )  # fmt: skip
-        return sorry(422, str(told), told.faults)
+        return told(request, 422, str(wrong), wrong.faults)
 
     @app.exception_handler(HTTPException)
-    async def elsewhere(_request: Request, error: Exception) -> JSONResponse:
+    async def elsewhere(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = sorry(error.status_code, unserved(error.status_code) or error.detail)
+        answer = told(request, error.status_code, unserved(error.status_code) or error.detail)
         answer.headers.update(error.headers or {})
         return answer
 
@@ -282,9 +288,9 @@ def guard(app: FastAPI) -> None:
         return sorry(422, tr("That is nested too deeply."))
 
     @app.exception_handler(Exception)
-    async def bug(_request: Request, error: Exception) -> JSONResponse:
+    async def bug(request: Request, error: Exception) -> Response:
         fault = report("web request failed", error)
-        return sorry(500, tr("Something went wrong here. (fault {fault})", fault=fault))
+        return told(request, 500, tr("Something went wrong here. (fault {fault})", fault=fault))
 
     @app.post("/key", include_in_schema=False)
     async def enter(request: Request) -> Response:
@@ -353,6 +359,13 @@ def refused(when: str) -> dict[str, Any]:
 def sorry(status: int, words: str, faults: list[str] | None = None) -> JSONResponse:
     """A refusal, in the one shape that they all have."""
     return JSONResponse({"error": words, "faults": faults or [words]}, status)
+
+
+def told(request: Request, status: int, words: str, faults: list[str] | None = None) -> Response:
+    """A refusal as whoever asked reads it: a person a page, a program of the interface JSON."""
+    if reads(request) and not request.url.path.startswith("/api/"):
+        return page("sorry.html", status, sorry=words)
+    return sorry(status, words, faults)
 
 
 def _proof(key: str, user: str) -> str:

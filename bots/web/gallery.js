@@ -338,12 +338,17 @@ async function enlarge() {
   const [id, nth] = number.replace(/^#/, "").split(".");
   const known = items[place(number)];
   now = known || { number };
+  // Of one that is not there is nothing to press.
+  large.classList.toggle("unknown", !known);
+  part("#title").textContent = `#${number}`;
+  tell(part(".told"), "");
   if (known) picture(known);
   if (!large.open) large.showModal();
   try {
     const told = await call(`/api/gallery/${Number(id)}/${Number(nth || 1) - 1}`);
     if (now.number !== number) return;
     now = told;
+    large.classList.remove("unknown");
     picture(told);
     facts(told);
   } catch (error) {

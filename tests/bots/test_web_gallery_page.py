@@ -281,3 +281,21 @@ def test_a_thousand_pictures_leave_the_page_light(
         expect(page.locator("#large .prompt")).to_have_text("a goldenrod fox 2")
         page.goto(f"{web.base_url}/gallery?picture=9999.1")
         expect(page.locator("#large .told")).to_contain_text("There is no #9999")
+
+
+def test_what_goes_wrong_is_in_sight_and_of_nothing_there_is_nothing_to_press(
+    house: House, gallery: Page, web: httpx.Client
+) -> None:
+    number = painted(house, "a fox " * 60, "teal")
+    gallery.goto(f"{web.base_url}/gallery?picture={number}.1")
+    field = gallery.get_by_role("combobox", name="New tag")
+    field.fill("x" * 60)
+    gallery.get_by_role("button", name="Add").click()
+    told = gallery.locator("#large .told")
+    expect(told).to_have_text("A tag has at most 32 characters; that one has 60.")
+    expect(told).to_be_in_viewport()
+    gallery.goto(f"{web.base_url}/gallery?picture=999.1")
+    expect(told).to_have_text("There is no #999.")
+    assert gallery.locator("#large button:visible, #large a:visible").count() == 1
+    gallery.get_by_role("button", name="Close").click()
+    expect(tiles(gallery)).to_have_count(1)

@@ -527,6 +527,18 @@ def test_with_the_key_one_comes_in_makes_an_account_and_takes_along_what_was_mad
     house.generations.visible(picture.id, Asker("web", me.removeprefix("web:")))
 
 
+def test_where_all_is_https_the_keys_cookie_goes_no_other_way(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    closed(monkeypatch, DRAWQUEUE_WEB_KEY="sesame")
+    web: httpx.Client = request.getfixturevalue("web")
+    for address, only in (("http://10.0.0.2:8000", False), ("https://draw.example.org", True)):
+        closed(monkeypatch, DRAWQUEUE_PUBLIC_URL=address)
+        cookie = web.post("/key", data={"key": "sesame"}).headers["set-cookie"]
+        assert cookie.startswith("drawqueue=") and "; HttpOnly" in cookie
+        assert ("; Secure" in cookie) == only
+
+
 def test_anybody_or_nobody_may_make_an_account(
     house: House, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -561,3 +573,58 @@ def test_while_redis_is_away_nobody_is_let_in(
         assert told.status_code == 503 and "Nobody can sign in just now" in sorry(told)
     assert user(web).startswith("web:"), "who is in stays"
     house.accounts.redis = real
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/nowhere/<img src=x>", 404, "There is nothing here."),
+        ("/media/999/0", 404, "There is no #999."),
+        ("/media/0/0", 422, "id: Input should be greater than or equal to 1"),
+        ("/samples/<img src=x onerror=alert(1)>", 404,
+         "There is no picture of &lt;img src=x onerror=alert(1)&gt;."),
+        ("/export/not.mine", 403, "That link is not one of mine."),
+        ("/account/out", 405, "That cannot be done here; /api/docs says what can."),
+    ],
+)  # fmt: skip
+def test_who_opens_what_cannot_be_reads_it_on_a_page(
+    web: httpx.Client, path: str, status: int, words: str
+) -> None:
+    opened = web.get(path, headers=HTML)
+    assert (opened.status_code, opened.headers["content-type"][:9]) == (status, "text/html")
+    assert sorry(opened) == words and "<img" not in opened.text
+    assert "default-src 'self'" in opened.headers["content-security-policy"]
+    # A script, a picture and a program read what they always read.
+    assert web.get(path).json()["error"]
+    assert web.get("/api/jobs/999", headers=HTML).json()["error"] == "There is no #999."
+
+
+def test_who_is_forgotten_is_signed_out_with_no_account_link_or_mark_left(
+    house: House, web: httpx.Client
+) -> None:
+    token = register(web, "Ann")
+    one = drawn(house, who=Asker("web", user(web).removeprefix("web:")))
+    picture = f"/api/jobs/{one.id}/0"
+    assert web.post(f"{picture}/favourite").json()["favourite"]
+    link = web.post(f"{picture}/share", json={"prompt": True}).json()["url"]
+    assert web.get(link).status_code == 200
+    with httpx.Client(base_url=web.base_url) as other:
+        other.post("/signin", data={"name": "Ann", "password": GOOD})
+        asked = web.post("/api/chat", json={"text": "/forget"}).json()
+        assert "your account of the web chat, with its password" in asked["text"]
+        number = asked["buttons"][0]["id"].split(":")[1]
+        told = web.post(f"/api/proposals/{number}/agree").json()["text"]
+        assert told.startswith("Everything of yours is forgotten.")
+        for browser in (web, other):
+            refused = browser.get("/api/gallery", headers={"Cookie": f"{COOKIE}={token}"})
+            assert refused.json()["error"] == "You are signed out. Reload this page."
+        assert 'href="/signin"' in other.get("/", headers=HTML).text
+        gone = other.get(link)
+        assert gone.status_code == 410 and "This picture is not shared any more." in gone.text
+        assert other.get(f"{link}/picture").status_code == 410
+        wrong = other.post("/signin", data={"name": "Ann", "password": GOOD})
+        assert sorry(wrong) == "That name and password do not go together."
+        # Whoever takes the name now is somebody else.
+        register(other, "Ann", BETTER)
+        assert other.get("/api/gallery").json()["pictures"] == []
+        assert other.get(f"/api/gallery/{one.id}/0").status_code == 404

@@ -95,3 +95,52 @@ def test_nothing_on_the_pages_is_of_another_host(browser: Browser, web: httpx.Cl
         page.wait_for_url(re.compile(re.escape(str(web.base_url))))
         expect(page.get_by_role("link", name="John Doe")).to_be_visible()
         assert len(hosts) == 2
+
+
+def test_the_longest_name_leaves_room_for_what_stands_beside_it(
+    browser: Browser, web: httpx.Client
+) -> None:
+    with browser.new_context(viewport=SIZES["phone"]) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(f"{web.base_url}/signin/new")
+        page.get_by_label("Name").fill("A" * 32)
+        page.get_by_label("Password").fill(GOOD)
+        page.keyboard.press("Enter")
+        expect(page.locator("#busy")).to_contain_text("queued")
+        look(page, "phone-long-chat", "header")
+        # In two lines: who one is, and how things stand beside the language.
+        line = page.locator("#busy").bounding_box()
+        language = page.locator("#language").bounding_box()
+        above = page.locator("#me").bounding_box()
+        assert line and language and above
+        assert language["y"] < line["y"] + line["height"] < language["y"] + 2 * language["height"]
+        assert above["y"] + above["height"] < line["y"] + line["height"]
+        page.locator("#language").click()
+        menu = page.locator("#languages").bounding_box()
+        assert menu and menu["y"] > language["y"] + language["height"]
+        page.goto(f"{web.base_url}/gallery")
+        expect(page.locator("#count")).to_contain_text("0 pictures")
+        look(page, "phone-long-gallery", "header")
+        count = page.locator("#count").bounding_box()
+        assert count and count["width"] > 100 and count["height"] < 30
+
+
+def test_who_comes_next_with_a_browser_is_not_shown_what_it_kept(
+    house: House, browser: Browser, web: httpx.Client
+) -> None:
+    theirs = drawn(house, who=NELLY)
+    picture = f"{web.base_url}/media/{theirs.id}/0"
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{web.base_url}/signin")
+        page.get_by_role("button", name="Continue with Discord").click()
+        expect(page.get_by_role("link", name="Nelly")).to_be_visible()
+        for path in (picture, f"{picture}/small"):
+            answer = page.goto(path)
+            assert answer and answer.status == 200
+        page.goto(str(web.base_url))
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        for path in (picture, f"{picture}/small"):
+            answer = page.goto(path)
+            assert answer and answer.status == 404

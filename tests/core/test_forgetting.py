@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
-from core import forgetting
+from core import forgetting, marks, sharing
+from core.accounts import Accounts
 from core.asking import Ask, Reply
 from core.cards import card_for, pressed
 from core.commands import press, run
@@ -26,12 +27,13 @@ from core.database import (
     usage,
 )
 from core.errors import NotAllowed, NotFound, TooMuch, UserError
-from core.forgetting import HOW, LATER, Emptied, Gone, Nobody, sweep
+from core.forgetting import HOW, LATER, Emptied, Gone, Nobody, Unnamed, sweep
 from core.generations import FIRST_EDITOR, FORGOTTEN, Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from tests.core.test_accounts import GOOD, Counting
 from tests.core.test_people import code
 from tests.core.test_policy import say
 
@@ -92,17 +94,38 @@ def traces(house: House) -> list[str]:
     with house.database.read() as connection:
         waits = connection.execute(select(leavers.c.newest)).scalars().all()
     assert waits in ([], [0])
-    beside = ("leavers: ", "usage: ", "redis b'drawqueue:fair:", "redis b'drawqueue:reports:")
+    # What links are signed with says so in its name.
+    beside = (
+        "secrets: ",
+        "leavers: ",
+        "usage: ",
+        "redis b'drawqueue:fair:",
+        "redis b'drawqueue:reports:",
+    )
     return [
         line for line in everything(house).splitlines()
         if any(trace in line for trace in TRACES) and not line.startswith(beside)
     ]  # fmt: skip
 
 
+def rows(house: House, table: str) -> int:
+    with house.database.read() as connection:
+        counted = select(func.count()).select_from(metadata.tables[table])
+        return int(connection.execute(counted).scalar_one())
+
+
 def living(house: House) -> list[Generation]:
-    """Ann in every table: two accounts that are one, what she drew, set, saved, brought."""
+    """Ann in every table: accounts that are one, what she drew, set, saved, brought, shared."""
     say(house, HERS, f"/link {code(house, ANN)} yes")
+    vars(house)["accounts"] = Accounts(house.database, house.queue.redis, house.people, Counting())
+    own, name = house.accounts.make("Ann.Secret", GOOD, "")
+    say(house, Asker("web", own.removeprefix("web:"), name), f"/link {code(house, ANN)} yes")
+    for account in (own, ANN.account):
+        house.accounts.begin(account, name, "Firefox, Linux")
     made = [drawn(house, "a windmill"), drawn(house, "a windmill at night", HERS)]
+    for one, asker in zip(made, (ANN, HERS), strict=True):
+        marks.put(house, one, 0, [marks.FAVOURITE, "secret"])
+        sharing.share(house, asker, one.id, 0, prompt=True)
     key = house.media.save_upload(b"a photo of Ann")
     request = replace(made[0].request, sources=(key,), prompt="a windmill from a photo")
     made.append(house.generations.submit(request, ANN, "begun", made[0].address, made[0].id))
@@ -170,13 +193,17 @@ def test_nothing_is_left_and_what_stays_is_told_before(house: House) -> None:
     theirs = drawn(house, "a fox of Bob's", BOB)
     say(house, BOB, "/settings set count 3")
     assert len(traces(house)) > 10, "or this would show nothing"
+    hers = [name for name, how in HOW.items() if isinstance(how, Gone | Unnamed)]
+    assert [name for name in hers if not rows(house, name)] == ["leavers"]
     asked = run(house, "forget", Ask(ANN, "f", {}, {}))
     for words in (
         "your 4 requests: their prompts, their pictures",
         "1 preset of yours, also where you share it",
         "1 key for programs, which works no more",
         "Telegram lets me delete them for 48 hours",
-        "It counts for all your accounts, which are then by themselves: telegram:9002",
+        "your account of the web chat, with its password",
+        "every browser that you are signed in with",
+        "It counts for all your accounts, which are then by themselves: telegram:9002, web:",
         "/export gives you a copy of it first",
         "until it renews: nobody gets a second quota by leaving",
         "a picture that somebody else's request shows just the same",
@@ -190,6 +217,8 @@ def test_nothing_is_left_and_what_stays_is_told_before(house: House) -> None:
     assert "Ann" not in str(files(house)) and files(house) == {
         str(theirs.results[0]["key"]).rsplit("/", 1)[-1]
     }
+    for name in ("marks", "shared", "accounts", "sessions"):
+        assert rows(house, name) == 0, name
     # What shows them is left to a poster, and nothing else.
     shown = [house.generations.get(one.id) for one in made]
     assert [one.message for one in shown] == ["55", "55", None, None]
