@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -17,6 +17,7 @@ from bots.web_door import ask, asker, refused, session, status_of
 from bots.web_pages import page
 from bots.web_pictures import DECODED_AT_ONCE, Index, JobId, withheld
 from core import commands, editing, gallery, history, marks, sharing, thumbnails
+from core.accounts import network
 from core.asking import Ask, picture_number
 from core.cards import alt_text, details_of
 from core.database import now
@@ -24,7 +25,7 @@ from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
 from core.gallery import Picture
 from core.history import Filters
 from core.house import House
-from core.languages import tr
+from core.languages import mark, tr
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Show
@@ -39,6 +40,7 @@ PAGE, MOST = 40, 100
 NAMED = 500
 # A small picture never changes: another one has another number.
 FOR_LONG = {"Cache-Control": "private, max-age=31536000, immutable"}
+UNTOLD = mark("A picture that somebody shares.")
 # What dies with a link stays nowhere.
 NOWHERE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
 SMALL: dict[str, Any] = {"content": {"image/webp": {}}}
@@ -380,26 +382,46 @@ def exhibition(house: House) -> APIRouter:
 
         return await asyncio.to_thread(work)
 
+    def seen_as(token: str, done: str = "", fault: UserError | None = None) -> Response:
+        try:
+            one, index, link = sharing.opened(house, token)
+        except UserError as error:
+            made = page("shared.html", status_of(error), sorry=str(error))
+        else:
+            prompt = one.request.prompt if link.prompt else ""
+            picture = one.picture(index)
+            made = page(
+                "shared.html", status_of(fault) if fault else 200, sorry="", prompt=prompt,
+                path=link.path, alt=alt_text(prompt) if prompt else tr(UNTOLD), done=done,
+                fault=str(fault or ""), width=picture.get("width"), height=picture.get("height"),
+            )  # fmt: skip
+        made.headers.update(NOWHERE)
+        return made
+
     @routes.get(SHARED + "{token}", include_in_schema=False)
     async def seen(token: str) -> Response:
         """The page of one shared picture, for anybody."""
+        return await asyncio.to_thread(seen_as, token)
+
+    @routes.post(SHARED + "{token}/report", include_in_schema=False)
+    async def reported(request: Request, token: str) -> Response:
+        """Tell the moderators of a shared picture, whoever one is."""
+        given = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=5)
+        host = request.client.host if request.client else ""
 
         def work() -> Response:
+            who = asker(request)
+            if not (session(request) or request.state.inside):
+                who = sharing.visitor(house, network(host))
             try:
-                one, index, link = sharing.opened(house, token)
+                one, _, _ = sharing.opened(house, token)
+                words = {"reason": given.get("reason", [""])[0]}
+                told = commands.run(house, "report", replace(ask(who, words), seen=one.id))
             except UserError as error:
-                return page("shared.html", status_of(error), sorry=str(error))
-            prompt = one.request.prompt if link.prompt else ""
-            picture = one.picture(index)
-            return page(
-                "shared.html", sorry="", prompt=prompt, path=f"{link.path}/picture",
-                alt=alt_text(prompt) if prompt else tr("A picture that somebody shares."),
-                width=picture.get("width"), height=picture.get("height"),
-            )  # fmt: skip
+                return seen_as(token, fault=error)
+            return seen_as(token, told.text)
 
-        answer = await asyncio.to_thread(work)
-        answer.headers.update(NOWHERE)
-        return answer
+        return await asyncio.to_thread(work)
 
     @routes.get(SHARED + "{token}/picture", include_in_schema=False)
     async def seen_picture(token: str) -> Response:

@@ -115,7 +115,7 @@ class Accounts:
         if taken:
             raise UserError(tr("That name is taken. Choose another one."))
         self._count(
-            {f"made:{_place(address)}": PER_DAY}, DAY_SECONDS,
+            {f"made:{network(address)}": PER_DAY}, DAY_SECONDS,
             mark("Many accounts were made from your network today. Try again in {wait}."),
         )  # fmt: skip
         id_, kept = secrets.token_hex(8), self._hash(password)
@@ -193,7 +193,7 @@ class Accounts:
     def knock(self, address: str) -> None:
         """Count who sets out to make an account, or to sign in elsewhere. Raises TooMuch."""
         self._count(
-            {f"knock:{_place(address)}": PER_KNOCK}, GUESS_SECONDS,
+            {f"knock:{network(address)}": PER_KNOCK}, GUESS_SECONDS,
             mark("Too many sign in from your network just now. Try again in {wait}."),
         )  # fmt: skip
 
@@ -202,7 +202,7 @@ class Accounts:
         """Count a guess before it is looked at, and no longer when it was right."""
         # Hashed: of a name that nobody has, nothing else bounds the length.
         named = f"name:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-        placed = f"from:{_place(address)}"
+        placed = f"from:{network(address)}"
         self._count(
             {named: PER_NAME, placed: PER_ADDRESS}, GUESS_SECONDS,
             mark("Too many wrong passwords. Try again in {wait}."),
@@ -363,7 +363,7 @@ def _counter(name: str) -> str:
     return f"drawqueue:signin:{name}"
 
 
-def _place(address: str) -> str:
+def network(address: str) -> str:
     """The network that an address is counted by: of IPv6 everybody has many."""
     try:
         found = ipaddress.ip_address(address)

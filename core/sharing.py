@@ -104,6 +104,11 @@ def opened(house: House, given: str) -> tuple[Generation, int, Link]:
     return one, place, found
 
 
+def visitor(house: House, network: str) -> Asker:
+    """Whoever opens a link and is nobody here: the same one from the same network, not by name."""
+    return Asker("web", f"visitor-{house.brush.signed([network], 'visitor')[-32:]}", "visitor")
+
+
 def _marked(one: Generation) -> bool:
     return any(result.get(MARK) for result in one.results)
 

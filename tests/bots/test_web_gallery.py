@@ -163,7 +163,16 @@ def test_a_link_is_for_whoever_has_it_and_for_nothing_else(
     for days in (0, 366, "x"):
         refused = web.post(f"/api/jobs/{one.id}/1/share", json={"days": days}, headers=host)
         assert refused.status_code == 422
+    # Whoever sees it may report it, once, and nothing else by that link.
+    for words in ("it shows me", "99 once more"):
+        told = web.post(f"{path}/report", data={"reason": words})
+        assert (told.status_code == 200 and "reported" in told.text) or "Thank you" in told.text
+    ((number, said),) = house.reports.open().items()
+    assert number == one.id and [row.reason for row in said] == ["it shows me"]
+    assert said[0].reporter.startswith("web:visitor-") and "127.0.0.1" not in str(said[0])
+    assert web.post(f"{path[:-2]}xx/report", data={"reason": "x"}).status_code == 403
     assert web.delete(f"/api/jobs/{one.id}/1/share", headers=host).status_code == 200
+    assert web.post(f"{path}/report", data={"reason": "x"}).status_code == 410
     dead = web.get(path)
     assert dead.status_code == 410 and "not shared any more" in dead.text
 
