@@ -58,6 +58,7 @@ def bot(
     migrate(url)
     house = House(Database(url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
     yield lambda: Bot(house)
+    house.registry.rest()
     house.database.close()
 
 
