@@ -195,8 +195,17 @@ def _kept() -> list[str]:
     ]  # fmt: skip
 
 
-def _looked(description: str) -> Any:
+def looked(description: str) -> Any:
+    """Something that is looked for, as a query says it."""
     return Query(max_length=LOOKED, description=description)
+
+
+# What is looked for among one's own, in every list of them.
+OfPrompt = Annotated[str, looked("Words of the prompt, such as lighthouse storm, or light*.")]
+OfMode = Annotated[str, looked(f"How it was made: {', '.join(history.MODES)}.")]
+OfModel = Annotated[str, looked("What drew it.")]
+Since = Annotated[str, looked("A date such as 2026-11-01, or how long ago: 7d.")]
+Until = Annotated[str, looked("A date, its day included, or how long ago.")]
 
 
 def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
@@ -301,23 +310,13 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         before: Annotated[
             int | None, Query(ge=1, le=2**31 - 1, description="The last id of the page before.")
         ] = None,
-        page: Annotated[
-            int,
-            Query(
-                ge=1,
-                le=MOST_PAGES,
-                description="So many times `limit` further back; `before` is "
-                "quicker, and loses its place by nothing that is new.",
-            ),
-        ] = 1,
-        words: Annotated[
-            str, _looked("Words of the prompt, such as lighthouse storm, or light*.")
-        ] = "",
-        type: Annotated[str, _looked(f"How it was made: {', '.join(history.MODES)}.")] = "",
-        model: Annotated[str, _looked("What drew it.")] = "",
-        since: Annotated[str, _looked("A date such as 2026-11-01, or how long ago: 7d.")] = "",
-        until: Annotated[str, _looked("A date, its day included, or how long ago.")] = "",
-    ) -> list[dict[str, Any]]:
+        page: Annotated[int, Query(
+            ge=1, le=MOST_PAGES, description="So many times `limit` further back; `before` is "
+            "quicker, and loses its place by nothing that is new.",
+        )] = 1,
+        words: OfPrompt = "", type: OfMode = "", model: OfModel = "", since: Since = "",
+        until: Until = "",
+    ) -> list[dict[str, Any]]:  # fmt: skip
         """One's own jobs, newest first, of those that fit everything that is asked for."""
         given = {
             "words": words, "mode": type, "model": model, "since": since, "until": until,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from bots.web_api import LOOKED, Given
+from bots.web_api import Given, OfMode, OfModel, OfPrompt, Since, Until, looked
 from bots.web_cards import Words
 from bots.web_door import ask, asker, refused, session, status_of
 from bots.web_pages import page
@@ -131,25 +131,16 @@ class Wish(Given):
     days: int = Field(sharing.DAYS, ge=1, le=sharing.MOST_DAYS)
 
 
-def _looked(description: str) -> Any:
-    return Query(max_length=LOOKED, description=description)
-
-
 class Looked:
     """What is looked for, as every route here takes it."""
 
     def __init__(
         self,
-        words: Annotated[
-            str, _looked("Words of the prompt, such as lighthouse storm, or light*.")
-        ] = "",
-        type: Annotated[str, _looked(f"How it was made: {', '.join(history.MODES)}.")] = "",
-        model: Annotated[str, _looked("What drew it.")] = "",
-        since: Annotated[str, _looked("A date such as 2026-11-01, or how long ago: 7d.")] = "",
-        until: Annotated[str, _looked("A date, its day included, or how long ago.")] = "",
-        tag: Annotated[str, _looked("What it is tagged with.")] = "",
+        words: OfPrompt = "", type: OfMode = "", model: OfModel = "", since: Since = "",
+        until: Until = "",
+        tag: Annotated[str, looked("What it is tagged with.")] = "",
         favourite: Annotated[Literal["", "yes"], Query(description="Favourites alone.")] = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.given = {
             "words": words, "mode": type, "model": model, "since": since, "until": until,
             "tag": tag, "favourite": favourite,
@@ -318,7 +309,7 @@ def exhibition(house: House) -> APIRouter:
     @routes.delete("/api/jobs/{id}/{index}/tags", response_model=Kept)
     async def untag(
         request: Request, id: JobId, index: Index,
-        tag: Annotated[str, _looked("The tag to take away.")],
+        tag: Annotated[str, looked("The tag to take away.")],
     ) -> dict[str, Any]:  # fmt: skip
         """Take a tag from a picture."""
         return await marked(request, id, index, take=[tag], tags=True)

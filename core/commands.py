@@ -941,7 +941,7 @@ def press(house: House, action: str, generation: int, ask: Ask) -> Reply:
 
 
 def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
-    if action == "words":
+    if action == phrases.WORDS:
         return phrases.pressed(house, generation, ask)
     if action in QUESTIONS:
         return _answered(house, action, generation, ask)
