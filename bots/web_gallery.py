@@ -26,7 +26,7 @@ from core.gallery import Picture
 from core.history import Filters
 from core.house import House
 from core.languages import mark, tr
-from core.options import COMMAND_OF, Mode
+from core.options import COMMAND_OF, DRAWN, Mode
 from core.people import Asker
 from core.policy import Show
 from core.proposals import escaped
@@ -169,7 +169,7 @@ def exhibition(house: House) -> APIRouter:
 
     @routes.get("/gallery", include_in_schema=False)
     async def exhibited(request: Request) -> Response:
-        modes = [COMMAND_OF[mode] for mode in Mode]
+        modes = [COMMAND_OF[mode] for mode in DRAWN]
         return page("gallery.html", modes=modes, most_tag=marks.LONGEST, me=session(request))
 
     @routes.get("/api/gallery", response_model=Page)

@@ -16,6 +16,7 @@ from core.languages import tr, trn
 from core.offers import Offer
 from core.options import (
     COMMAND_OF,
+    DRAWN,
     HIRES_STRENGTH,
     MULTIPLE,
     OPTIONS,
@@ -39,6 +40,7 @@ from core.parts import (
     vaes,
 )
 from core.policy import policy
+from core.providers import PROVIDERS, provider_of, unset
 from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Family:
 
     # What a model's name holds where no folder says of which family it is.
     word: str = ""
-    modes: frozenset[Mode] = frozenset(Mode) - {Mode.STYLE}
+    modes: frozenset[Mode] = frozenset(DRAWN) - {Mode.STYLE}
     lacks: frozenset[str] = frozenset()
     samplers: tuple[str, ...] = samplers.EVERY
     multiple: int = MULTIPLE
@@ -103,7 +105,7 @@ ANOTHER = Family(
     lacks=frozenset({"clip_skip", "tile", "negative_prompt", "lora", "vae", "hires", "chaos"}),
     numbers="bfloat16", network="",
 )  # fmt: skip
-PATTERNS = Family(modes=frozenset(Mode), lacks=frozenset({"chaos"}))
+PATTERNS = Family(modes=frozenset(DRAWN), lacks=frozenset({"chaos"}))
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ def _model(source: str) -> Model:
             "pattern", source, engine="pattern", size=256, steps=8, guidance=5.0, largest=1024,
             notes="Draws test patterns, without a model.", family=PATTERNS,
         )  # fmt: skip
+    if elsewhere := provider_of(source):
+        return _remote(source, elsewhere[0])
     folder = folder_of(source)
     hub = not is_folder(Path(source))
     name = source.rsplit("/", 1)[-1] if hub else folder.resolve().name
@@ -203,6 +207,19 @@ def _model(source: str) -> Model:
     if name.replace("_", "-") == "starter-model":
         name = "starter"
     return Model(name, source, **facts)
+
+
+def _remote(source: str, engine: str) -> Model:
+    """A model on other machines, by what is known of its engine."""
+    one = PROVIDERS[engine]
+    family = Family(
+        modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
+        multiple=one.multiple, network="",
+    )  # fmt: skip
+    return Model(
+        source, source, engine=engine, size=one.size, steps=one.steps, guidance=one.guidance,
+        sampler=next(iter(one.samplers), ""), largest=one.largest, family=family,
+    )  # fmt: skip
 
 
 def _named() -> list[Model]:
@@ -313,9 +330,12 @@ def faults() -> list[str]:
     """What is wrong with the models that the host names, as this machine sees it, in words."""
     if missing_starter():
         return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
-    found = []
+    found: list[str] = []
     for model in _named():
         folder = Path(model.source)
+        if model.engine in PROVIDERS:
+            found += filter(None, [unset(model.engine)])
+            continue
         if model.engine == "pattern" or (folder / "model_index.json").is_file():
             continue
         if folder.exists():
@@ -338,8 +358,11 @@ def known_parts(kind: Parts, *, hidden: bool = False) -> list[str]:
 def revision(model: Model) -> str:
     """What distinguishes a model's files, and the libraries that draw with them, from others.
 
-    Of a model that is named by its hub id, this is told by what is fetched of it.
+    Of a model that is named by its hub id, this is told by what is fetched of it; of one on other
+    machines nothing but its name is known.
     """
+    if model.engine in PROVIDERS:
+        return f"remote {provider_of(model.source)}"
     at = folder_of(model.source)
     files = [
         path

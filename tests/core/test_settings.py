@@ -13,6 +13,7 @@ SECRET = "GrEeN5eKr3T"
 
 # What a setting takes that takes not any word.
 VALUES = {
+    "DRAWQUEUE_REMOTE_LIMITS": "kie=2/5",
     "DRAWQUEUE_REUSE": "false",
     "DRAWQUEUE_PREVIEWS": "0",
     "DATABASE_URL": "postgresql://host/database",
@@ -59,6 +60,8 @@ def test_a_documented_name_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, field in section.model_fields.items():
             default = field.get_default()
             value = "17" if isinstance(default, int) and not isinstance(default, bool) else "true"
+            if str(field.alias).endswith("_URL"):
+                value = "http://host"
             monkeypatch.setenv(str(field.alias), VALUES.get(str(field.alias), value))
             assert getattr(section(), name) != default, field.alias
             monkeypatch.delenv(str(field.alias))

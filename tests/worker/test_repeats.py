@@ -9,7 +9,7 @@ from PIL import Image
 
 from core import catalog
 from core.engine import Stopped
-from core.options import Mode
+from core.options import DRAWN, Mode
 from core.parts import StyleAdapter
 from tests.worker.families import style_adapter
 from tests.worker.test_modes import FROG, INPAINT, REMIX, on, request
@@ -55,7 +55,7 @@ def test_twenty_requests_twice(starter_model: str, weights: Any, tmp_path: Path)
     pictures = {"crown": crown, "disc": disc, "k": crown}
     wanted = [request(**{"steps": 4, **one}) for one in REQUESTS]
     wanted += [upscaled(crown, 2), upscaled(crown, 2, "tiny")]
-    assert len(REQUESTS) == 20 and {one.mode for one in wanted} == set(Mode)
+    assert len(REQUESTS) == 20 and {one.mode for one in wanted} == set(DRAWN)
 
     first = [engine.draw(starter, one, on, pictures) for one in wanted]
     # Other work meanwhile: another order, and one that is stopped.

@@ -1,8 +1,9 @@
 """The engines, one file each, found by the name their models carry in the catalog."""
 
+import importlib
 import os
 
-from core.engine import Engine
+from core.engine import Engine, Remote
 
 
 def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
@@ -19,3 +20,10 @@ def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
 
         return LocalDiffusers(device, threads, memory_gb)
     raise ValueError(f"no engine is called {name}")
+
+
+def remote(name: str) -> Remote:
+    """The engine on other machines of that name; only the chosen one is imported."""
+    module = importlib.import_module(f"worker.engines.{name}")
+    made: Remote = module.made()
+    return made

@@ -1,0 +1,401 @@
+"""How an engine calls another server: bounded, tried again, cut off when told to stop, and what
+went wrong named by what one can do.
+
+One thread holds all connections (httpx on asyncio); who calls waits in a thread of its own and
+goes on asking whether to stop. What comes back is streamed to a file, never held whole.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import IO, Any, TypeVar
+
+import httpx
+import pybreaker
+from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+from PIL import Image
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from core import providers
+from core.engine import AskDifferently, EngineError, Report, Stopped, TransientError, TryAnother
+from core.engine import Wait as WaitUntil
+from core.errors import UserError
+from core.languages import tr
+from core.settings import Remote, Storage, read
+from core.uploads import FORMATS, fetch_into
+
+log = logging.getLogger("drawqueue")
+
+CONNECT_SECONDS = 10.0
+# How often who waits asks whether to go on.
+ASK_SECONDS = 0.25
+# Tries of what may be asked twice, and of what never reached the server.
+TRIES = 3
+# So long one waits here for a limit to pass; longer ones give the place to the next job.
+PATIENCE_SECONDS = 10.0
+# So many faults in a row, and nobody asks for so long.
+FAULTS, REST_SECONDS = 5, 30.0
+# Of a picture that a server sends; and what any model draws is far below these pixels.
+MOST_BYTES, MOST_PIXELS = 64 * 2**20, 100_000_000
+MOST_JSON = 96 * 2**20
+CHUNK = 2**18
+# What is quoted of a server's own words.
+QUOTED = 200
+
+Answer = TypeVar("Answer")
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="calls").start()
+    return loop
+
+
+class Caller:
+    """Calls one provider's servers, from many threads."""
+
+    def __init__(self, engine: str, address: str = "", headers: dict[str, str] | None = None):
+        """`address` and `headers` are those of the settings where they are not given."""
+        self.engine = engine
+        self.provider = providers.PROVIDERS[engine]
+        found, key = read(Remote).door(engine)
+        self.address = address.rstrip("/") or found
+        if headers is None:
+            secret = key.get_secret_value()
+            headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        limits = providers.limits(engine)
+        self._client = httpx.AsyncClient(
+            headers={"User-Agent": "Drawqueue", **headers},
+            timeout=httpx.Timeout(self.provider.seconds, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=limits.at_once + 8),
+        )
+        self._breaker = pybreaker.CircuitBreaker(
+            fail_max=FAULTS, reset_timeout=REST_SECONDS, name=engine,
+            exclude=[AskDifferently, Stopped, WaitUntil, asyncio.CancelledError],
+            throw_new_error_on_trip=False,
+        )  # fmt: skip
+        self._rate = _Rate(engine, limits.per_minute)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        asyncio.run_coroutine_threadsafe(self._client.aclose(), _loop()).result(CONNECT_SECONDS)
+
+    def json(
+        self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
+        share: Callable[[], float] = lambda: 0.0, **given: Any,
+    ) -> Any:  # fmt: skip
+        """What a server answers in JSON. Raises EngineError.
+
+        `again`: asking twice does no harm. `paid`: it counts against the host's limit of calls.
+        `share` is what `report` is told while one waits.
+        """
+
+        async def ask() -> Any:
+            async with self._answer(method, path, **given) as answer:
+                body = await _whole(answer)
+            try:
+                return json.loads(body)
+            except ValueError:
+                raise TransientError(self._no_sense()) from None
+
+        return self._wait(self._guarded(ask, again), report, paid, share)
+
+    def picture(
+        self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
+        share: Callable[[], float] = lambda: 0.0, **given: Any,
+    ) -> Image.Image:  # fmt: skip
+        """The picture that a server answers, in a file, not yet decoded. Raises EngineError."""
+
+        async def ask() -> Image.Image:
+            async with self._answer(method, path, **given) as answer:
+                kind = answer.headers.get("content-type", "")
+                if kind.startswith(("text/", "application/json")):
+                    raise TransientError(self._no_picture())
+                file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the image's own
+                size = 0
+                async for part in answer.aiter_bytes(CHUNK):
+                    size += len(part)
+                    if size > MOST_BYTES:
+                        file.close()
+                        raise AskDifferently(self._too_large())
+                    file.write(part)
+                return self.opened(file)
+
+        return self._wait(self._guarded(ask, again), report, paid, share)
+
+    def lines(
+        self, method: str, path: str, go_on: Callable[[], bool], *, paid: bool = False, **given: Any
+    ) -> Iterator[str]:
+        """The lines of an answer as they come (server-sent events are such). Raises EngineError."""
+        came: queue.Queue[str | None] = queue.Queue()
+
+        async def ask() -> None:
+            try:
+                async with self._answer(method, path, **given) as answer:
+                    async for line in answer.aiter_lines():
+                        came.put(line)
+            finally:
+                came.put(None)
+
+        if paid:
+            self._rate.wait(lambda _share: go_on())
+        future = asyncio.run_coroutine_threadsafe(self._guarded(ask, False), _loop())
+        try:
+            while True:
+                try:
+                    line = came.get(timeout=ASK_SECONDS)
+                except queue.Empty:
+                    if not go_on():
+                        raise Stopped from None
+                    if future.done():
+                        break
+                    continue
+                if line is None:
+                    break
+                yield line
+            future.result()
+        finally:
+            future.cancel()
+
+    def fetch(self, address: str, report: Report) -> Image.Image:
+        """The picture at an address that a server named, wherever it is; without any key. Raises
+        EngineError."""
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the image's own
+
+        async def ask() -> Image.Image:
+            def fresh() -> None:
+                file.seek(0)
+                file.truncate()
+                fetch_into(file, address, MOST_BYTES, self.provider.seconds, self._own())
+
+            try:
+                await asyncio.to_thread(fresh)
+            except UserError as error:
+                # Written for who gave an address; here that was a server.
+                log.warning("%s: a picture was not fetched: %s", self.provider.title, error)
+                raise TransientError(self._no_picture()) from None
+            return self.opened(file)
+
+        return self._wait(self._guarded(ask, True), report, False, lambda: 0.0)
+
+    def opened(self, file: IO[bytes]) -> Image.Image:
+        """A file as a picture: its kind and its size are looked at, its pixels are not. Raises
+        EngineError."""
+        file.seek(0)
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Exception:  # Whatever a decoder says of what is no picture.
+            file.close()
+            raise TransientError(self._no_picture()) from None
+        if image.width * image.height > MOST_PIXELS:
+            file.close()
+            raise AskDifferently(self._too_large())
+        return image
+
+    def refused(self, status: int, words: str, after: float | None = None) -> EngineError:
+        """What a status means for who asked; `words` are the server's own. (RFC 9110)"""
+        title = self.provider.title
+        if status == 429 or (status == 503 and after is not None):
+            seconds = REST_SECONDS if after is None else after
+            told = tr("{engine} has as much to do as it takes.", engine=title)
+            return WaitUntil(told, seconds)
+        if status == 402:
+            log.error("%s: no credit is left", title)
+            return TryAnother(
+                tr("{engine} draws nothing: the host has no credit left.", engine=title)
+            )
+        if status in (401, 403):
+            log.error("%s does not take the key of the settings (%d)", title, status)
+            return TryAnother(tr("{engine} does not let this bot in.", engine=title))
+        if status == 404:
+            log.error("%s: there is nothing at this address, or no such model", title)
+            return TryAnother(tr("{engine} does not know what was asked of it.", engine=title))
+        if status == 408 or status >= 500:
+            return TransientError(tr("{engine} has trouble of its own.", engine=title))
+        if said := quoted(words):
+            return AskDifferently(
+                tr("{engine} does not draw this: {words}", engine=title, words=said)
+            )
+        return AskDifferently(tr("{engine} does not draw this.", engine=title))
+
+    # Within
+
+    def _own(self) -> frozenset[str]:
+        host = httpx.URL(self.address).host
+        return frozenset({host} if host else ())
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, method: str, path: str, **given: Any) -> AsyncIterator[httpx.Response]:
+        url = path if "://" in path else f"{self.address}{path}"
+        async with self._client.stream(method, url, **given) as answer:
+            if answer.status_code >= 300:
+                body = (await _whole(answer))[:4096]
+                raise self.refused(answer.status_code, _said(body), _after(answer))
+            yield answer
+
+    async def _guarded(self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool) -> Answer:
+        tries = AsyncRetrying(
+            stop=stop_after_attempt(TRIES), reraise=True,
+            wait=wait_exponential_jitter(0.3, PATIENCE_SECONDS),
+            retry=retry_if_exception(lambda error: _worth_it(error, again)),
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(self.provider.seconds):
+                async for attempt in tries:
+                    with attempt, self._breaker.calling():
+                        return await self._named(ask)
+        except pybreaker.CircuitBreakerError:
+            title = self.provider.title
+            raise TryAnother(tr("{engine} does not answer at the moment.", engine=title)) from None
+        except TimeoutError:
+            raise TransientError(self._slow()) from None
+        raise AssertionError  # Every attempt answers or raises.
+
+    async def _named(self, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """What was asked, with the library's errors named as the engine's."""
+        try:
+            return await ask()
+        except httpx.TimeoutException as error:
+            raise _unsent(TransientError(self._slow()), error) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            log.warning("%s: %s", self.provider.title, type(error).__name__)
+            told = tr("{engine} cannot be reached.", engine=self.provider.title)
+            raise _unsent(TransientError(told), error) from None
+
+    def _wait(
+        self, work: Coroutine[Any, Any, Answer], report: Report, paid: bool,
+        share: Callable[[], float],
+    ) -> Answer:  # fmt: skip
+        if paid:
+            try:
+                self._rate.wait(lambda done: report(done))
+            except EngineError:
+                work.close()
+                raise
+        future: Future[Answer] = asyncio.run_coroutine_threadsafe(work, _loop())
+        while True:
+            try:
+                return future.result(ASK_SECONDS)
+            except NotYet:
+                if future.done():
+                    return future.result()
+                if not report(share()):
+                    future.cancel()
+                    raise Stopped from None
+
+    def _slow(self) -> str:
+        return tr("{engine} took too long to answer.", engine=self.provider.title)
+
+    def _no_sense(self) -> str:
+        return tr("{engine} answered something that makes no sense.", engine=self.provider.title)
+
+    def _no_picture(self) -> str:
+        return tr("{engine} answered without a picture.", engine=self.provider.title)
+
+    def _too_large(self) -> str:
+        return tr("{engine} sent a picture that is too large.", engine=self.provider.title)
+
+
+class _Rate:
+    """How many calls a minute all workers of the house may make of one engine."""
+
+    def __init__(self, engine: str, per_minute: float) -> None:
+        self._name = f"drawqueue:rate:{engine}"
+        self._item: RateLimitItem | None = None
+        if per_minute >= 1:
+            self._item = RateLimitItemPerMinute(int(per_minute))
+        elif per_minute > 0:
+            self._item = RateLimitItemPerSecond(1, max(1, round(60 / per_minute)))
+
+    def wait(self, go_on: Callable[[float], bool]) -> None:
+        """Wait until one more may be made. Raises Stopped."""
+        if self._item is None:
+            return
+        limiter = _limiter()
+        while not limiter.hit(self._item, self._name):
+            left = limiter.get_window_stats(self._item, self._name).reset_time - time.time()
+            end = time.monotonic() + min(PATIENCE_SECONDS, max(0.05, left))
+            while time.monotonic() < end:
+                if not go_on(0.0):
+                    raise Stopped
+                time.sleep(min(ASK_SECONDS, max(0.0, end - time.monotonic())))
+
+
+@cache
+def _limiter() -> MovingWindowRateLimiter:
+    address = read(Storage).redis
+    # The library's own word for a socket.
+    if address.startswith("unix://"):
+        address = f"redis+{address}"
+    return MovingWindowRateLimiter(storage_from_string(address))
+
+
+def quoted(words: str) -> str:
+    """What of a server's own words a person is shown: one short line."""
+    plain = " ".join("".join(one if one.isprintable() else " " for one in words).split())
+    return plain if len(plain) <= QUOTED else plain[: QUOTED - 1] + "…"
+
+
+def _said(body: bytes) -> str:
+    """What a server says of a refusal, in the shapes that such servers commonly have."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return ""
+    for _ in range(4):
+        if isinstance(found, dict):
+            names = ("error", "message", "msg", "detail", "errors", "title")
+            found = next((found[name] for name in names if found.get(name)), "")
+        elif isinstance(found, list):
+            found = found[0] if found else ""
+    return found if isinstance(found, str) else ""
+
+
+def _after(answer: httpx.Response) -> float | None:
+    """The seconds of Retry-After, a number or a date (RFC 9110, 10.2.3)."""
+    given = answer.headers.get("retry-after", "")
+    try:
+        return min(3600.0, max(1.0, float(given)))
+    except ValueError:
+        pass
+    try:
+        then = parsedate_to_datetime(given)
+    except (TypeError, ValueError):
+        return None
+    return min(3600.0, max(1.0, (then - datetime.now(UTC)).total_seconds()))
+
+
+async def _whole(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > MOST_JSON:
+            raise TransientError(tr("The answer of another server is too long."))
+    return bytes(body)
+
+
+def _unsent(error: TransientError, cause: Exception) -> TransientError:
+    """The error, with whether the server can have seen anything of what was asked."""
+    error.unsent = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return error
+
+
+def _worth_it(error: BaseException, again: bool) -> bool:
+    """Whether to ask once more at once."""
+    if not isinstance(error, TransientError) or isinstance(error, WaitUntil):
+        return False
+    return again or error.unsent
