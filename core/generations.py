@@ -641,26 +641,6 @@ class Generations:
         for id_ in ids:
             self._publish(id_)
 
-    def parted(self, generation_id: int, editor: str) -> None:
-        """Note that no message shows one any more that was forgotten, and where it stood."""
-        with self.database.write() as connection:
-            held = connection.execute(
-                select(generations.c.id).where(
-                    generations.c.id == generation_id, generations.c.editor == editor
-                )
-            ).scalars()
-            self._part(connection, list(held))
-
-    def _part(self, connection: Connection, ids: Sequence[int]) -> None:
-        connection.execute(
-            update(generations)
-            .where(generations.c.id.in_(ids), generations.c.removed == FORGOTTEN)
-            .values(
-                address={}, message=None, shown_version=generations.c.version, shown_media=0,
-                undeliverable=None, editor=None, editor_until=None,
-            )
-        )  # fmt: skip
-
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
         """Give a queued one another place: among its person's own, or FIRST of all.
 
@@ -1095,187 +1075,7 @@ class Generations:
             return self.queue.previewed(generation.id, generation.attempt)
         return ""
 
-    # Showing
-
-    def stale(self, platforms: Iterable[str], limit: int = 200) -> list[Generation]:
-        """Cards that show less than their row, finals first; moving ones come along.
-
-        One that no message shows yet is a poster's when nobody else holds its lease.
-        """
-        moment = now()
-        nearest: list[int] = []
-        with contextlib.suppress(RedisError):
-            nearest = self.queue.moving()
-        behind = and_(
-            generations.c.platform.in_(list(platforms)),
-            or_(
-                generations.c.message.is_not(None),
-                generations.c.editor_until.is_(None),
-                generations.c.editor_until < moment,
-            ),
-            generations.c.undeliverable.is_(None),
-            or_(
-                generations.c.shown_version < generations.c.version,
-                generations.c.state.in_(list(RUNNING)),
-                generations.c.id.in_(nearest),
-            ),
-        )
-        order = (
-            generations.c.state.in_(list(FINAL)).desc(),
-            (generations.c.shown_version < generations.c.version).desc(),
-            (generations.c.state != State.QUEUED).desc(),
-            generations.c.id,
-        )
-        # Some of every chat's, so that one chat's flood hides nobody else's cards.
-        turn = func.row_number().over(
-            partition_by=(generations.c.platform, generations.c.chat), order_by=order
-        )
-        some = select(generations.c.id, turn.label("turn")).where(behind).subquery()
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations)
-                .join(some, some.c.id == generations.c.id)
-                .where(some.c.turn <= PER_CHAT)
-                .order_by(*order)
-                .limit(limit)
-            ).all()
-        places = {one: place for place, one in enumerate(nearest)}
-        found = [_generation(row) for row in rows]
-        # The database has put finals, news and drawings in front; a stable sort keeps that.
-        return sorted(
-            found,
-            key=lambda one: (
-                places.get(one.id, -1)
-                if one.state == State.QUEUED and one.shown_version == one.version
-                else -1
-            ),
-        )
-
-    def place(
-        self, generation: Generation, message: str, address: Mapping[str, Any] | None = None
-    ) -> bool:
-        """Note which message is the generation's card, and what it showed when it was sent.
-
-        False when it has another one already.
-        """
-        values: dict[str, Any] = {"address": dict(address)} if address else {}
-        with self.database.write() as connection:
-            placed = connection.execute(
-                update(generations)
-                .where(
-                    generations.c.id == generation.id,
-                    or_(generations.c.message.is_(None), generations.c.message == message),
-                )
-                .values(
-                    message=message,
-                    shown_version=generation.version,
-                    undeliverable=None,
-                    editor=None,
-                    editor_until=None,
-                    **values,
-                )
-            )
-        self._publish(generation.id)
-        return placed.rowcount == 1
-
-    def lease(self, generation_id: int, editor: str) -> bool:
-        """Become the one editor of a card for a short while; whether that was granted."""
-        moment = now()
-        with self.database.write() as connection:
-            taken = connection.execute(
-                update(generations)
-                .where(
-                    generations.c.id == generation_id,
-                    or_(
-                        generations.c.editor_until.is_(None),
-                        generations.c.editor_until < moment,
-                        generations.c.editor == editor,
-                    ),
-                )
-                .values(editor=editor, editor_until=moment + EDITOR_LEASE)
-            )
-        return taken.rowcount == 1
-
-    def release(self, ids: Iterable[int]) -> None:
-        """Leave the cards of these to a poster."""
-        mine = generations.c.id.in_(list(ids)), generations.c.editor == FIRST_EDITOR
-        with self.database.write() as connection:
-            connection.execute(update(generations).where(*mine).values(editor_until=None))
-
-    def shown(
-        self, generation_id: int, editor: str, version: int | None = None,
-        message: str | None = None, media: int | None = None, mentioned: int | None = None,
-        undeliverable: str | None = None, address: Mapping[str, Any] | None = None,
-    ) -> bool:  # fmt: skip
-        """Note what the card now shows, and give the lease back; False when it was lost."""
-        told = {
-            "shown_version": version,
-            "message": message,
-            "shown_media": media,
-            "mentioned": mentioned,
-            "undeliverable": undeliverable,
-            "address": dict(address) if address else None,
-        }
-        values = {name: value for name, value in told.items() if value is not None}
-        with self.database.write() as connection:
-            noted = connection.execute(
-                update(generations)
-                .where(generations.c.id == generation_id, generations.c.editor == editor)
-                .values(**values, editor=None, editor_until=None)
-            )
-        return noted.rowcount == 1
-
-    # Mending
-
-    def sweep(self) -> int:
-        """Mend whatever a crash or an operator left behind; answers how many rows moved.
-
-        Redis emptied: the line is rebuilt from the rows. An enqueue that was lost: done again.
-        A job an operator deleted: cancelled; requeued: queued. A worker that died: drawn again.
-        """
-        self._rebuild_if_emptied()
-        moved = 0
-        for generation_id in self._odd():
-            try:
-                odd = self.get(generation_id)
-                with speaking(odd.language):
-                    moved += self._mend(odd)
-            except (TypeError, ValueError, KeyError) as error:
-                # One row that nobody can read must not keep the others from being mended.
-                report(f"#{generation_id} could not be looked after", error)
-        moved += self._requeued_by_operator()
-        self._forget_the_dead()
-        self.queue.clean()
-        self.queue.rq.mend(self._claim_of)
-        if moved:
-            log.info("sweep moved %d generations", moved)
-        return moved
-
-    def _odd(self) -> list[int]:
-        """The generations that wait and stand in no line, and those that are being drawn."""
-        columns = generations.c
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(columns.id, columns.attempt, columns.state)
-                .where(columns.state.in_([State.QUEUED, State.GENERATING]))
-                .order_by(columns.id)
-            ).all()
-        listed = self.queue.listed()
-        return [
-            row.id for row in rows
-            if row.state != State.QUEUED or job_id(row.id, row.attempt) not in listed
-        ]  # fmt: skip
-
-    def _lost(self, generation: Generation) -> bool:
-        """Whether RQ holds a job as waiting or begun that has stood in no line for a while.
-
-        A worker that was killed between taking a job and claiming it leaves one so.
-        """
-        moment = time.monotonic()
-        self._missing = {job: since for job, since in self._missing.items() if moment - since < 60}
-        since = self._missing.setdefault(generation.job, moment)
-        alive = self.queue.alive(generation.id, generation.attempt)
-        return not alive and moment - since > LOST_SECONDS
+    # Within
 
     def _rebuild_if_emptied(self) -> None:
         """Forget, for every row at once, that it stood in a line that is gone.
@@ -1292,100 +1092,16 @@ class Generations:
             )
         self.queue.begin()
 
-    def _mend(self, generation: Generation) -> bool:
-        status = self.queue.status(generation.id, generation.attempt)
-        if generation.state == State.QUEUED:
-            if generation.enqueued == HELD:
-                with self.database.read() as connection:
-                    if not self._may_run(connection, policy(), generation, in_line=True):
-                        return False
-                self._enqueue(generation)
-                return True
-            if status in ("queued", "started", "deferred", "scheduled"):
-                if not self._lost(generation):
-                    return False
-                return bool(self.put_back(generation))
-            if status is not None:
-                # RQ ended the job (a crash between its start and our claim): a new attempt.
-                return bool(self.put_back(generation))
-            if generation.enqueued == NOTED:
-                return bool(self._removed(generation, State.QUEUED))
-            # Whoever accepted it may be about to put it in line.
-            due = generation.due or generation.created + ENQUEUE_GRACE
-            if generation.enqueued != LOST and now() < due:
-                return False
-            self._enqueue(generation)
-            return True
-        alive = self.queue.alive(generation.id, generation.attempt)
-        if status is None and alive and generation.enqueued == NOTED:
-            # An operator deleted a running job; its worker is told to stop.
-            self.queue.stop(generation.id, generation.attempt)
-            return bool(self._removed(generation, State.GENERATING))
-        if alive or (generation.enqueued == LOST and self.queue.young()):
-            return False
-        if generation.started and now() - generation.started < timedelta(seconds=5):
-            return False
-        return bool(self.restart(generation, tr("The worker that drew this stopped.")))
-
-    def _forget_the_dead(self) -> None:
-        """Let RQ forget what a worker that died was drawing for nobody any more."""
-        for generation_id, attempt in self.queue.begun():
-            if self.queue.alive(generation_id, attempt):
-                continue
-            with contextlib.suppress(NotFound):
-                one = self.get(generation_id)
-                # One that is queued may be about to be claimed: if not, it is found to be lost.
-                if one.state in FINAL or one.attempt != attempt:
-                    self.queue.forget(generation_id, attempt)
-
-    def _removed(self, generation: Generation, state: State) -> Generation | None:
-        removed = self._change(
-            generation, {state}, State.CANCELLED,
-            error=tr("An operator removed this from the queue."), ended=now(),
-        )  # fmt: skip
-        if removed:
-            self.queue.forget(removed.id, removed.attempt)
-        return removed
-
-    def _requeued_by_operator(self) -> int:
-        # RQ keeps a failed job for as long as it can be requeued.
-        since = now() - timedelta(seconds=KEEP_JOB_SECONDS)
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations).where(
-                    generations.c.state == State.FAILED, generations.c.ended > since
-                )
-            ).all()
-        waiting = self.queue.listed() if rows else set()
-        moved = 0
-        for old in map(_generation, rows):
-            if old.job in waiting:
-                moved += bool(self._requeued(old))
-        return moved
-
     def _requeued(self, old: Generation) -> Generation | None:
         return self._change(
             old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0
         )
-
-    def _claim_of(self, job: str) -> Claim | None:
-        """What a job asks of the line that somebody else pushed."""
-        found = JOB.fullmatch(job)
-        if not found:
-            return None
-        try:
-            one = self.get(int(found[1]))
-        except NotFound:
-            return None
-        return self._claim(one)
 
     def _claim(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight
         seconds = self.queue.pace.expect(one.request).seconds
         model = "" if one.request.mode == Mode.UPSCALE else one.request.model
         return Claim(one.user, seconds, weight, one.priority, model)
-
-    # Within
 
     def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
         """Put a row in line; False when Redis or the database is left to the sweep."""

@@ -14,6 +14,7 @@ SECRET = "GrEeN5eKr3T"
 # What a setting takes that takes not any word.
 VALUES = {
     "DRAWQUEUE_REMOTE_LIMITS": "kie=2/5",
+    "DRAWQUEUE_TEXT_DEVICE": "cpu",
     "DRAWQUEUE_REUSE": "false",
     "DRAWQUEUE_PREVIEWS": "0",
     "DATABASE_URL": "postgresql://host/database",
