@@ -154,7 +154,9 @@ def submit_cost(url: str, folder: Path) -> dict[str, dict[str, float]]:
             whole.append((time.perf_counter() - begun) * 1000)
             assert house.queue.exists(made.id, 1)
             begun = time.perf_counter()
-            house.queue.enqueue(10**6 + index, 1, "x", claim(house.queue, f"q{index}", request))
+            house.queue.draw.enqueue(
+                10**6 + index, 1, "x", claim(house.queue, f"q{index}", request)
+            )
             inside.append((time.perf_counter() - begun) * 1000)
         house.database.close()
         figures[str(number)] = {
@@ -170,9 +172,9 @@ def places(url: str) -> float:
     queue = WorkQueue(url)
     request = settle(validate({"prompt": "a fox"}), 1)
     for index in range(1000):
-        queue.enqueue(index, 1, "x", claim(queue, f"u{index % 50}", request))
+        queue.draw.enqueue(index, 1, "x", claim(queue, f"u{index % 50}", request))
     begun = time.perf_counter()
-    told = [queue.standing(index, 1, request) for index in range(1000)]
+    told = [queue.draw.standing(index, 1, request) for index in range(1000)]
     taken = (time.perf_counter() - begun) * 1000
     assert sorted(one.place for one in told if one) == list(range(1, 1001))
     return round(taken, 1)
@@ -196,7 +198,7 @@ def estimates(url: str) -> dict[str, float]:
     arrival, index = 0.0, 0
     running: tuple[str, float] | None = None
     while len(right) < 1000:
-        if running is None and (name := redis.lpop(queue.rq.key)):
+        if running is None and (name := redis.lpop(queue.draw.rq.key)):
             name = name.decode()
             kind, _ = waiting[name]
             free = moment + true[kinds[kind]] * rng.uniform(0.93, 1.07)
@@ -205,7 +207,7 @@ def estimates(url: str) -> dict[str, float]:
             moment = free
             name = running[0]
             kind, asked = waiting.pop(name)
-            queue.rq.settle(name, true[kinds[kind]])
+            queue.draw.rq.settle(name, true[kinds[kind]])
             said, really = told.pop(name), moment - asked
             right.append(abs(said - really) <= max(5.0, 0.25 * really))
             running = None
@@ -213,10 +215,10 @@ def estimates(url: str) -> dict[str, float]:
         moment = arrival
         kind = rng.randrange(len(kinds))
         name = job_id(index, 1)
-        queue.enqueue(index, 1, "x", claim(queue, f"u{rng.randrange(12)}", kinds[kind]))
+        queue.draw.enqueue(index, 1, "x", claim(queue, f"u{rng.randrange(12)}", kinds[kind]))
         waiting[name] = (kind, moment)
         queue._looked = float("-inf")
-        standing = queue.standing(index, 1, kinds[kind])
+        standing = queue.draw.standing(index, 1, kinds[kind])
         assert standing
         told[name] = standing.seconds + (max(0.0, free - moment) if running else 0.0)
         index += 1
@@ -289,7 +291,7 @@ def crowd(url: str, folder: Path, seconds: float) -> dict[str, int]:
     rng, swept = random.Random(1), 0.0
     while any(one.is_alive() for one in members):
         with house.queue.redis.pipeline() as pipe:
-            pipe.lrange(house.queue.rq.key, 0, -1)
+            pipe.lrange(house.queue.draw.rq.key, 0, -1)
             pipe.zrange(PREFIX + "order", 0, -1)
             listed, ordered = pipe.execute()
         known = [one.split(b":", 1)[1] for one in ordered]
@@ -300,7 +302,7 @@ def crowd(url: str, folder: Path, seconds: float) -> dict[str, int]:
         looks += 1
         wrong += [one for one in known if one in both] != [one for one in listed if one in both]
         for _ in range(20):
-            name = house.queue.redis.lpop(house.queue.rq.key)
+            name = house.queue.redis.lpop(house.queue.draw.rq.key)
             if not isinstance(name, bytes):
                 break
             number = int(name.split(b"-")[1])
@@ -314,14 +316,14 @@ def crowd(url: str, folder: Path, seconds: float) -> dict[str, int]:
             elif house.generations.finish(claimed, [], 1.0):
                 drawn[number] += 1
         if time.monotonic() - swept > 1:
-            house.generations.sweep()
+            house.mending.sweep()
             swept = time.monotonic()
-    house.generations.sweep()
+    house.mending.sweep()
     with house.database.read() as connection:
         rows = connection.execute(
             select(generations.c.id, generations.c.attempt, generations.c.state)
         ).all()
-    names = house.queue.rq.get_job_ids()
+    names = house.queue.draw.rq.get_job_ids()
     waiting = {job_id(row.id, row.attempt) for row in rows if row.state in PENDING}
     house.database.close()
     return {

@@ -11,7 +11,6 @@ import re
 import sys
 from typing import Any
 
-from core.queue import QUEUE
 from core.settings import Dashboard, Storage, read
 from core.supervisor import CannotStart, door
 
@@ -166,7 +165,7 @@ def main() -> int:
         return 1
     with listening:
         port = listening.getsockname()[1]
-        log.info("watching queue %s on http://%s:%d", QUEUE, settings.host, port)
+        log.info("watching the lines on http://%s:%d", settings.host, port)
         config = uvicorn.Config(WSGIMiddleware(app), interface="asgi3", log_level="warning")
         uvicorn.Server(config).run(sockets=[listening])
     return 0

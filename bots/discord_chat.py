@@ -427,14 +427,12 @@ async def _send(
     """Send a card and store where it is, so that any poster can redraw it."""
 
     card = await asyncio.to_thread(bot.house.card, generation, audience)
-    if note and not await asyncio.to_thread(
-        bot.house.generations.lease, generation.id, FIRST_EDITOR
-    ):
+    if note and not await asyncio.to_thread(bot.house.showing.lease, generation.id, FIRST_EDITOR):
         return card  # A poster has it.
     picture = await asyncio.to_thread(picture_of, bot.house, card)
     sent = await send(message(card, await sized(picture, limit)))
     if note:
-        await asyncio.to_thread(bot.house.generations.place, generation, str(sent.id))
+        await asyncio.to_thread(bot.house.showing.place, generation, str(sent.id))
     return card
 
 
@@ -505,7 +503,7 @@ async def _run(
                 )
             return await interaction.edit_original_response(**values)
 
-        shown = functools.partial(bot.house.generations.shown, made.id, FIRST_EDITOR)
+        shown = functools.partial(bot.house.showing.shown, made.id, FIRST_EDITOR)
         try:
             card = await _send(
                 bot, made, interaction.filesize_limit, edit, note=False,
@@ -518,7 +516,7 @@ async def _run(
         finally:
             if reply.others:
                 # Not before: what is sent while "thinking" stands there would take its place.
-                await asyncio.to_thread(bot.house.generations.release, reply.others)
+                await asyncio.to_thread(bot.house.showing.release, reply.others)
         if card_is:
             await asyncio.to_thread(shown, version=card.version)
         if card.live and not _reachable(interaction):

@@ -226,7 +226,7 @@ class Poster:
         if self._away:
             away, self._away = self._away, None
             raise away
-        found = await asyncio.to_thread(self.house.generations.stale, sorted(self._open))
+        found = await asyncio.to_thread(self.house.showing.stale, sorted(self._open))
         moment = time.monotonic()
         self._resting = {id_: until for id_, until in self._resting.items() if until > moment}
         self._waiting = [one for one in found if one.id not in self._resting]
@@ -267,7 +267,7 @@ class Poster:
         speak(generation.language)
         if not await asyncio.to_thread(self._may_edit, drawer, place, generation):
             return
-        if not await asyncio.to_thread(self.house.generations.lease, generation.id, self.name):
+        if not await asyncio.to_thread(self.house.showing.lease, generation.id, self.name):
             return
         # Whatever this task says, it says to one asker.
         speak(generation.language)
@@ -301,7 +301,7 @@ class Poster:
         except Refused:
             self._refused(drawer)
         finally:
-            shown = functools.partial(self.house.generations.shown, generation.id, self.name)
+            shown = functools.partial(self.house.showing.shown, generation.id, self.name)
             won = await asyncio.to_thread(functools.partial(shown, **told))
         if won and told.get("mentioned"):
             await drawer.mention(fresh)
@@ -371,7 +371,7 @@ class Poster:
                 await drawer.draw(generation, card, None)
         except Gone as error:
             log.info("message of #%d is out of reach: %s", generation.id, error)
-        await asyncio.to_thread(self.house.generations.parted, generation.id, self.name)
+        await asyncio.to_thread(self.house.showing.parted, generation.id, self.name)
 
     def _wants_mention(self, generation: Generation) -> bool:
         after = read(Chat).mention_after

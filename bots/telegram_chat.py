@@ -664,7 +664,7 @@ class TelegramChat:
             sent = await self._insist(event, self._say, answer, address, 0, chat=address["chat"])
         made = answer.generation
         if made and answer.own and sent:
-            note = self.house.generations.place
+            note = self.house.showing.place
             await self._insist(event, asyncio.to_thread, note, made, str(sent.message_id), address)
 
     async def _say(
@@ -723,9 +723,8 @@ class TelegramChat:
         return self.house.speaks(_bare(message.chat.id if message else 0, user))
 
     def _first(self, made: Generation) -> bool:
-        generations = self.house.generations
-        mine = generations.lease(made.id, FIRST_EDITOR)
-        return mine and generations.get(made.id).message is None
+        mine = self.house.showing.lease(made.id, FIRST_EDITOR)
+        return mine and self.house.generations.get(made.id).message is None
 
     async def _asker(self, chat: int, kind: str, user: Any) -> Asker:
         # Only a group's administrators write in its name.

@@ -544,7 +544,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def work() -> list[dict[str, Any]]:
             loaded: frozenset[str] = frozenset()
             with contextlib.suppress(RedisError):
-                loaded = house.queue.loaded()
+                loaded = house.queue.draw.loaded()
             pictures = {name: sample_url(name) for name, _key in registry.samples()}
             return [
                 {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,

@@ -134,7 +134,7 @@ def painting(house: House, brought: Brought) -> APIRouter:
             if reply.generation is None:
                 return {"question": reply.text}
             # Nobody here draws the card: a poster does, in the chat.
-            house.generations.release([reply.generation.id, *reply.others])
+            house.showing.release([reply.generation.id, *reply.others])
             return {"id": reply.generation.id, "also": list(reply.others)}
 
         return await asyncio.to_thread(work)

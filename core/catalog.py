@@ -541,6 +541,28 @@ def settle(
     return Request(**own)
 
 
+def instead(request: Request, name: str) -> Request | None:
+    """What another model draws in place of a request's own, at its size and by its own steps and
+    sampler; None where it is not on offer, or cannot."""
+    model = _find(name)
+    if model is None or request.mode not in model.modes or request.mode == Mode.UPSCALE:
+        return None
+    told = Options.model_construct(prompt=request.prompt, **{
+        option.name: getattr(request, option.name) for option in OPTIONS
+        if option.name in ("negative_prompt", "clip_skip", "tile", "hires", "chaos", "subseed")
+    })  # fmt: skip
+    if _unknown_to(model, told) or (request.loras or request.vae):
+        return None
+    scale = min(1.0, model.largest / max(request.size))
+    multiple = model.family.multiple
+    return replace(
+        request, model=model.name, steps=model.steps, guidance=model.guidance,
+        sampler=model.sampler, hires_strength=model.hires_strength,
+        width=_rounded(request.width * scale, multiple),
+        height=_rounded(request.height * scale, multiple),
+    )  # fmt: skip
+
+
 def unable(model: Model, mode: Mode) -> list[str]:
     """That a model cannot draw from what is asked, and which can, in words."""
     if mode in model.modes:

@@ -241,7 +241,7 @@ def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
 def _models(house: House, ask: Ask) -> Reply:
     loaded: frozenset[str] = frozenset()
     with contextlib.suppress(RedisError):
-        loaded = house.queue.loaded()
+        loaded = house.queue.draw.loaded()
     shown = list(catalog.models().values())
     lines = [_told_of(model, model.name in loaded) for model in shown[:LISTED]]
     if len(shown) > LISTED:
@@ -382,7 +382,7 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
 
 def _workers(house: House) -> bool:
     with contextlib.suppress(RedisError):
-        return house.queue.workers() > 0
+        return house.queue.draw.workers() > 0
     return False
 
 

@@ -118,6 +118,14 @@ generations = Table(
     Column("priority", Integer, nullable=False, server_default="1"),
     # Seconds of drawing that its person has been charged for it.
     Column("charged", Float, nullable=False, server_default="0"),
+    # In which line it stands: see core/queue.py.
+    Column("line", String(16), nullable=False, server_default="draw"),
+    # What another machine calls the drawing that it has taken on, and what its news must prove.
+    Column("task", JSON(none_as_null=True)),
+    # What was written.
+    Column("text", Text),
+    # What it cost the host, in the policy's money.
+    Column("cost", Float, nullable=False, server_default="0"),
     # Not to be tried again before.
     Column("due", Moment),
     # What became of it.
@@ -204,9 +212,11 @@ usage = Table(
     Column("jobs", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("last", Moment),
+    Column("cost", Float, nullable=False, server_default="0"),
     # How much of it was copied from a person whom this account left, and is counted there.
     Column("copied_jobs", Integer, nullable=False, server_default="0"),
     Column("copied_seconds", Float, nullable=False, server_default="0"),
+    Column("copied_cost", Float, nullable=False, server_default="0"),
 )
 
 # Requests of many pictures, shown with their cost and not yet agreed to.
@@ -437,11 +447,11 @@ exports = Table(
 
 def spend(
     connection: Connection, who: str, day: str, jobs: int, seconds: float,
-    last: datetime | None = None,
+    last: datetime | None = None, cost: float = 0.0,
 ) -> None:  # fmt: skip
     """Add to what a person or a chat has used in a day."""
     new = upsert(connection)(usage).values(
-        who=who, day=day, jobs=jobs, seconds=max(0.0, seconds), last=last
+        who=who, day=day, jobs=jobs, seconds=max(0.0, seconds), last=last, cost=max(0.0, cost)
     )
     connection.execute(
         new.on_conflict_do_update(
@@ -451,6 +461,7 @@ def spend(
                 "seconds": case(
                     (usage.c.seconds + seconds > 0, usage.c.seconds + seconds), else_=0.0
                 ),
+                "cost": case((usage.c.cost + cost > 0, usage.c.cost + cost), else_=0.0),
                 "last": func.coalesce(new.excluded.last, usage.c.last),
             },
         )

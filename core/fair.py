@@ -30,6 +30,8 @@ from rq import Queue
 from rq.intermediate_queue import IntermediateQueue
 
 PREFIX = "drawqueue:fair:"
+# The line whose keys have no name of its own in them.
+FIRST_LINE = "draw"
 # Up to so many jobs are moved within the list; for more of them it is written anew, which takes
 # as long as moving some 140 (measured at 100,000 in line).
 FEW = 100
@@ -367,6 +369,7 @@ class FairQueue(Queue):
         super().__init__(*given, **named)
         self._announced: dict[str, str] = {}
         self._compared = -math.inf
+        self.prefix = PREFIX if self.name == FIRST_LINE else f"{PREFIX}{self.name}:"
 
     def announce(self, job_id: str, claim: Claim) -> None:
         """Say what a job asks of the line, before it is pushed. Raises ValueError."""
@@ -419,11 +422,11 @@ class FairQueue(Queue):
     def idle(self, worker: str, loaded: Collection[str], seconds: float) -> None:
         """Note that a worker waits for a job for so long, and which models it has loaded."""
         told = json.dumps({"loaded": list(loaded), "till": time.time() + seconds})
-        self.connection.hset(PREFIX + "idle", worker, told)
+        self.connection.hset(self.prefix + "idle", worker, told)
 
     def busy(self, worker: str) -> None:
         """Note that a worker waits no longer."""
-        self.connection.hdel(PREFIX + "idle", worker)
+        self.connection.hdel(self.prefix + "idle", worker)
 
     def hand_over(self, job_id: str, worker: str) -> bool:
         """Give a job back, as a worker that just took it, where another idles that has its model.
@@ -447,7 +450,7 @@ class FairQueue(Queue):
             return 0
         self._compared = time.monotonic()
         self._say("clean", "")
-        members: Any = self.connection.zrange(PREFIX + "order", 0, -1)
+        members: Any = self.connection.zrange(self.prefix + "order", 0, -1)
         known = [member.split(b":", 1)[1].decode() for member in members]
         names = self.get_job_ids()
         for name in set(known) - set(names):
@@ -463,7 +466,7 @@ class FairQueue(Queue):
         names = list(job_ids)
         if not names:
             return []
-        found: list[Any] = self.connection.hmget(PREFIX + "jobs", names)
+        found: list[Any] = self.connection.hmget(self.prefix + "jobs", names)
         kept: list[dict[str, Any]] = [
             json.loads(one) if one else {"user": "?", "cost": 1.0} for one in found
         ]
@@ -478,7 +481,19 @@ class FairQueue(Queue):
         pipeline: Pipeline | None = None,
     ) -> Any:  # fmt: skip
         connection: Redis | Pipeline = pipeline if pipeline is not None else self.connection
-        keys = [PREFIX + name for name in ("order", "finish", "jobs", "clock", "counter", "owed")]
+        keys = [
+            self.prefix + name for name in ("order", "finish", "jobs", "clock", "counter", "owed")
+        ]
         return connection.eval(
-            _SCRIPT, 7, self.key, *keys, command, job_id, PREFIX, str(FEW), str(SLACK), more, told
+            _SCRIPT,
+            7,
+            self.key,
+            *keys,
+            command,
+            job_id,
+            self.prefix,
+            str(FEW),
+            str(SLACK),
+            more,
+            told,
         )

@@ -98,9 +98,11 @@ HOW: Mapping[str, Gone | Unnamed | Emptied | Nobody] = {
     # and its address go as soon as a poster has taken the message away.
     "generations": Emptied(
         ("event", "asker", "asker_name", "address", "request", "parent", "manner", "person",
-         "chat", "class_name", "error", "results", "fingerprint", "message", "undeliverable"),
-        ("id", "platform", "priority", "charged", "due", "state", "attempt", "restarts", "version",
-         "enqueued", "seconds", "deleted", "removed", "created", "started", "ended",
+         "chat", "class_name", "error", "results", "fingerprint", "message", "undeliverable",
+         "task", "text"),
+        ("id", "platform", "priority", "charged", "cost", "line", "due", "state", "attempt",
+         "restarts", "version", "enqueued", "seconds", "deleted", "removed", "created", "started",
+         "ended",
          "shown_version", "shown_media", "editor", "editor_until", "mentioned"),
     ),
     "files": Gone(("generation",), of="generations"),

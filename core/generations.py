@@ -7,7 +7,6 @@ won. Two workers, double clicks and a cancel racing a finish settle themselves t
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -50,16 +49,17 @@ from core.database import (
     usage,
 )
 from core.engine import MARK, UNCHECKED
-from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, report
+from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration
 from core.fair import Claim
-from core.languages import ENGLISH, speaking, spoken, tr, trn
+from core.languages import ENGLISH, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
+from core.lines import line_of
 from core.media import Media, sample_of
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
-from core.queue import JOB, KEEP_JOB_SECONDS, Standing, WorkQueue, job_id
+from core.queue import DRAW, WRITE, Standing, WorkQueue, job_id
 from core.settings import Drawing, read
 
 log = logging.getLogger("drawqueue")
@@ -72,9 +72,6 @@ ENQUEUE_GRACE = timedelta(seconds=2)
 NOTED, LOST, HELD = 1, -1, 2
 # The priority that a moderator gives: before everybody's.
 FIRST = len(PRIORITIES)
-LOST_SECONDS = 10.0
-# How many cards of one chat are looked at in one round of redrawing.
-PER_CHAT = 60
 FIRST_EDITOR = "first"
 # Where an address keeps the message that was asked with, which its writer may edit for so long.
 ASKED = "asked"
@@ -82,6 +79,8 @@ EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
 # What a row's manner calls the sentences about settings that were left out.
 LEFT = "left"
+# What it calls the request that was asked for, where another engine stands in, and who tried.
+INSTEAD = "instead"
 # What it calls the language of who asked, where that is not English.
 LANGUAGE = "language"
 # Who took everything out of a row that says it was deleted: a moderator, or its asker with all
@@ -125,6 +124,10 @@ class Generation:
     deleted: datetime | None
     removed: str
     manner: Mapping[str, Any]
+    line: str
+    task: Mapping[str, Any] | None
+    text: str | None
+    cost: float
 
     def picture(self, index: int) -> Mapping[str, Any]:
         """One of its finished pictures, counted from 0. Raises NotFound."""
@@ -151,6 +154,12 @@ class Generation:
         return str(self.manner.get(LANGUAGE, ENGLISH))
 
     @property
+    def first_asked(self) -> Request:
+        """What was asked for, before another engine stood in."""
+        kept = self.manner.get(INSTEAD)
+        return Request.read(kept["request"]) if kept else self.request
+
+    @property
     def job(self) -> str:
         return job_id(self.id, self.attempt)
 
@@ -160,7 +169,8 @@ class Generation:
         return self.person or f"{self.platform}:{self.asker}"
 
 
-def _generation(row: Row[Any]) -> Generation:
+def read_row(row: Row[Any]) -> Generation:
+    """A generation as its row has it."""
     values = {name: row._mapping[name] for name in Generation.__dataclass_fields__}
     values["request"] = Request.read(values["request"])
     values["state"] = State(values["state"])
@@ -176,7 +186,6 @@ class Generations:
         self.queue = queue
         self.media = media
         self.people = People(database, queue.redis)
-        self._missing: dict[str, float] = {}
 
     # Asking
 
@@ -256,7 +265,8 @@ class Generations:
             over = {"state": State.DONE, "ended": moment, "seconds": 0.0}
             rows = [
                 {**shared, "event": name, "request": asdict(request),
-                 "charged": costs.get(request, 0.0), **(others if index else first),
+                 "charged": costs.get(request, 0.0), "line": line_of(request),
+                 **(others if index else first),
                  **({**over, "results": before[request]} if request in before else {})}
                 for index, (name, request) in enumerate(zip(events_, requests, strict=True))
             ]  # fmt: skip
@@ -268,7 +278,7 @@ class Generations:
                 cost = sum(costs[one] for one in fresh)
                 self._admit(connection, person, asker, fresh, cost, full, moment)
                 made = [
-                    _generation(
+                    read_row(
                         connection.execute(insert(generations).values(row).returning(generations))
                         .one()
                     )
@@ -288,8 +298,8 @@ class Generations:
             raise TryAgain(tr("I could not take that in just now. Please try again.")) from error
         for generation in made:
             if generation.state == State.DONE:
-                self._publish(generation.id)
-            elif not self._enqueue(generation):
+                self.publish(generation.id)
+            elif not self.line_up(generation):
                 break  # The sweep puts the others in line as well.
         return made
 
@@ -329,7 +339,7 @@ class Generations:
             .where(generations.c.platform == platform, generations.c.event.in_(names))
             .order_by(generations.c.id)
         ).all()
-        return [_generation(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def _drawn_before(self, requests: Sequence[Request]) -> dict[Request, list[dict[str, Any]]]:
         """The pictures of those requests that were drawn before, by the models that draw now."""
@@ -374,6 +384,10 @@ class Generations:
 
     def _expect(self, request: Request) -> float:
         try:
+            if request.enhance:
+                # First its prompt, then the picture.
+                then = self.queue.pace.expect(replace(request, enhance="")).seconds
+                return self.queue.pace.expect(request).seconds + then
             return self.queue.pace.expect(request).seconds
         except RedisError:
             return FIRST_GUESS_SECONDS
@@ -383,7 +397,7 @@ class Generations:
         longest = rules.line.longest
         with contextlib.suppress(RedisError):
             if longest and (length := self.queue.length()) + jobs > longest:
-                wait = max(10.0, self.queue.room_in(length + jobs - longest))
+                wait = max(10.0, self.queue.draw.room_in(length + jobs - longest))
                 words = trn(
                     "The queue is full: {n} picture waits. Please come back in about {wait}.",
                     "The queue is full: {n} pictures wait. Please come back in about {wait}.",
@@ -439,14 +453,15 @@ class Generations:
             rules.open_to(self.people.get(asker.platform, asker.id).names(asker))
             # The same place, but what lets one speak there may be fresh (a new interaction).
             same = address and address.get("channel") == old.address.get("channel")
-            rules.drawable([old.request])
-            still_offered([old.request])
-            cost, full = self._expect(old.request), self._full(rules, 1)
+            wanted = old.first_asked
+            rules.drawable([wanted])
+            still_offered([wanted])
+            cost, full = self._expect(wanted), self._full(rules, 1)
             person = self.people.get(asker.platform, asker.id)
             class_name = old.class_name
             if self._own(old, asker):
                 class_name = person.classes(rules, asker)[0]
-            rules.suits(class_name, [old.request])
+            rules.suits(class_name, [wanted])
             again_today = rules.day(old.created) == rules.day(moment)
             with self.database.write() as connection:
                 one_at_a_time(connection, old.user, old.chat)
@@ -458,12 +473,13 @@ class Generations:
                     self._spent(connection, rules, generations.c.chat, old.chat, moment),
                     moment, again=again_today,
                 )  # fmt: skip
-                again = self._set(
+                again = self.set(
                     connection, old, REDOABLE_IN_PLACE, State.QUEUED,
                     attempt=old.attempt + 1, restarts=0, due=None, error=None,
                     started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
-                    class_name=class_name,
+                    class_name=class_name, request=asdict(wanted), line=line_of(wanted), task=None,
+                    text=None, manner={**old.manner, INSTEAD: None},
                     address={**old.address, **(address if address and same else {})},
                 )  # fmt: skip
                 if again:
@@ -471,8 +487,8 @@ class Generations:
                         jobs = 0 if again_today else 1
                         spend(connection, who, rules.day(moment), jobs, cost, moment)
             if again:
-                self._publish(again.id)
-                self._enqueue(again)
+                self.publish(again.id)
+                self.line_up(again)
             return again or self.get(generation_id)
         if old.state in PENDING and not new_seed:
             raise NotAllowed(
@@ -519,7 +535,7 @@ class Generations:
                     if not known[0].deleted:
                         return known[0], False
                     event = row["event"] = f"{first}:{known[0].id}"
-                made = _generation(
+                made = read_row(
                     connection.execute(insert(generations).values(row).returning(generations)).one()
                 )
                 _hold(connection, made.id, [*made.request.held, str(result["key"])])
@@ -529,7 +545,7 @@ class Generations:
                 return self._known(connection, asker.platform, [event])[0], False
         except AWAY as error:
             raise TryAgain(tr("I could not do that just now. Please try again.")) from error
-        self._publish(made.id)
+        self.publish(made.id)
         return made, True
 
     def cancel(self, generation_id: int, asker: Asker) -> Generation:
@@ -553,9 +569,12 @@ class Generations:
 
     def stop(self, old: Generation) -> Generation | None:
         """Cancel one, whosever it is; None where it is over."""
-        ended = self._change(
-            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
-        )
+        # What another machine has begun is paid for.
+        cost = old.cost + (policy().price(old.request) if old.state == State.WAITING else 0.0)
+        ended = self.change(
+            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now(),
+            cost=cost,
+        )  # fmt: skip
         if ended:
             with contextlib.suppress(RedisError):
                 self.queue.stop(old.id, old.attempt)
@@ -590,7 +609,7 @@ class Generations:
             old.request, prompt="", negative_prompt="", sources=(), mask="", loras=(), seed=0
         )
         with self.database.write() as connection:
-            gone = self._set(
+            gone = self.set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
                 results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
                 removed=removed,
@@ -609,7 +628,7 @@ class Generations:
             # Its description begins with the prompt. A worker that still ends it forgets it, too.
             if not self.queue.alive(old.id, old.attempt):
                 self.queue.forget(old.id, old.attempt)
-        self._publish(gone.id)
+        self.publish(gone.id)
         return gone
 
     def forget(self, some: Sequence[Generation]) -> None:
@@ -635,11 +654,11 @@ class Generations:
             for table in BESIDE:
                 connection.execute(delete(table).where(table.c.generation.in_(ids)))
             samples = _unshown(connection, set(ids))
-            self._part(connection, here)
+            part(connection, here)
         for key in samples:
             self.media.delete(key)
         for id_ in ids:
-            self._publish(id_)
+            self.publish(id_)
 
     def move(self, generation_id: int, asker: Asker, priority: int) -> Generation:
         """Give a queued one another place: among its person's own, or FIRST of all.
@@ -647,7 +666,7 @@ class Generations:
         Raises NotFound and NotAllowed.
         """
         old = self.touchable(generation_id, asker)
-        moved = self._change(old, {State.QUEUED}, State.QUEUED, priority=priority)
+        moved = self.change(old, {State.QUEUED}, State.QUEUED, priority=priority)
         if moved is None:
             state = self.get(old.id).state.said
             raise NotAllowed(
@@ -655,7 +674,9 @@ class Generations:
             )
         with contextlib.suppress(RedisError):
             first = priority == FIRST
-            self.queue.move(moved.id, moved.attempt, self._claim(moved), first=first)
+            self.queue.line(moved.line).move(
+                moved.id, moved.attempt, self.claim_of(moved), first=first
+            )
         return moved
 
     def edit(self, generation_id: int, request: Request, asker: Asker) -> Generation:
@@ -680,11 +701,11 @@ class Generations:
                 row = connection.execute(
                     select(generations).where(generations.c.id == old.id).with_for_update()
                 ).one()
-                old = _generation(row)
+                old = read_row(row)
                 if old.request == request:
                     return old
                 if request in before:
-                    changed = self._set(
+                    changed = self.set(
                         connection, old, {State.QUEUED}, State.DONE, request=asdict(request),
                         results=before[request], charged=0.0, seconds=0.0, error=None, due=None,
                         ended=moment,
@@ -699,7 +720,7 @@ class Generations:
                                         old.created),
                             moment,
                         )  # fmt: skip
-                    changed = self._set(
+                    changed = self.set(
                         connection, old, {State.QUEUED}, State.QUEUED, request=asdict(request),
                         charged=cost,
                     )  # fmt: skip
@@ -707,13 +728,13 @@ class Generations:
                         spend(connection, who, rules.day(old.created), 0, cost - old.charged)
             if changed:
                 break
-        self._publish(changed.id)
+        self.publish(changed.id)
         with contextlib.suppress(RedisError):
             if changed.state == State.DONE:
                 self.queue.forget(changed.id, changed.attempt)
             else:
-                words, claim = _described(changed), self._claim(changed)
-                self.queue.change(changed.id, changed.attempt, words, claim)
+                words, claim = described(changed), self.claim_of(changed)
+                self.queue.line(changed.line).change(changed.id, changed.attempt, words, claim)
         return changed
 
     def editable(self, generation_id: int, asker: Asker) -> Generation:
@@ -757,33 +778,33 @@ class Generations:
             ).one_or_none()
         if row is None:
             return None
-        old = _generation(row)
+        old = read_row(row)
         if job and job != old.job:
             return None  # A job of an attempt that is over: the row has another one.
         if old.state == State.FAILED and job == old.job:
-            self._requeued(old)
+            self.requeued(old)
         # The word "alive" comes before the row says so, or a sweep might think its worker dead.
         self.queue.beat(old.id, old.attempt, 0.0)
         rules = policy()
         with self.database.write() as connection:
             one_at_a_time(connection, old.user, old.chat)
-            if self._may_run(connection, rules, old):
-                won = self._set(connection, old, {State.QUEUED}, State.GENERATING, started=now())
+            if self.may_run(connection, rules, old):
+                won = self.set(connection, old, {State.QUEUED}, State.GENERATING, started=now())
             else:
                 # A new attempt, so that RQ's job of this one may end in peace.
-                won = self._set(connection, old, {State.QUEUED}, State.QUEUED,
+                won = self.set(connection, old, {State.QUEUED}, State.QUEUED,
                                 attempt=old.attempt + 1, enqueued=HELD)  # fmt: skip
         if won is None:
             return None
-        self._publish(won.id)
+        self.publish(won.id)
         with contextlib.suppress(RedisError):
             if won.enqueued == HELD:
-                self.queue.rq.settle(old.job, 0)
+                self.queue.line(old.line).rq.settle(old.job, 0)
             else:
-                self.queue.began(won.id, won.attempt, won.request)
+                self.queue.line(won.line).began(won.id, won.attempt, won.request)
         return won if won.state == State.GENERATING else None
 
-    def _may_run(
+    def may_run(
         self, connection: Connection, rules: Policy, one: Generation, *, in_line: bool = False
     ) -> bool:
         """Whether the person's and the chat's limits of drawings at once leave room for one.
@@ -826,44 +847,47 @@ class Generations:
                 )
                 .order_by(generations.c.priority.desc(), generations.c.id)
             ).all()
-            held = next((one for one in map(_generation, rows)
-                         if self._may_run(connection, rules, one, in_line=True)), None)  # fmt: skip
+            held = next((one for one in map(read_row, rows)
+                         if self.may_run(connection, rules, one, in_line=True)), None)  # fmt: skip
         if held:
-            self._enqueue(held)
+            self.line_up(held)
 
     def finish(
         self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float,
-        revision: str = "",
+        revision: str = "", text: str | None = None,
     ) -> Generation | None:  # fmt: skip
-        """Note the stored pictures; None when the attempt is no longer the row's.
+        """Note the stored pictures, or what was written; None when the attempt is no longer the
+        row's.
 
         `revision` is the model's: the same request is then answered by these pictures. Doing so
         twice notes them once.
         """
         kept = [dict(result) for result in results]
-        won = self._change(
+        won = self.change(
             drawn, RUNNING, State.DONE, due=None,
-            results=kept, seconds=seconds, ended=now(), error=None, charged=seconds,
+            results=kept, text=text, seconds=seconds, ended=now(), error=None, charged=seconds,
+            cost=drawn.cost + policy().price(drawn.request),
             fingerprint=drawn.request.fingerprint(revision) if revision else None,
         )  # fmt: skip
         if won is None:
             # Keys are secret: a row that has these was given them by a call whose answer was lost.
             one = self.get(drawn.id)
-            won = one if one.state == State.DONE and list(one.results) == kept else None
+            same = list(one.results) == kept and one.text == text
+            won = one if one.state == State.DONE and same else None
         if won:
             with contextlib.suppress(RedisError):
-                self.queue.ended(drawn.id, drawn.attempt, seconds, drawn.request)
+                self.queue.line(drawn.line).ended(drawn.id, drawn.attempt, seconds, drawn.request)
                 if revision:
                     self.queue.draws_with(drawn.request.model, revision)
         return won
 
     def tell(self, drawn: Generation, words: str) -> Generation | None:
         """Let the card say something while an attempt is being drawn."""
-        return self._change(drawn, {State.GENERATING}, State.GENERATING, error=words)
+        return self.change(drawn, {State.GENERATING}, State.GENERATING, error=words)
 
     def fail(self, drawn: Generation, words: str) -> Generation | None:
         """End an attempt with words for its asker; None when it is no longer the row's."""
-        return self._change(
+        return self.change(
             drawn, lifecycle.sources(State.FAILED), State.FAILED, error=words, ended=now()
         )
 
@@ -875,7 +899,7 @@ class Generations:
         if drawn.restarts >= len(PAUSES):
             times = trn("I tried {n} time.", "I tried {n} times.", drawn.restarts + 1)
             return self.fail(drawn, f"{words} {times}")
-        again = self._change(
+        again = self.change(
             drawn, lifecycle.RUNNING, State.QUEUED,
             attempt=drawn.attempt + 1, restarts=drawn.restarts + 1,
             started=None, enqueued=0, error=" ".join([words, tr("I try again.")]),
@@ -884,7 +908,33 @@ class Generations:
         if again:
             self.queue.forget(drawn.id, drawn.attempt)
             if at_once:
-                self._enqueue(again)
+                self.line_up(again)
+        return again
+
+    def enhanced(
+        self, one: Generation, prompt: str | None, words: str = ""
+    ) -> Generation | None:  # fmt: skip
+        """Draw from a better prompt, in its fair place among what is drawn; from the one that was
+        asked for where there is none, and its card says why in these words. None when the attempt
+        is no longer the row's."""
+        asked = one.request
+        if prompt:
+            try:
+                policy().drawable([replace(asked, prompt=prompt)])
+            except NotAllowed:
+                prompt, words = None, tr("The better prompt was one that is not drawn here.")
+        wanted = replace(asked, enhance="")
+        if prompt:
+            wanted = replace(wanted, prompt=prompt, original=asked.prompt)
+        left = [*one.manner.get(LEFT, ()), *([words] if words else ())]
+        again = self.change(
+            one, {one.state}, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0,
+            due=None, restarts=0, error=None, request=asdict(wanted), line=line_of(wanted),
+            manner={**one.manner, LEFT: left},
+        )  # fmt: skip
+        if again:
+            self.queue.forget(one.id, one.attempt)
+            self.line_up(again)
         return again
 
     def put_back(self, taken: Generation, words: str | None = None) -> Generation | None:
@@ -892,13 +942,13 @@ class Generations:
 
         None when it is no longer the row's. No fault of the drawing: it may happen ever so often.
         """
-        again = self._change(
+        again = self.change(
             taken, {taken.state}, State.QUEUED,
             attempt=taken.attempt + 1, enqueued=0, started=None, error=words,
         )  # fmt: skip
         if again:
             self.queue.forget(taken.id, taken.attempt)
-            self._enqueue(again, first=True)
+            self.line_up(again, first=True)
         return again
 
     # Looking
@@ -913,7 +963,7 @@ class Generations:
             ).one_or_none()
         if row is None:
             raise NotFound(tr("There is no #{number}.", number=generation_id))
-        return _generation(row)
+        return read_row(row)
 
     def visible(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
@@ -929,7 +979,7 @@ class Generations:
     def found(self, query: Select[Any]) -> list[Generation]:
         """The generations that a query for their rows finds, in its order."""
         with self.database.read() as connection:
-            return [_generation(row) for row in connection.execute(query).all()]
+            return [read_row(row) for row in connection.execute(query).all()]
 
     def own(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own, whoever they are. Raises NotFound."""
@@ -979,7 +1029,7 @@ class Generations:
                 .order_by(generations.c.id.desc())
                 .limit(limit)
             ).all()
-        return [_generation(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def asked_in(
         self, platform: str, asker: str, chat: str, message: int
@@ -998,7 +1048,7 @@ class Generations:
                 )
                 .order_by(columns.id)
             ).all()
-        return [_generation(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def finished(self, asker: Asker) -> list[tuple[int, Sequence[Mapping[str, Any]]]]:
         """The results of every finished generation of the asker's own, by id, oldest first."""
@@ -1043,7 +1093,7 @@ class Generations:
                 )
                 .limit(limit)
             ).all()
-        return [_generation(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def counts(self) -> dict[State, int]:
         """How many generations of everybody stand in each state that is not over."""
@@ -1058,7 +1108,7 @@ class Generations:
     def standing(self, generation: Generation) -> Standing | None:
         """Place and estimate while queued; None when Redis does not answer."""
         with contextlib.suppress(RedisError):
-            return self.queue.standing(
+            return self.queue.line(generation.line).standing(
                 generation.id, generation.attempt, generation.request, generation.user
             )
         return None
@@ -1077,7 +1127,7 @@ class Generations:
 
     # Within
 
-    def _rebuild_if_emptied(self) -> None:
+    def rebuild_if_emptied(self) -> None:
         """Forget, for every row at once, that it stood in a line that is gone.
 
         The mark comes last: whoever is cut off here, another does it again.
@@ -1092,23 +1142,27 @@ class Generations:
             )
         self.queue.begin()
 
-    def _requeued(self, old: Generation) -> Generation | None:
-        return self._change(
+    def requeued(self, old: Generation) -> Generation | None:
+        return self.change(
             old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0
         )
 
-    def _claim(self, one: Generation) -> Claim:
+    def claim_of(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight
         seconds = self.queue.pace.expect(one.request).seconds
-        model = "" if one.request.mode == Mode.UPSCALE else one.request.model
+        # What must be loaded for it, on this house's own machines.
+        model = one.request.enhance or one.request.model
+        if one.request.mode == Mode.UPSCALE or one.line not in (DRAW, WRITE):
+            model = ""
         return Claim(one.user, seconds, weight, one.priority, model)
 
-    def _enqueue(self, generation: Generation, *, first: bool = False) -> bool:
+    def line_up(self, generation: Generation, *, first: bool = False) -> bool:
         """Put a row in line; False when Redis or the database is left to the sweep."""
         try:
-            self._rebuild_if_emptied()
-            self.queue.enqueue(
-                generation.id, generation.attempt, _described(generation), self._claim(generation),
+            self.rebuild_if_emptied()
+            self.queue.line(generation.line).enqueue(
+                generation.id, generation.attempt, described(generation),
+                self.claim_of(generation),
                 # One that was drawn in vain had its turn already.
                 first=first or generation.restarts > 0 or generation.priority == FIRST,
             )  # fmt: skip
@@ -1119,22 +1173,22 @@ class Generations:
         mine = generations.c.id == generation.id, generations.c.attempt == generation.attempt
         with contextlib.suppress(*AWAY), self.database.write() as connection:
             connection.execute(update(generations).where(*mine).values(enqueued=NOTED))
-        self._publish(generation.id)
+        self.publish(generation.id)
         return True
 
-    def _change(
+    def change(
         self, old: Generation, allowed: Iterable[State], target: State, **values: Any
     ) -> Generation | None:
         """Move a row from one of the allowed states, in a transaction of its own, and tell."""
         with self.database.write() as connection:
-            won = self._set(connection, old, allowed, target, **values)
+            won = self.set(connection, old, allowed, target, **values)
         if won:
-            self._publish(won.id)
+            self.publish(won.id)
             if old.state in RUNNING and target not in RUNNING:
                 self._let_go(won)
         return won
 
-    def _set(
+    def set(
         self, connection: Connection, old: Generation, allowed: Iterable[State], target: State,
         **values: Any,
     ) -> Generation | None:  # fmt: skip
@@ -1168,15 +1222,28 @@ class Generations:
         if row is None:
             return None
         _hold(connection, old.id, [str(one["key"]) for one in values.get("results", ())])
-        if target in FINAL and values["charged"] != charged:
+        cost = float(values.get("cost", old.cost)) - old.cost
+        if target in FINAL and (cost or values["charged"] != charged):
             day = policy().day(old.created)
             for who in filter(None, (old.user, old.chat)):
-                spend(connection, who, day, 0, values["charged"] - charged)
-        return _generation(row)
+                spend(connection, who, day, 0, values["charged"] - charged, cost=cost)
+        return read_row(row)
 
-    def _publish(self, generation_id: int) -> None:
+    def publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
             events.publish(self.queue.redis, generation_id)
+
+
+def part(connection: Connection, ids: Sequence[int]) -> None:
+    """Forget where those stood whose messages are gone, of all that was forgotten."""
+    connection.execute(
+        update(generations)
+        .where(generations.c.id.in_(ids), generations.c.removed == FORGOTTEN)
+        .values(
+            address={}, message=None, shown_version=generations.c.version, shown_media=0,
+            undeliverable=None, editor=None, editor_until=None,
+        )
+    )  # fmt: skip
 
 
 # What is left of a request that was forgotten: nothing that anybody chose.
@@ -1194,7 +1261,7 @@ def _spoken() -> dict[str, str]:
     return {} if spoken() == ENGLISH else {LANGUAGE: spoken()}
 
 
-def _described(generation: Generation) -> str:
+def described(generation: Generation) -> str:
     """A job's line for operators, whose reader may be a terminal."""
     prompt = generation.request.prompt[:40]
     words = "".join(sign if sign.isprintable() else " " for sign in prompt)

@@ -21,8 +21,11 @@ from core.tastes import PREVIEWS, Tastes
 
 if TYPE_CHECKING:
     from core.accounts import Accounts
+    from core.elsewhere import Elsewhere
     from core.keys import Keys
+    from core.mending import Mending
     from core.reports import Reports
+    from core.showing import Showing
     from core.uploads import Uploads
 
 
@@ -37,6 +40,24 @@ class House:
     @cached_property
     def generations(self) -> Generations:
         return Generations(self.database, self.queue, self.media)
+
+    @cached_property
+    def showing(self) -> "Showing":
+        from core.showing import Showing
+
+        return Showing(self.generations)
+
+    @cached_property
+    def elsewhere(self) -> "Elsewhere":
+        from core.elsewhere import Elsewhere
+
+        return Elsewhere(self.generations)
+
+    @cached_property
+    def mending(self) -> "Mending":
+        from core.mending import Mending
+
+        return Mending(self.generations, self.elsewhere)
 
     @cached_property
     def people(self) -> People:

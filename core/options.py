@@ -471,6 +471,10 @@ class Request:
     # In per cent: how far each picture's noise goes from that of the seed to its own.
     chaos: float = 100.0
     subseed: int = -1
+    # What is to write a better prompt before it is drawn; none where none was asked for, or where
+    # that is done: then this is the prompt that was asked for.
+    enhance: str = ""
+    original: str = ""
 
     @property
     def passes(self) -> int:

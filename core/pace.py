@@ -44,11 +44,15 @@ def _work_of(kind: str) -> float:
 
 
 def _exact(request: Request) -> str:
+    if request.enhance:
+        return f"{request.enhance}|1x1|1|1"
     size = f"{request.width}x{request.height}"
     return f"{_artist(request)}|{size}|{request.passes}|{request.count}"
 
 
 def _artist(request: Request) -> str:
+    if request.enhance:
+        return request.enhance
     return request.upscaler if request.mode == Mode.UPSCALE else request.model
 
 

@@ -253,6 +253,11 @@ class Policy(_Table):
     line: Line = Line()
     access: Access = Access()
     words: Words = Words()
+    prices: Mapping[str, Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]] = Field(
+        {},
+        description="What a picture, or an answer, of a model costs the host, by the model's name, "
+        "in one currency.",
+    )
     marked: Marked = Marked()
 
     def entitled(self, names: Iterable[str], granted: str = "") -> list[str]:
@@ -329,6 +334,10 @@ class Policy(_Table):
             )  # fmt: skip
         if faults:
             raise InvalidOptions(faults)
+
+    def price(self, request: Request) -> float:
+        """What a request costs the host, whichever way it is made."""
+        return self.prices.get(request.model, 0.0) * request.count
 
     def room(self, name: str, jobs: int, seconds: float, person: "Spent", chat: "Spent",
              moment: datetime, *, again: bool = False) -> None:  # fmt: skip

@@ -1,7 +1,8 @@
-"""The order of work: RQ's own list, seen by workers and operators alike.
+"""The order of work: RQ's own lists, seen by workers and operators alike.
 
-Jobs are enqueued by function name with one database id as their argument. Nothing here
-changes a generation's state.
+What the same machines draw or write stands in one line: the GPUs' own, that of the models that
+write here, and one for each engine elsewhere. Jobs are enqueued by function name with one database
+id as their argument. Nothing here changes a generation's state.
 """
 
 import contextlib
@@ -22,12 +23,15 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.worker_registration import clean_worker_registry
 
-from core.fair import Claim, FairQueue
+from core.fair import FIRST_LINE, LEAST_COST, Claim, FairQueue
 from core.options import Request
 from core.pace import Pace
 
-QUEUE = "draw"
-TASK = "worker.tasks.generate"
+# The lines of this house's own machines; an engine elsewhere has one of its own name.
+DRAW, WRITE = FIRST_LINE, "write"
+TASK, COLLECT = "worker.tasks.generate", "worker.tasks.collect"
+# The lines that were ever stood in.
+LINES = "drawqueue:lines"
 EPOCH = "drawqueue:epoch"
 WORKERS = "drawqueue:workers"
 # The models that each worker has loaded.
@@ -36,6 +40,8 @@ REVISIONS = "drawqueue:revisions"
 ALIVE_SECONDS = 15
 PROGRESS_SECONDS = 120
 KEEP_JOB_SECONDS = 24 * 3600
+# Whose turn it is when the house itself looks after something.
+NOBODY = "house"
 RUNNING = "drawqueue:running"
 # How deep the line is looked at exactly, and how long that look is good for.
 DEPTH = 2000
@@ -95,22 +101,29 @@ def _preview(job: str) -> str:
     return f"drawqueue:preview:{job}"
 
 
-class WorkQueue:
-    """RQ's queue of drawings, and what passes through Redis beside it."""
+def _said(job: str) -> str:
+    return f"drawqueue:said:{job}"
 
-    def __init__(self, url: str, job_timeout: int = 600, keep_minutes: int = 60) -> None:
-        self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
-        self.pace = Pace(self.redis)
-        self._keep_seconds = keep_minutes * 60
+
+def _of(line: str, key: str) -> str:
+    """A key of one line's; the drawing's own has none of its own name."""
+    return key if line == DRAW else f"{key}:{line}"
+
+
+class Line:
+    """One line: RQ's queue in its fair order, who works on it, and how long it takes."""
+
+    def __init__(self, name: str, redis: Redis, pace: Pace, job_timeout: int, keep: int) -> None:
+        self.name = name
+        self.redis = redis
+        self.pace = pace
+        self._keep_seconds = keep
         # Machine and device, where this process is a worker.
         self.worker = ""
         self._looked = -math.inf
-        self._line = _Look({}, [0.0], 0, 1.0, {})
+        self._seen = _Look({}, [0.0], 0, 1.0, {})
         self.rq = FairQueue(
-            QUEUE,
-            connection=self.redis,
-            serializer=JSONSerializer,
-            default_timeout=job_timeout,
+            name, connection=redis, serializer=JSONSerializer, default_timeout=job_timeout
         )
 
     def enqueue(
@@ -118,8 +131,9 @@ class WorkQueue:
     ) -> None:
         """Put a drawing in its fair place in line, or first; doing so twice puts it there once."""
         name = job_id(generation, attempt)
-        if self.exists(generation, attempt):
+        if self.redis.exists(Job.key_for(name)):
             return
+        self.redis.sadd(LINES, self.name)
         self.rq.announce(name, claim)
         self.rq.enqueue(
             TASK,
@@ -131,6 +145,19 @@ class WorkQueue:
             failure_ttl=KEEP_JOB_SECONDS,
         )
 
+    def collect(self, generation: int, attempt: int, description: str) -> None:
+        """Let a worker look, before all else, after a drawing that another machine has taken on;
+        once, however often it is asked for meanwhile."""
+        name = f"collect-{generation}-{attempt}"
+        if self.redis.hget(Job.key_for(name), "status") in (b"queued", b"started"):
+            return
+        self.redis.sadd(LINES, self.name)
+        self.rq.announce(name, Claim(NOBODY, LEAST_COST))
+        self.rq.enqueue(
+            COLLECT, generation, job_id=name, at_front=True, description=description,
+            result_ttl=0, failure_ttl=KEEP_JOB_SECONDS,
+        )  # fmt: skip
+
     def move(self, generation: int, attempt: int, claim: Claim, *, first: bool = False) -> bool:
         """Give a drawing that stands in line another place in it; False when it stands in none."""
         return self.rq.move(job_id(generation, attempt), claim, first=first)
@@ -141,28 +168,6 @@ class WorkQueue:
         self.rq.charge(name, claim.cost, claim.model)
         # One that an operator deleted meanwhile stays deleted.
         self.redis.eval(_DESCRIBE, 1, Job.key_for(name), description)
-
-    def exists(self, generation: int, attempt: int) -> bool:
-        """Whether RQ knows the job, in whatever state."""
-        return bool(self.redis.exists(Job.key_for(job_id(generation, attempt))))
-
-    def status(self, generation: int, attempt: int) -> str | None:
-        """RQ's word for the job's state, or None when it is gone."""
-        found: Any = self.redis.hget(Job.key_for(job_id(generation, attempt)), "status")
-        return found.decode() if found else None
-
-    def forget(self, generation: int, attempt: int) -> None:
-        """Take a job out of the line and out of every registry, its cost given back."""
-        name = job_id(generation, attempt)
-        self.redis.delete(_preview(name))
-        self.rq.leave(name)
-        try:
-            Job.fetch(name, connection=self.redis, serializer=JSONSerializer).delete()
-        except Exception:  # A job that is gone or unreadable: the row decides, not RQ.
-            self.redis.delete(Job.key_for(name))
-        for execution in self._executions():
-            if execution.startswith(f"{name}:"):
-                self.redis.zrem(self.rq.started_job_registry.key, execution)
 
     def failed(self, generation: int, attempt: int, words: str) -> None:
         """Let RQ count a job among the failed that it believes to be done, so that an operator
@@ -179,103 +184,59 @@ class WorkQueue:
         found = (JOB.match(execution) for execution in self._executions())
         return [(int(one[1]), int(one[2])) for one in found if one]
 
+    def dropped(self, job: str) -> None:
+        """Let RQ believe no more that a job is running."""
+        for execution in self._executions():
+            if execution.startswith(f"{job}:"):
+                self.redis.zrem(self.rq.started_job_registry.key, execution)
+
     def _executions(self) -> list[str]:
         listed: Any = self.redis.zrange(self.rq.started_job_registry.key, 0, -1)
         return [one.decode() for one in listed]
 
-    def stop(self, generation: int, attempt: int) -> None:
-        """Ask the worker that draws this attempt to stop at its next step."""
-        name = job_id(generation, attempt)
-        self.redis.set(f"drawqueue:stop:{name}", 1, ex=3600)
-        self.redis.delete(_preview(name))
-
-    def beat(self, generation: int, attempt: int, share: float | None) -> bool:
-        """Say that an attempt is being drawn, and how far it is; False: it shall stop."""
-        name = job_id(generation, attempt)
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.set(f"drawqueue:alive:{name}", 1, ex=ALIVE_SECONDS)
-            if share is not None:
-                pipe.set(f"drawqueue:progress:{name}", f"{share:.3f}", ex=PROGRESS_SECONDS)
-                pipe.expire(_preview(name), PROGRESS_SECONDS)
-            pipe.exists(f"drawqueue:stop:{name}")
-            return not pipe.execute()[-1]
-
-    def alive(self, generation: int, attempt: int) -> bool:
-        """Whether some worker said lately that it draws this attempt."""
-        return bool(self.redis.exists(f"drawqueue:alive:{job_id(generation, attempt)}"))
-
-    def progress(self, generation: int, attempt: int) -> float:
-        """The share drawn, 0 to 1."""
-        found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
-        return float(found) if found else 0.0
-
-    def preview(self, generation: int, attempt: int, picture: bytes) -> None:
-        """Keep what an attempt under way looks like, and nothing older, for a while."""
-        mark = hashlib.sha256(picture).hexdigest()[:12]
-        key = _preview(job_id(generation, attempt))
-        with self.redis.pipeline() as pipe:
-            pipe.hset(key, mapping={"mark": mark, "picture": picture})
-            pipe.expire(key, PROGRESS_SECONDS)
-            pipe.execute()
-
-    def previewed(self, generation: int, attempt: int) -> str:
-        """What tells an attempt's newest preview from those before; empty where there is none."""
-        mark: Any = self.redis.hget(_preview(job_id(generation, attempt)), "mark")
-        return mark.decode() if mark else ""
-
-    def picture(self, generation: int, attempt: int) -> tuple[str, bytes] | None:
-        """An attempt's newest preview with its mark, or None where there is none (any more)."""
-        found: Any = self.redis.hmget(_preview(job_id(generation, attempt)), "mark", "picture")
-        return (found[0].decode(), found[1]) if all(found) else None
-
-    def present(self, worker: str, loaded: Collection[str] = ()) -> None:
+    def present(self, worker: str, loaded: Collection[str] = (), at_once: int = 1) -> None:
         """Say that a worker is on line, for a while: machine and device, process, something random.
 
-        And which models it has loaded. RQ keeps a worker that was killed while drawing for
-        minutes, and on its list for ever.
+        And which models it has loaded, and how many it does at once. RQ keeps a worker that was
+        killed while drawing for minutes, and on its list for ever.
         """
-        self.redis.zadd(WORKERS, {worker: time.time() + ALIVE_SECONDS})
-        self.redis.hset(LOADED, worker, json.dumps(sorted(loaded)))
+        until = time.time() + ALIVE_SECONDS
+        names = [worker, *(f"{worker}.{slot}" for slot in range(2, at_once + 1))]
+        self.redis.zadd(self._key(WORKERS), dict.fromkeys(names, until))
+        self.redis.hset(self._key(LOADED), worker, json.dumps(sorted(loaded)))
 
     def absent(self, worker: str) -> None:
         """Say that a worker has left."""
-        self.redis.zrem(WORKERS, worker)
-        self.redis.hdel(LOADED, worker)
+        known: Any = self.redis.zrange(self._key(WORKERS), 0, -1)
+        mine = [one for one in known if one.decode().startswith(worker)]
+        self.redis.zrem(self._key(WORKERS), worker, *mine)
+        self.redis.hdel(self._key(LOADED), worker)
 
     def loaded(self) -> frozenset[str]:
         """The models that workers on line have loaded."""
-        names: Any = self.redis.zrange(WORKERS, time.time(), "+inf", byscore=True)
-        told: Any = self.redis.hmget(LOADED, names) if names else []
+        names: Any = self.redis.zrange(self._key(WORKERS), time.time(), "+inf", byscore=True)
+        told: Any = self.redis.hmget(self._key(LOADED), names) if names else []
         return frozenset(model for one in told if one for model in json.loads(one))
 
     def length(self) -> int:
         """How many drawings stand in line."""
         return int(self.redis.llen(self.rq.key))
 
-    def draws_with(self, model: str, revision: str) -> None:
-        """Say which revision of a model draws."""
-        self.redis.hset(REVISIONS, model, revision)
-
-    def revisions(self) -> dict[str, str]:
-        """The revision that drew last, by model."""
-        found: Any = self.redis.hgetall(REVISIONS)
-        return {name.decode(): revision.decode() for name, revision in found.items()}
-
     def workers(self) -> int:
         """How many workers are on line."""
-        return int(self.redis.zcount(WORKERS, time.time(), "+inf"))
+        return int(self.redis.zcount(self._key(WORKERS), time.time(), "+inf"))
 
     def _at_work(self) -> list[str]:
         """The machines and devices of the workers on line."""
-        names: Any = self.redis.zrange(WORKERS, time.time(), "+inf", byscore=True)
+        names: Any = self.redis.zrange(self._key(WORKERS), time.time(), "+inf", byscore=True)
         return [name.decode().rsplit("-", 2)[0] for name in names]
 
     def clean(self) -> None:
         """Forget workers that were killed, and jobs that ended long ago, in RQ's lists as well."""
-        gone: Any = self.redis.zrange(WORKERS, "-inf", time.time(), byscore=True)
+        gone: Any = self.redis.zrange(self._key(WORKERS), "-inf", time.time(), byscore=True)
         if gone:
-            self.redis.hdel(LOADED, *gone)
-        self.redis.zremrangebyscore(WORKERS, "-inf", time.time())
+            self.redis.hdel(self._key(LOADED), *gone)
+        self.redis.zremrangebyscore(self._key(WORKERS), "-inf", time.time())
         clean_worker_registry(self.rq)
         self.rq.finished_job_registry.cleanup()
         self.rq.failed_job_registry.cleanup()
@@ -283,15 +244,15 @@ class WorkQueue:
     def began(self, generation: int, attempt: int, request: Request) -> None:
         """Note until when a drawing that begins now is expected to take."""
         ends = time.time() + self.pace.expect(request).seconds
-        self.redis.zadd(RUNNING, {job_id(generation, attempt): ends})
+        self.redis.zadd(self._key(RUNNING), {job_id(generation, attempt): ends})
 
     def ended(
         self, generation: int, attempt: int, seconds: float, drawn: Request | None = None
     ) -> None:
         """Charge what a drawing took; a whole one teaches the estimate."""
         name = job_id(generation, attempt)
-        self.redis.zrem(RUNNING, name)
-        self.redis.delete(_preview(name))
+        self.redis.zrem(self._key(RUNNING), name)
+        self.redis.delete(_preview(name), _said(name))
         if drawn:
             self.pace.learn(drawn, seconds, self.worker)
         self.rq.settle(name, seconds)
@@ -343,8 +304,8 @@ class WorkQueue:
         if time.monotonic() - self._looked > FRESH_SECONDS:
             moment = time.time()
             # A drawing that is long overdue belongs to a worker that died.
-            self.redis.zremrangebyscore(RUNNING, "-inf", moment - 600)
-            going: Any = self.redis.zrange(RUNNING, 0, -1, withscores=True)
+            self.redis.zremrangebyscore(self._key(RUNNING), "-inf", moment - 600)
+            going: Any = self.redis.zrange(self._key(RUNNING), 0, -1, withscores=True)
             first = sum(max(0.0, ends - moment) for _name, ends in going)
             listed: Any = self.redis.lrange(self.rq.key, 0, DEPTH - 1)
             names = [name.decode() for name in listed]
@@ -359,7 +320,7 @@ class WorkQueue:
                 claim.cost + loads.get(name, 0.0)
                 for name, claim in zip(names, claims, strict=True)
             ]  # fmt: skip
-            self._line = _Look(
+            self._seen = _Look(
                 {name: index for index, name in enumerate(names)},
                 list(accumulate(costs, initial=first)),
                 self.workers(),
@@ -368,7 +329,144 @@ class WorkQueue:
                 loads,
             )
             self._looked = time.monotonic()
-        return self._line
+        return self._seen
+
+    def _key(self, key: str) -> str:
+        return _of(self.name, key)
+
+
+class WorkQueue:
+    """All lines, and what passes through Redis beside them."""
+
+    def __init__(self, url: str, job_timeout: int = 600, keep_minutes: int = 60) -> None:
+        self.redis: Redis = Redis.from_url(url, socket_timeout=30, health_check_interval=30)
+        self.pace = Pace(self.redis)
+        self._made: dict[str, Line] = {}
+        self._job_timeout, self._keep = job_timeout, keep_minutes * 60
+        self.draw = self.line(DRAW)
+
+    def line(self, name: str) -> Line:
+        """A line by its name."""
+        if name not in self._made:
+            self._made[name] = Line(name, self.redis, self.pace, self._job_timeout, self._keep)
+        return self._made[name]
+
+    def lines(self) -> list[Line]:
+        """The lines that anybody ever stood in, the drawing's own first."""
+        known: Any = self.redis.smembers(LINES)
+        names = sorted(name.decode() for name in known)
+        return [self.draw, *(self.line(name) for name in names if name != DRAW)]
+
+    def length(self) -> int:
+        """How many stand in any line."""
+        return sum(one.length() for one in self.lines())
+
+    def workers(self) -> int:
+        """How many draw or write in all, at once."""
+        return sum(one.workers() for one in self.lines())
+
+    def listed(self) -> set[str]:
+        """The jobs that stand in any line."""
+        return set().union(*(one.listed() for one in self.lines()))
+
+    def begun(self) -> list[tuple[int, int]]:
+        """Generation and attempt of every job that RQ believes to be running."""
+        return [found for one in self.lines() for found in one.begun()]
+
+    def moving(self) -> list[int]:
+        """The generations whose place is worth showing now, the nearest of each line first."""
+        return [found for one in self.lines() for found in one.moving()]
+
+    def clean(self) -> None:
+        """Forget workers that were killed, and jobs that ended long ago, in RQ's lists as well."""
+        for one in self.lines():
+            one.clean()
+
+    def exists(self, generation: int, attempt: int) -> bool:
+        """Whether RQ knows the job, in whatever state."""
+        return bool(self.redis.exists(Job.key_for(job_id(generation, attempt))))
+
+    def status(self, generation: int, attempt: int) -> str | None:
+        """RQ's word for the job's state, or None when it is gone."""
+        found: Any = self.redis.hget(Job.key_for(job_id(generation, attempt)), "status")
+        return found.decode() if found else None
+
+    def forget(self, generation: int, attempt: int) -> None:
+        """Take a job out of its line and out of every registry, its cost given back."""
+        name = job_id(generation, attempt)
+        self.redis.delete(_preview(name), _said(name))
+        lines = self.lines()
+        for line in lines:
+            line.rq.leave(name)
+        try:
+            Job.fetch(name, connection=self.redis, serializer=JSONSerializer).delete()
+        except Exception:  # A job that is gone or unreadable: the row decides, not RQ.
+            self.redis.delete(Job.key_for(name))
+        for line in lines:
+            line.dropped(name)
+
+    def stop(self, generation: int, attempt: int) -> None:
+        """Ask the worker that draws this attempt to stop at its next step."""
+        name = job_id(generation, attempt)
+        self.redis.set(f"drawqueue:stop:{name}", 1, ex=3600)
+        self.redis.delete(_preview(name), _said(name))
+
+    def beat(self, generation: int, attempt: int, share: float | None) -> bool:
+        """Say that an attempt is being drawn, and how far it is; False: it shall stop."""
+        name = job_id(generation, attempt)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(f"drawqueue:alive:{name}", 1, ex=ALIVE_SECONDS)
+            if share is not None:
+                pipe.set(f"drawqueue:progress:{name}", f"{share:.3f}", ex=PROGRESS_SECONDS)
+                pipe.expire(_preview(name), PROGRESS_SECONDS)
+            pipe.exists(f"drawqueue:stop:{name}")
+            return not pipe.execute()[-1]
+
+    def alive(self, generation: int, attempt: int) -> bool:
+        """Whether some worker said lately that it draws this attempt."""
+        return bool(self.redis.exists(f"drawqueue:alive:{job_id(generation, attempt)}"))
+
+    def progress(self, generation: int, attempt: int) -> float:
+        """The share drawn, 0 to 1."""
+        found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
+        return float(found) if found else 0.0
+
+    def preview(self, generation: int, attempt: int, picture: bytes) -> None:
+        """Keep what an attempt under way looks like, and nothing older, for a while."""
+        mark = hashlib.sha256(picture).hexdigest()[:12]
+        key = _preview(job_id(generation, attempt))
+        with self.redis.pipeline() as pipe:
+            pipe.hset(key, mapping={"mark": mark, "picture": picture})
+            pipe.expire(key, PROGRESS_SECONDS)
+            pipe.execute()
+
+    def previewed(self, generation: int, attempt: int) -> str:
+        """What tells an attempt's newest preview from those before; empty where there is none."""
+        mark: Any = self.redis.hget(_preview(job_id(generation, attempt)), "mark")
+        return mark.decode() if mark else ""
+
+    def picture(self, generation: int, attempt: int) -> tuple[str, bytes] | None:
+        """An attempt's newest preview with its mark, or None where there is none (any more)."""
+        found: Any = self.redis.hmget(_preview(job_id(generation, attempt)), "mark", "picture")
+        return (found[0].decode(), found[1]) if all(found) else None
+
+    def say(self, generation: int, attempt: int, words: str) -> None:
+        """Keep what an attempt under way has written by now, for a while."""
+        self.redis.set(_said(job_id(generation, attempt)), words, ex=PROGRESS_SECONDS)
+
+    def said(self, generation: int, attempt: int) -> str:
+        """What an attempt under way has written by now."""
+        found: Any = self.redis.get(_said(job_id(generation, attempt)))
+        return found.decode() if found else ""
+
+    def draws_with(self, model: str, revision: str) -> None:
+        """Say which revision of a model draws."""
+        self.redis.hset(REVISIONS, model, revision)
+
+    def revisions(self) -> dict[str, str]:
+        """The revision that drew last, by model."""
+        found: Any = self.redis.hgetall(REVISIONS)
+        return {name.decode(): revision.decode() for name, revision in found.items()}
 
     def known(self) -> bool:
         """Whether this is the Redis we filled; False when it was emptied or replaced."""

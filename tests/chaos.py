@@ -314,7 +314,7 @@ def audit(on: Scene) -> list[str]:
     redis = Redis.from_url(on.redis_url)
     queue = WorkQueue(on.redis_url)
     if length := queue.length():
-        faults.append(f"{length} jobs are left in line: {queue.rq.get_job_ids()[:5]}")
+        faults.append(f"{length} jobs are left in line: {queue.draw.rq.get_job_ids()[:5]}")
     if going := redis.zrange("rq:wip:draw", 0, -1):
         faults.append(f"RQ believes these are running: {going}")
     # What the workers' hourly round does with files that are old enough: here all of them are.

@@ -35,6 +35,7 @@ class Guard:
 
 
 GENERATIONS = "core/generations.py"
+MENDING, SHOWING = "core/mending.py", "core/showing.py"
 GUARDS = (
     Guard(
         "an event is accepted once, however often it comes",
@@ -44,14 +45,14 @@ GUARDS = (
     ),
     Guard(
         "a drawing whose worker died is drawn again",
-        GENERATIONS,
-        'return bool(self.restart(generation, tr("The worker that drew this stopped.")))',
-        "return False",
+        MENDING,
+        'bool(self._generations.restart(generation, tr("The worker that drew this stopped.")))',
+        "False",
     ),
     Guard(
         "what is committed and in no line is put in line",
-        GENERATIONS,
-        "            self._enqueue(generation)\n            return True\n        alive",
+        MENDING,
+        "            self._generations.line_up(generation)\n            return True\n        alive",
         "            return False\n        alive",
     ),
     Guard(
@@ -63,19 +64,19 @@ GUARDS = (
     Guard(
         "a card that one process could not draw is drawn by another",
         "bots/poster.py",
-        "self.house.generations.stale, sorted(self._open)",
+        "self.house.showing.stale, sorted(self._open)",
         "lambda _platforms: [], sorted(self._open)",
     ),
     Guard(
         "a card has one editor at a time",
-        GENERATIONS,
+        SHOWING,
         "        return taken.rowcount == 1\n\n    def release",
         "        return True\n\n    def release",
         "tests/core/test_generations.py::test_a_card_has_one_editor_at_a_time",
     ),
     Guard(
         "a card has one message",
-        GENERATIONS,
+        SHOWING,
         "or_(generations.c.message.is_(None), generations.c.message == message),",
         "",
         "tests/core/test_generations.py::test_a_card_has_one_message",
@@ -89,14 +90,14 @@ GUARDS = (
     ),
     Guard(
         "a job that a worker took and never claimed is found",
-        GENERATIONS,
+        MENDING,
         "return not alive and moment - since > LOST_SECONDS",
         "return False",
         "tests/core/test_generations.py::test_a_job_whose_worker_died_before_it_claimed_is_found",
     ),
     Guard(
         "a job that waits to be claimed is not forgotten",
-        GENERATIONS,
+        MENDING,
         "if one.state in FINAL or one.attempt != attempt:",
         "if one.state not in RUNNING or one.attempt != attempt:",
         "tests/core/test_generations.py"

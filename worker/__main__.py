@@ -88,7 +88,7 @@ class WarmLine(FairQueue):
     def lmove(
         cls, connection: Redis, queue_key: str, timeout: int | None
     ) -> tuple[str, bytes] | None:
-        line, patience = Studio.house.queue.rq, read(Drawing).swap_patience
+        line, patience = Studio.house.queue.draw.rq, read(Drawing).swap_patience
         found: tuple[str, bytes] | None
         # With one model there is nothing to choose.
         if len(models()) < 2 or not patience:
@@ -140,7 +140,7 @@ def _warm_up(engine: WarmEngine, model: Model) -> None:
 def _sweep_forever(house: House, stopped: threading.Event) -> None:
     while not stopped.wait(SWEEP_SECONDS):
         try:
-            house.generations.sweep()
+            house.mending.sweep()
             forgetting.sweep(house)
             keep_house(house, read(Storage).keep_days)
         except Exception as error:  # The next round tries again, whatever was away.
@@ -150,7 +150,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
 def _be_present(house: House, name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
-            house.queue.present(name, Studio.engine.held)
+            house.queue.draw.present(name, Studio.engine.held)
         if stopped.wait(PRESENT_SECONDS):
             return
 
@@ -207,9 +207,9 @@ def main() -> int:
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
-    house.queue.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
+    house.queue.draw.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
     # RQ refuses a name until an earlier worker's key of that name has expired.
-    name = f"{house.queue.worker}-{os.getpid()}-{secrets.token_hex(3)}"
+    name = f"{house.queue.draw.worker}-{os.getpid()}-{secrets.token_hex(3)}"
     Studio.worker = name
     # One that loads its model is as good as on line.
     threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
@@ -219,10 +219,10 @@ def main() -> int:
     house.registry.follow(looking=True, stopped=stopped)
     _warm_up(Studio.engine, next(iter(models().values())))
     worker = DrawingWorker(
-        [house.queue.rq.name],
+        [house.queue.draw.rq.name],
         name=name,
         connection=house.queue.redis,
-        serializer=house.queue.rq.serializer,
+        serializer=house.queue.draw.rq.serializer,
         queue_class=WarmLine,
         worker_ttl=20,
         maintenance_interval=3600,
@@ -236,7 +236,7 @@ def main() -> int:
     finally:
         stopped.set()
         with contextlib.suppress(RedisError):
-            house.queue.absent(name)
+            house.queue.draw.absent(name)
         Studio.engine.kill()
         if not Studio.finisher.drain(DRAIN_SECONDS):
             log.warning("a drawing could not be kept in time; it will be drawn again")

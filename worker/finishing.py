@@ -130,10 +130,10 @@ class Finisher:
                 house.media.delete(one["key"])
         if words and patiently(partial(house.generations.fail, claimed, words), DATABASE_SECONDS):
             with contextlib.suppress(RedisError):
-                house.queue.failed(claimed.id, claimed.attempt, words)
+                house.queue.draw.failed(claimed.id, claimed.attempt, words)
         # What was drawn in vain was drawn for its asker all the same.
         with contextlib.suppress(RedisError):
-            house.queue.ended(claimed.id, claimed.attempt, drawing.seconds)
+            house.queue.draw.ended(claimed.id, claimed.attempt, drawing.seconds)
 
     def _store(self, claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
         for pause in (*STORE_PAUSES, None):

@@ -90,7 +90,7 @@ def _generate(claimed: Generation) -> None:
         heart.stop()
         # What was drawn in vain was drawn for its asker all the same.
         with contextlib.suppress(RedisError):
-            house.queue.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
+            house.queue.draw.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
         if patiently(partial(_ended, claimed, error), DATABASE_SECONDS):
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):

@@ -92,7 +92,7 @@ def test_a_browser_shows_what_jobs_say_as_it_was_said(
     from werkzeug.serving import make_server
 
     said = 'Tom & Jerry "q" <b>é</b><img src=x onerror=alert(1)>'
-    house_queue.enqueue(1, 1, f"#1 {said}", Claim("web:ann", 1.0, 1.0))
+    house_queue.draw.enqueue(1, 1, f"#1 {said}", Claim("web:ann", 1.0, 1.0))
     server = make_server("127.0.0.1", 0, client.application, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     pages = f"http://127.0.0.1:{server.server_port}"
@@ -112,7 +112,7 @@ def test_a_job_says_its_prompt_as_it_was_typed(house: House, ann: Asker) -> None
     made = house.generations.submit(
         validate({"prompt": 'Tom & Jerry "é"\n\x1b[2J' + "x" * 99}), ann, "e", {}
     )
-    job = house.queue.rq.fetch_job(made.job)
+    job = house.queue.draw.rq.fetch_job(made.job)
     assert job and job.description == f'#1 Tom & Jerry "é"  [2J{"x" * 20}'
 
 
@@ -129,29 +129,29 @@ def test_delete_empty_and_requeue_reach_the_rows(client: Any, house: House, ann:
     made = [
         house.generations.submit(validate({"prompt": "a fox"}), ann, f"e{i}", {}) for i in range(3)
     ]
-    house.generations.sweep()
+    house.mending.sweep()
     told = client.post(f"/job/{made[0].job}/delete", headers=HERE)
     assert told.json == {"status": "OK"}
-    house.generations.sweep()
+    house.mending.sweep()
     states = [house.generations.get(one.id).state for one in made]
     assert states == [State.CANCELLED, State.QUEUED, State.QUEUED]
 
     # The drawing of the second one fails as a worker would fail it.
-    job = house.queue.rq.fetch_job(made[1].job)
+    job = house.queue.draw.rq.fetch_job(made[1].job)
     assert job
-    house.queue.redis.lrem(house.queue.rq.key, 1, job.id)
+    house.queue.redis.lrem(house.queue.draw.rq.key, 1, job.id)
     claimed = house.generations.claim(made[1].id)
     assert claimed
     house.generations.fail(claimed, "words")
     with house.queue.redis.pipeline() as pipe:
         job.set_status("failed", pipeline=pipe)  # type: ignore[arg-type]
-        house.queue.rq.failed_job_registry.add(job, ttl=600, exc_string="words", pipeline=pipe)
+        house.queue.draw.rq.failed_job_registry.add(job, ttl=600, exc_string="words", pipeline=pipe)
         pipe.execute()
     assert client.post(f"/job/{job.id}/requeue", headers=HERE).json == {"status": "OK"}
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(made[1].id).state == State.QUEUED
 
     client.post("/queue/draw/queued/empty", headers=HERE)
-    house.generations.sweep()
+    house.mending.sweep()
     states = [house.generations.get(one.id).state for one in made]
     assert states == [State.CANCELLED] * 3

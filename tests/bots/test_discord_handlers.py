@@ -80,7 +80,7 @@ class Chat:
     def claim(self, number: int) -> Generation:
         """What a worker does when RQ hands it the job."""
         queue = self.house.queue
-        queue.redis.lrem(queue.rq.key, 1, f"generation-{number}-1")
+        queue.redis.lrem(queue.draw.rq.key, 1, f"generation-{number}-1")
         claimed = self.house.generations.claim(number)
         assert claimed
         return claimed
@@ -209,7 +209,7 @@ def test_cancel_takes_the_newest_or_the_one_that_is_named(chat: Chat) -> None:
     assert chat.only_answer(before=3) == "#3 is cancelled."
     chat.say("cancel", id="1")
     assert [chat.state(number) for number in (1, 2, 3)] == ["cancelled", "queued", "cancelled"]
-    assert chat.house.queue.rq.get_job_ids() == ["generation-2-1"]
+    assert chat.house.queue.draw.rq.get_job_ids() == ["generation-2-1"]
 
 
 def test_models_are_completed_without_a_database(chat: Chat) -> None:
@@ -279,7 +279,7 @@ def test_bad_input_is_answered_once_and_makes_nothing(chat: Chat, given: Any, wo
     chat.send_unchecked(**{"prompt": "a fox", **given})
     told = chat.only_answer()
     assert sorted(line.removeprefix("• ") for line in told.split("\n")) == sorted(words)
-    assert chat.rows() == 0 and chat.house.queue.rq.count == 0
+    assert chat.rows() == 0 and chat.house.queue.draw.rq.count == 0
 
 
 def test_the_bounds_are_known_to_the_persons_client(chat: Chat) -> None:

@@ -54,7 +54,7 @@ def test_many_are_asked_about_and_queued_once(chat: Chat) -> None:
     assert answered.id == question.id and not answered.components
     assert "8 pictures are in line, #1 to #8" in answered.content
     assert chat.rows() == 8 and chat.state(8) == State.QUEUED
-    waiting = [one.id for one in chat.house.generations.stale(["discord"])]
+    waiting = [one.id for one in chat.house.showing.stale(["discord"])]
     assert len(waiting) == 8, "a poster sends their cards"
 
 

@@ -122,7 +122,7 @@ class People:
         made = self.house.generations.submit(
             validate({"prompt": "a fox"}), who, f"e{self.count}", {"chat": chat}
         )
-        self.house.generations.place(made, str(made.id))
+        self.house.showing.place(made, str(made.id))
         return made
 
     def generating(self, chat: str = "a", who: Asker = ANN) -> Generation:
@@ -268,7 +268,7 @@ def test_what_shows_one_that_was_forgotten_is_taken_away_or_emptied(
     (shown,) = wall.drawn
     assert (shown.id, shown.status, shown.picture) == (kept.id, "🗑️ deleted by its asker", None)
     assert [people.row(one).address for one in every] == [{}] * 4, "where it stood is forgotten"
-    assert people.house.generations.stale(["paper"]) == [] and not wall.mentions
+    assert people.house.showing.stale(["paper"]) == [] and not wall.mentions
 
 
 def test_a_platform_that_refuses_its_token_keeps_no_other_waiting(

@@ -93,7 +93,7 @@ ENDS: dict[str, Callable[[People, Generation], object]] = {
     "cancelled": lambda people, one: people.house.generations.cancel(one.id, ANN),
     "failed": lambda people, one: (
         people.house.generations.fail(one, "It broke."),
-        people.house.queue.ended(one.id, one.attempt, 1.0),
+        people.house.queue.draw.ended(one.id, one.attempt, 1.0),
     ),
     "put back": lambda people, one: people.house.generations.put_back(one, "Restarted."),
 }

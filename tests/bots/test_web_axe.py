@@ -63,7 +63,7 @@ def everything(house: House, who: Asker) -> None:
     """A card of each kind."""
     for count in (1, 3):
         drawn(house, f"{count} foxes", who, count=count)
-    house.queue.redis.delete(house.queue.rq.key)
+    house.queue.redis.delete(house.queue.draw.rq.key)
 
     def submit(prompt: str, **given: Any) -> int:
         wanted = validate({"prompt": prompt, **given})

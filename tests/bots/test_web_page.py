@@ -59,7 +59,7 @@ def submit(house: House, number: int, prompt: str = "a fox") -> None:
 
 def draw(house: House, number: int) -> None:
     """What a worker does with a job, from its start to a picture."""
-    house.queue.redis.lrem(house.queue.rq.key, 1, f"generation-{number}-1")
+    house.queue.redis.lrem(house.queue.draw.rq.key, 1, f"generation-{number}-1")
     claimed = house.generations.claim(number)
     assert claimed
     out = io.BytesIO()
@@ -186,7 +186,7 @@ def test_a_command_whose_answer_was_lost_acts_once(house: House, page: Page) -> 
 
 
 def test_a_moment_is_told_only_where_it_is_known(house: House, page: Page) -> None:
-    house.queue.present("machine-cpu-1-a")
+    house.queue.draw.present("machine-cpu-1-a")
     submit(house, 9)
     expect(card(page, 9)).to_contain_text(" to ")
     told = httpx.get(f"{page.url}api/jobs/9").json()
@@ -349,7 +349,7 @@ def test_whoever_has_no_key_is_asked_for_it(
 def test_words_and_labels(house: House, page: Page) -> None:
     state = page.locator("#busy")
     expect(state).to_have_text("0 queued · 0 generating · no worker")
-    house.queue.present("machine-cpu-1-a")
+    house.queue.draw.present("machine-cpu-1-a")
     expect(state).to_have_text("0 queued · 0 generating · 1 worker")
     heights = "e => [e.querySelector('#busy'), e].map(o => o.offsetHeight)"
     words, header = page.locator("header").evaluate(heights)

@@ -223,7 +223,7 @@ def test_a_link_speaks_for_who_got_it_and_the_card_goes_to_their_chat(
     locked: None, house: House, open_: Callable[..., Page]
 ) -> None:
     there = drawn(house, who=TINA)
-    assert house.generations.place(there, "77", {"chat": 5, "topic": None})
+    assert house.showing.place(there, "77", {"chat": 5, "topic": None})
     old = house.generations.get(there.id)
     page = open_(house.brush.link(Ticket.of(TINA, old, 0)))
     expect(page.get_by_role("link", name="Back")).to_have_count(0)
@@ -234,7 +234,7 @@ def test_a_link_speaks_for_who_got_it_and_the_card_goes_to_their_chat(
     made = newest(house, TINA)
     assert (made.platform, made.asker, made.address) == ("telegram", "7", old.address)
     assert made.chat == old.chat and made.request.mode == Mode.INPAINT
-    assert made.id in [one.id for one in house.generations.stale(["telegram"])], "a poster's"
+    assert made.id in [one.id for one in house.showing.stale(["telegram"])], "a poster's"
     # It opens nothing else.
     for path in ("/", "/api/jobs", f"/media/{old.id}/0", f"/paint/{old.id}"):
         assert httpx.get(f"{page.url.split('/paint')[0]}{path}").status_code == 401

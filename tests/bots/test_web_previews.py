@@ -35,7 +35,7 @@ def jpeg(*colours: str, size: tuple[int, int] = (256, 256)) -> bytes:
 def begun(house: House, number: int) -> Generation:
     claimed = house.generations.claim(number)
     assert claimed
-    house.queue.redis.lrem(house.queue.rq.key, 1, claimed.job)
+    house.queue.redis.lrem(house.queue.draw.rq.key, 1, claimed.job)
     house.queue.beat(number, claimed.attempt, 0.3)
     return claimed
 
@@ -63,7 +63,7 @@ def test_a_preview_is_the_askers_alone_and_kept_by_nobody(house: House, web: htt
     assert web.get(told).content == second, "the newest, and no older one is kept"
     other = Asker("discord", "somebody")
     made = house.generations.submit(one.request, other, "e", {"channel": "5"})
-    house.queue.redis.lrem(house.queue.rq.key, 1, made.job)
+    house.queue.redis.lrem(house.queue.draw.rq.key, 1, made.job)
     theirs = house.generations.claim(made.id)
     assert theirs
     shows(house, theirs, first)

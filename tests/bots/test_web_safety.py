@@ -28,7 +28,7 @@ def drawn(house: House, *marks: str, prompt: str = "a red fox") -> Generation:
     """What a worker does with a job, whose pictures are marked so."""
     options = validate({"prompt": prompt, "count": len(marks)})
     made = house.generations.submit(options, LOCAL, f"e {prompt}", {"chat": "web"})
-    house.queue.redis.lrem(house.queue.rq.key, 1, f"generation-{made.id}-1")
+    house.queue.redis.lrem(house.queue.draw.rq.key, 1, f"generation-{made.id}-1")
     claimed = house.generations.claim(made.id)
     assert claimed
     results = []

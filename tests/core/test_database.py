@@ -45,7 +45,7 @@ def test_who_asks_of_a_busy_database_is_told_to_ask_again_and_in_time(
         told.append(time.monotonic() - begun)
 
     # As a poster of the same process does, which nobody waits for.
-    patient = threading.Thread(target=lambda: house.generations.release([1]))
+    patient = threading.Thread(target=lambda: house.showing.release([1]))
     with locked(house):
         patient.start()
         time.sleep(0.2)

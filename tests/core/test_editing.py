@@ -50,12 +50,12 @@ def learn(house: House) -> None:
 
 def taken(house: House, one: Generation) -> Generation | None:
     """Take a job out of RQ's list and claim it, as a worker does."""
-    assert house.queue.redis.lrem(house.queue.rq.key, 1, one.job)
+    assert house.queue.redis.lrem(house.queue.draw.rq.key, 1, one.job)
     return house.generations.claim(one.id, one.job)
 
 
 def order(house: House) -> list[int]:
-    return [int(name.split("-")[1]) for name in house.queue.rq.get_job_ids()]
+    return [int(name.split("-")[1]) for name in house.queue.draw.rq.get_job_ids()]
 
 
 def used(house: House, who: str) -> tuple[int, float]:
@@ -76,8 +76,8 @@ def test_it_is_the_same_job_with_other_words(house: House, ann: Asker) -> None:
         made.request, prompt="a wolf", steps=20, negative_prompt="snow"
     ), "with its seed, as nobody said another"
     assert (now_.version, now_.attempt, now_.job) == (made.version + 1, 1, made.job)
-    assert house.queue.rq.get_job_ids() == [made.job]
-    assert house.queue.rq.fetch_job(made.job).description == f"#{made.id} a wolf"  # type: ignore[union-attr]
+    assert house.queue.draw.rq.get_job_ids() == [made.job]
+    assert house.queue.draw.rq.fetch_job(made.job).description == f"#{made.id} a wolf"  # type: ignore[union-attr]
     drawn = taken(house, now_)
     assert drawn and drawn.request == now_.request, "what is drawn is what the row says"
 
@@ -106,7 +106,7 @@ def test_its_place_in_line_stays_whatever_it_costs(house: House, ann: Asker) -> 
     assert order(house) == [one.id for one in line], "and back"
     last = ask(house, "a boat --steps 8", newcomer)
     assert order(house).index(last.id) <= 2, "nobody pays for anybody else"
-    cost = house.queue.rq.claims([mine[0].job])[0].cost
+    cost = house.queue.draw.rq.claims([mine[0].job])[0].cost
     assert cost == pytest.approx(8 * STEP, rel=0.01)
 
 
@@ -280,7 +280,7 @@ def test_it_is_too_late_once_it_is_no_longer_queued(house: House, ann: Asker, st
 def test_an_edit_racing_a_claim_ends_in_one_of_the_two(house: House, ann: Asker) -> None:
     for round_ in range(12):
         made = ask(house, f"a fox {round_}", ann)
-        assert house.queue.redis.lrem(house.queue.rq.key, 1, made.job)
+        assert house.queue.redis.lrem(house.queue.draw.rq.key, 1, made.job)
         with ThreadPoolExecutor(2) as pool:
             jobs: list[Callable[[], Any]] = [
                 lambda made=made: house.generations.claim(made.id, made.job),

@@ -99,7 +99,7 @@ def test_the_worker_fetches_what_a_hub_id_names(house: House, hub: Path) -> None
 
 
 def test_who_waits_hears_that_a_hub_has_no_such_thing(house: House, hub: Path) -> None:
-    house.queue.present("machine-cpu-1-a")
+    house.queue.draw.present("machine-cpu-1-a")
     over = threading.Event()
     house.registry.follow(looking=True, stopped=over)
     try:

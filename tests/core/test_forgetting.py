@@ -162,8 +162,8 @@ def living(house: House) -> list[Generation]:
 def part(house: House, some: list[Generation]) -> None:
     """Take away what shows some, as a poster does whose turn it is."""
     for one in some:
-        assert house.generations.lease(one.id, FIRST_EDITOR)
-        house.generations.parted(one.id, FIRST_EDITOR)
+        assert house.showing.lease(one.id, FIRST_EDITOR)
+        house.showing.parted(one.id, FIRST_EDITOR)
 
 
 def files(house: House) -> set[str]:
@@ -232,7 +232,7 @@ def test_nothing_is_left_and_what_stays_is_told_before(house: House) -> None:
                 house.generations.visible(one.id, asker)
     part(house, made)
     assert traces(house) == []
-    assert not [one for one in house.generations.stale(["discord", "telegram"])
+    assert not [one for one in house.showing.stale(["discord", "telegram"])
                 if one.id != theirs.id]  # fmt: skip
     # Bob's is as it was, and Ann is a newcomer.
     assert house.generations.visible(theirs.id, BOB).request.prompt == "a fox of Bob's"
@@ -366,7 +366,7 @@ def test_what_was_deleted_or_never_reached_before_goes_too(house: House) -> None
     say(house, ANN, "/forget yes")
     gone = house.generations.get(lost.id)
     assert gone.message is None and gone.address == {}, "no poster could do more"
-    assert [one.id for one in house.generations.stale(["discord"])] == [deleted.id]
+    assert [one.id for one in house.showing.stale(["discord"])] == [deleted.id]
     assert house.generations.get(deleted.id).removed == FORGOTTEN
     with house.database.read() as connection:
         kept = connection.execute(select(tastes)).all()

@@ -35,7 +35,7 @@ def submit(house: House, asker: Asker, event: str = "e1", prompt: str = "a fox")
 
 def taken(house: House, one: Generation) -> Generation | None:
     """Take a job out of RQ's list and claim it, as a worker does."""
-    assert house.queue.redis.lrem(house.queue.rq.key, 1, one.job)
+    assert house.queue.redis.lrem(house.queue.draw.rq.key, 1, one.job)
     return house.generations.claim(one.id, one.job)
 
 
@@ -53,7 +53,7 @@ def later(house: House, seconds: float) -> None:
 def test_submit_commits_and_stands_in_line(house: House, ann: Asker) -> None:
     made = submit(house, ann)
     assert made.state == State.QUEUED
-    assert house.queue.rq.get_job_ids() == [f"generation-{made.id}-1"]
+    assert house.queue.draw.rq.get_job_ids() == [f"generation-{made.id}-1"]
     assert house.generations.standing(made).place == 1  # type: ignore[union-attr]
 
 
@@ -93,7 +93,7 @@ def test_retry_of_a_failure_is_the_same_id(house: House, ann: Asker) -> None:
     house.generations.fail(claimed, "words")
     again = house.generations.redo(made.id, ann, "r1")
     assert (again.id, again.attempt, again.state, again.error) == (made.id, 2, "queued", None)
-    assert f"generation-{made.id}-2" in house.queue.rq.get_job_ids()
+    assert f"generation-{made.id}-2" in house.queue.draw.rq.get_job_ids()
     assert house.generations.finish(claimed, [], 1.0) is None, "the first attempt is fenced off"
 
 
@@ -131,36 +131,36 @@ def test_retry_command_answers_the_id_that_will_run(house: House, ann: Asker) ->
 
 
 def test_a_lost_enqueue_is_found(house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(house.generations, "_enqueue", lambda _generation: None)
+    monkeypatch.setattr(house.generations, "line_up", lambda _generation: None)
     made = submit(house, ann)
     monkeypatch.undo()
     assert house.queue.length() == 0
     later(house, 10)
-    assert house.generations.sweep() == 1
-    assert house.queue.rq.get_job_ids() == [made.job]
+    assert house.mending.sweep() == 1
+    assert house.queue.draw.rq.get_job_ids() == [made.job]
 
 
 def test_redis_emptied_is_rebuilt_and_a_delete_is_a_cancel(house: House, ann: Asker) -> None:
     first, second = submit(house, ann), submit(house, ann, "e2")
-    house.generations.sweep()
+    house.mending.sweep()
     house.queue.forget(first.id, 1)  # what rq-dashboard's Delete leaves
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(first.id).state == State.CANCELLED
     assert house.generations.get(second.id).state == State.QUEUED
     house.queue.redis.flushall()
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(second.id).state == State.QUEUED
-    assert house.queue.rq.get_job_ids() == [second.job]
+    assert house.queue.draw.rq.get_job_ids() == [second.job]
 
 
 def test_an_operators_requeue_is_failed_to_queued(house: House, ann: Asker) -> None:
     made = submit(house, ann)
-    house.queue.rq.pop_job_id()
+    house.queue.draw.rq.pop_job_id()
     claimed = house.generations.claim(made.id)
     assert claimed
     house.generations.fail(claimed, "words")
-    house.queue.redis.rpush(house.queue.rq.key, made.job)
-    house.generations.sweep()
+    house.queue.redis.rpush(house.queue.draw.rq.key, made.job)
+    house.mending.sweep()
     assert house.generations.get(made.id).state == State.QUEUED
 
 
@@ -168,25 +168,25 @@ def test_a_dead_workers_job_goes_back_and_fails_after_its_tries(house: House, an
     made = submit(house, ann)
     for _ in range(len(module.PAUSES) + 1):
         current = house.generations.get(made.id)
-        house.queue.rq.pop_job_id()
+        house.queue.draw.rq.pop_job_id()
         assert house.generations.claim(made.id)
-        house.generations.sweep()
+        house.mending.sweep()
         assert house.generations.get(made.id).state == State.GENERATING, "its worker is alive"
         house.queue.redis.delete(f"drawqueue:alive:{current.job}")
         later(house, 30)
-        house.generations.sweep()
+        house.mending.sweep()
     ended = house.generations.get(made.id)
     assert ended.state == State.FAILED and "3 times" in str(ended.error)
 
 
 def test_a_card_has_one_editor_at_a_time(house: House, ann: Asker) -> None:
     made = submit(house, ann)
-    assert not house.generations.lease(made.id, "a"), "who asked draws it first"
-    house.generations.place(made, "m")
-    assert house.generations.lease(made.id, "a")
-    assert not house.generations.lease(made.id, "b")
-    house.generations.shown(made.id, "a", version=made.version, message="m1")
-    assert house.generations.lease(made.id, "b")
+    assert not house.showing.lease(made.id, "a"), "who asked draws it first"
+    house.showing.place(made, "m")
+    assert house.showing.lease(made.id, "a")
+    assert not house.showing.lease(made.id, "b")
+    house.showing.shown(made.id, "a", version=made.version, message="m1")
+    assert house.showing.lease(made.id, "b")
     assert house.generations.get(made.id).message == "m1"
 
 
@@ -240,7 +240,7 @@ def test_cancel_all_cancels_ones_own_and_tells_how_many(house: House, ann: Asker
     told = commands.run(house, "cancel", Ask(ann, "c", {}, {"id": " All "})).text
     assert told == "60 pictures are cancelled."
     assert house.generations.pending(ann) == []
-    assert house.queue.rq.get_job_ids() == [others.job]
+    assert house.queue.draw.rq.get_job_ids() == [others.job]
     assert not house.queue.beat(drawn.id, drawn.attempt, 0.5), "its worker stops"
     with pytest.raises(UserError, match="nothing to cancel"):
         commands.run(house, "cancel", Ask(ann, "c2", {}, {"id": "all"}))
@@ -257,7 +257,7 @@ def test_cancel_all_begins_none_that_was_held(
     assert taken(house, made[0])
     assert taken(house, made[1]) is None, "held"
     assert house.generations.cancel_all(ann) == 2
-    assert house.queue.rq.get_job_ids() == []
+    assert house.queue.draw.rq.get_job_ids() == []
     assert house.generations.get(made[1].id).enqueued == HELD, "it never came into line"
 
 
@@ -269,10 +269,10 @@ def test_a_submit_after_redis_was_emptied_cancels_nobody(house: House, ann: Aske
     house.queue.beat(drawn.id, 1, 0.5)  # Its worker never noticed.
     third = submit(house, ann, "e4")
     for _ in range(2):
-        house.generations.sweep()
+        house.mending.sweep()
     states = [house.generations.get(one.id).state for one in (first, second, third)]
     assert states == [State.QUEUED] * 3
-    assert sorted(house.queue.rq.get_job_ids()) == sorted([first.job, second.job, third.job])
+    assert sorted(house.queue.draw.rq.get_job_ids()) == sorted([first.job, second.job, third.job])
     assert house.generations.get(drawn.id).state == State.GENERATING
 
 
@@ -291,24 +291,24 @@ def test_a_retry_brings_a_lost_card_back(house: House, ann: Asker) -> None:
         validate({"prompt": "x"}), ann, "e", {"channel": "1", "token": "old"}, message="9"
     )
     house.generations.cancel(made.id, ann)
-    house.generations.shown(made.id, FIRST_EDITOR, undeliverable="gone")
-    assert house.generations.stale(["web"]) == []
+    house.showing.shown(made.id, FIRST_EDITOR, undeliverable="gone")
+    assert house.showing.stale(["web"]) == []
     house.generations.redo(made.id, ann, "r", address={"channel": "1", "token": "new"})
-    (card,) = house.generations.stale(["web"])
+    (card,) = house.showing.stale(["web"])
     assert card.address["token"] == "new"
 
 
 def test_what_is_drawn_is_shown_before_those_who_wait(house: House, ann: Asker) -> None:
     made = [submit(house, ann, f"e{number}") for number in range(4)]
     for one in made:
-        house.generations.place(one, str(one.id))
+        house.showing.place(one, str(one.id))
     assert house.generations.claim(made[3].id)
-    assert [one.id for one in house.generations.stale(["web"], limit=1)] == [made[3].id]
+    assert [one.id for one in house.showing.stale(["web"], limit=1)] == [made[3].id]
 
 
 def test_a_job_of_somebody_elses_stops_no_sweep(house: House) -> None:
-    house.queue.redis.rpush(house.queue.rq.key, "generation-foo", "generation-99999999999-1")
-    house.generations.sweep()
+    house.queue.redis.rpush(house.queue.draw.rq.key, "generation-foo", "generation-99999999999-1")
+    house.mending.sweep()
 
 
 def test_a_passing_fault_is_tried_again_after_growing_pauses(
@@ -323,11 +323,13 @@ def test_a_passing_fault_is_tried_again_after_growing_pauses(
         again = house.generations.restart(claimed, "The engine crashed.", at_once=False)
         assert again and again.state == State.QUEUED
         assert "The engine crashed. I try again." in house.card(again).notice
-        assert house.generations.sweep() == 0 and again.job not in house.queue.rq.get_job_ids()
+        assert house.mending.sweep() == 0 and again.job not in house.queue.draw.rq.get_job_ids()
         time.sleep(pause + 0.1)
-        assert house.generations.sweep() == 1
-        assert house.queue.rq.get_job_ids() == [again.job, behind.job], "it had its turn already"
-        house.queue.redis.lpop(house.queue.rq.key)
+        assert house.mending.sweep() == 1
+        assert house.queue.draw.rq.get_job_ids() == [again.job, behind.job], (
+            "it had its turn already"
+        )
+        house.queue.redis.lpop(house.queue.draw.rq.key)
     claimed = house.generations.claim(made.id)
     assert claimed
     failed = house.generations.restart(claimed, "The engine crashed.", at_once=False)
@@ -338,17 +340,17 @@ def test_a_passing_fault_is_tried_again_after_growing_pauses(
 def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -> None:
     made = [submit(house, Asker("web", str(index)), f"e{index}") for index in range(120)]
     for one in made:
-        house.generations.place(one, str(one.id))
+        house.showing.place(one, str(one.id))
     house.queue._looked = float("-inf")
-    line = [int(name.split("-")[1]) for name in house.queue.rq.get_job_ids()]
+    line = [int(name.split("-")[1]) for name in house.queue.draw.rq.get_job_ids()]
     seen: set[int] = set()
     for _ in range(30):
-        found = [one.id for one in house.generations.stale(["web"])]
+        found = [one.id for one in house.showing.stale(["web"])]
         assert found[:40] == line[:40] and len(found) == 60
         seen |= set(found)
     assert seen == set(line), "every place is shown anew now and then"
     final = house.generations.cancel(made[100].id, Asker("web", "100"))
-    assert house.generations.stale(["web"])[0].id == final.id
+    assert house.showing.stale(["web"])[0].id == final.id
 
 
 def test_a_job_whose_worker_died_before_it_claimed_is_found(
@@ -356,13 +358,13 @@ def test_a_job_whose_worker_died_before_it_claimed_is_found(
 ) -> None:
     monkeypatch.setattr(module, "LOST_SECONDS", 0.3)
     made, behind = submit(house, ann), submit(house, ann, "e2")
-    house.queue.redis.lpop(house.queue.rq.key)  # And then the worker is killed.
-    assert house.generations.sweep() == 0, "it may be claiming it this moment"
+    house.queue.redis.lpop(house.queue.draw.rq.key)  # And then the worker is killed.
+    assert house.mending.sweep() == 0, "it may be claiming it this moment"
     time.sleep(0.4)
-    assert house.generations.sweep() == 1
+    assert house.mending.sweep() == 1
     again = house.generations.get(made.id)
     assert (again.state, again.attempt) == (State.QUEUED, 2)
-    assert house.queue.rq.get_job_ids() == [again.job, behind.job], "it was its turn"
+    assert house.queue.draw.rq.get_job_ids() == [again.job, behind.job], "it was its turn"
     assert house.generations.claim(made.id)
 
 
@@ -371,15 +373,15 @@ def test_a_job_that_waits_to_be_claimed_is_not_taken_for_an_operators_delete(
 ) -> None:
     """A worker took it, and waits for its database; the sweep is quicker."""
     made = submit(house, ann)
-    rq = house.queue.rq
+    rq = house.queue.draw.rq
     rq.dequeue_any([rq], None, connection=house.queue.redis, serializer=rq.serializer)
     with house.queue.redis.pipeline() as pipe:
         Execution.create(rq.fetch_job(made.job), 60, pipe)
         pipe.execute()
     assert house.queue.begun() == [(made.id, 1)]
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.claim(made.id, made.job)
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(made.id).state == State.GENERATING
 
 
@@ -393,10 +395,10 @@ def test_an_emptied_redis_kills_no_drawing_that_goes_on(
     with house.database.write() as connection:
         connection.execute(update(generations).values(started=now() - timedelta(minutes=1)))
     house.queue.redis.flushall()
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(made.id).attempt == 1
     monkeypatch.setattr("core.queue.ALIVE_SECONDS", 0)
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.generations.get(made.id).attempt == 2, "now it had time enough"
 
 
@@ -428,12 +430,12 @@ def test_one_chats_flood_hides_no_other_chats_cards(house: House) -> None:
     for index in range(210):
         loud = Asker("web", "loud", chat="web:chat:loud")
         made = house.generations.accept([FOX], loud, f"l{index}", {}, 1)[0]
-        house.generations.place(made, f"l{index}")
+        house.showing.place(made, f"l{index}")
         house.generations.cancel(made.id, loud)
     other = house.generations.accept([FOX], Asker("web", "o", chat="web:chat:o"), "o", {}, 1)[0]
-    house.generations.place(other, "o")
+    house.showing.place(other, "o")
     house.generations.cancel(other.id, Asker("web", "o"))
-    assert other.id in {one.id for one in house.generations.stale(["web"])}
+    assert other.id in {one.id for one in house.showing.stale(["web"])}
 
 
 def test_one_row_that_nobody_can_read_keeps_no_other_from_being_mended(
@@ -445,8 +447,8 @@ def test_one_row_that_nobody_can_read_keeps_no_other_from_being_mended(
             update(generations).where(generations.c.id == bad.id).values(request={"odd": 1})
         )
     house.queue.redis.flushall()
-    house.generations.sweep()
-    assert good.job in house.queue.rq.get_job_ids()
+    house.mending.sweep()
+    assert good.job in house.queue.draw.rq.get_job_ids()
 
 
 def test_a_job_of_an_attempt_that_is_over_draws_nothing(house: House, ann: Asker) -> None:
@@ -459,15 +461,15 @@ def test_a_job_of_an_attempt_that_is_over_draws_nothing(house: House, ann: Asker
 
 def test_a_card_has_one_message(house: House, ann: Asker) -> None:
     made = submit(house, ann)
-    assert house.generations.place(made, "m1")
-    assert not house.generations.place(made, "m2"), "who came late"
+    assert house.showing.place(made, "m1")
+    assert not house.showing.place(made, "m2"), "who came late"
     assert house.generations.get(made.id).message == "m1"
 
 
 def test_what_is_committed_is_accepted_though_the_database_is_slow_then(
     house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueue = house.queue.enqueue
+    enqueue = house.queue.draw.enqueue
 
     def then_locked(*given: object, **named: object) -> None:
         enqueue(*given, **named)  # type: ignore[arg-type]
@@ -477,7 +479,7 @@ def test_what_is_committed_is_accepted_though_the_database_is_slow_then(
 
         monkeypatch.setattr(house.database, "write", locked)
 
-    monkeypatch.setattr(house.queue, "enqueue", then_locked)
+    monkeypatch.setattr(house.queue.draw, "enqueue", then_locked)
     made = submit(house, ann)
     monkeypatch.undo()
     assert house.generations.get(made.id).state == State.QUEUED and house.queue.length() == 1
@@ -498,8 +500,8 @@ def test_the_same_request_is_answered_from_the_storage_at_once(house: House, ann
     assert house.generations.quota(ann) == spent, "it costs nothing"
     assert house.queue.status(again.id, again.attempt) is None, "and waits in no line"
     # A poster shows it, should whoever asked not come to it.
-    house.generations.release([again.id])
-    assert again.id in [found.id for found in house.generations.stale([ann.platform])]
+    house.showing.release([again.id])
+    assert again.id in [found.id for found in house.showing.stale([ann.platform])]
     # The pictures live as long as anybody's row does.
     with house.database.write() as connection:
         connection.execute(

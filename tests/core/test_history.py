@@ -371,7 +371,7 @@ def test_deleted_it_is_gone_from_every_path(house: House) -> None:
     card = house.card(row)
     assert (card.media, card.buttons, card.prompt) == ((), (), "")
     assert card.status == "🗑️ deleted by its asker"
-    assert [shown.id for shown in house.generations.stale(["web"])] == [1], "its card is redrawn"
+    assert [shown.id for shown in house.showing.stale(["web"])] == [1], "its card is redrawn"
     for line in ("/show 1", "/retry 1", "/vary 1", "/upscale 1", "/tree 1", "/delete 1", "/remix x"
                  " --from 1", "/identify 1", "/paint 1", "/cancel 1"):  # fmt: skip
         with pytest.raises(UserError):
@@ -381,7 +381,7 @@ def test_deleted_it_is_gone_from_every_path(house: House) -> None:
             press(house, action, 1, Ask(ANN, "p", {}, {}))
     assert listed(ask(house, ANN, "/history")) == [] == listed(ask(house, ANN, "/history fox"))
     assert house.generations.of(ANN) == [] == house.generations.finished(ANN)
-    assert house.generations.sweep() == 0
+    assert house.mending.sweep() == 0
 
 
 def test_an_operator_who_requeues_a_deleted_one_draws_nothing(house: House) -> None:

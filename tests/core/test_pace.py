@@ -36,7 +36,7 @@ def test_it_learns_what_each_kind_of_drawing_takes(house: House) -> None:
 def test_a_card_tells_a_range_first_and_a_time_later(house: House, ann: Asker) -> None:
     def ask(event: str) -> str:
         made = house.generations.submit(request(), ann, event, {})
-        house.queue._looked = float("-inf")
+        house.queue.draw._looked = float("-inf")
         standing = house.generations.standing(made)
         assert standing
         return status_line(made, replace(standing, workers=1), 0.0)
@@ -56,13 +56,13 @@ def test_each_workers_speed_is_learned(house: House, ann: Asker) -> None:
     assert pace.speed(["new"]) == 1.0
 
     def told(*names: str) -> float:
-        queue._looked = float("-inf")
+        queue.draw._looked = float("-inf")
         workers = [f"{name}-1-a" for name in names]
         for one in workers:
-            queue.present(one)
+            queue.draw.present(one)
         standing = house.generations.standing(made)
         for one in workers:
-            queue.absent(one)
+            queue.draw.absent(one)
         assert standing and standing.workers == len(names)
         return standing.seconds
 
@@ -96,41 +96,41 @@ def test_a_worker_that_was_killed_is_soon_not_on_line(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = house.queue
-    killed = Worker([queue.rq], connection=queue.redis, name="machine-cpu-1-a")
+    killed = Worker([queue.draw.rq], connection=queue.redis, name="machine-cpu-1-a")
     killed.register_birth()
-    queue.present("machine-cpu-1-a")
-    assert queue.workers() == 1
+    queue.draw.present("machine-cpu-1-a")
+    assert queue.draw.workers() == 1
     monkeypatch.setattr("core.queue.ALIVE_SECONDS", -1)
-    queue.present("machine-cpu-1-a")
-    assert queue.workers() == 0
+    queue.draw.present("machine-cpu-1-a")
+    assert queue.draw.workers() == 0
     queue.redis.delete(killed.key)
-    house.generations.sweep()
+    house.mending.sweep()
     assert not queue.redis.zcard("drawqueue:workers")
-    assert not Worker.all_keys(queue.redis, queue.rq), "nor does rq-dashboard list it"
+    assert not Worker.all_keys(queue.redis, queue.draw.rq), "nor does rq-dashboard list it"
 
 
 def test_what_is_being_drawn_counts_as_ahead(house: House, ann: Asker) -> None:
     house.queue.pace.learn(request(), 30.0)
     first = house.generations.submit(request(), ann, "e1", {})
-    house.queue.redis.lpop(house.queue.rq.key)
+    house.queue.redis.lpop(house.queue.draw.rq.key)
     assert house.generations.claim(first.id)
     second = house.generations.submit(request(), ann, "e2", {})
     standing = house.generations.standing(second)
     assert standing and standing.place == 1 and 58 < standing.seconds <= 60
-    house.queue.ended(first.id, 1, 30.0)
-    house.queue._looked = float("-inf")
+    house.queue.draw.ended(first.id, 1, 30.0)
+    house.queue.draw._looked = float("-inf")
     standing = house.generations.standing(second)
     assert standing and standing.seconds == 30
 
 
 def test_users_are_served_in_turn_through_the_whole_house(house: House, ann: Asker) -> None:
     flood = [house.generations.submit(request(), ann, f"f{i}", {}) for i in range(5)]
-    house.queue.redis.lpop(house.queue.rq.key)
+    house.queue.redis.lpop(house.queue.draw.rq.key)
     assert house.generations.claim(flood[0].id)
     bob = house.generations.submit(request(), Asker("web", "bob"), "b0", {})
-    assert house.queue.rq.get_job_ids()[0] == bob.job
+    assert house.queue.draw.rq.get_job_ids()[0] == bob.job
     house.generations.cancel(flood[1].id, ann)
-    assert house.queue.rq.get_job_ids() == [one.job for one in (bob, *flood[2:])]
+    assert house.queue.draw.rq.get_job_ids() == [one.job for one in (bob, *flood[2:])]
 
 
 def test_a_button_tells_why_one_waits_and_names_nobody(house: House, ann: Asker) -> None:
@@ -139,11 +139,11 @@ def test_a_button_tells_why_one_waits_and_names_nobody(house: House, ann: Asker)
     made = house.generations.submit(request(), ann, "e0", {})
 
     def why() -> str:
-        house.queue._looked = float("-inf")
+        house.queue.draw._looked = float("-inf")
         return commands.press(house, "why", made.id, Ask(ann, "w", {}, {})).text
 
     assert why() == "No worker is on line. Before yours: 1 picture. Nothing is lost meanwhile."
-    house.queue.present("machine-cpu-1-a")
+    house.queue.draw.present("machine-cpu-1-a")
     told = why()
     assert told.startswith("Place 2. Before yours: 1 picture, 20 s of drawing, on 1 worker.")
     assert "Bob" not in told and len(told) <= 200, "Telegram's alerts hold 200 characters"

@@ -204,7 +204,7 @@ def test_weight_is_share_in_the_real_line(house: House, rules: Callable[[str], N
         submit(house, ann, f"a{index}")
     for index in range(8):
         submit(house, bob, f"b{index}")
-    first = [int(name.split("-")[1]) for name in house.queue.rq.get_job_ids()[:9]]
+    first = [int(name.split("-")[1]) for name in house.queue.draw.rq.get_job_ids()[:9]]
     assert sum(house.generations.get(one).asker == "1" for one in first) == 6
     newest = house.generations.of(bob, [State.QUEUED], 1)[0]
     standing = house.generations.standing(newest)
@@ -382,7 +382,7 @@ def test_so_many_are_drawn_at_once_and_the_rest_gets_its_place_after(
     assert (held.state, held.enqueued) == (State.QUEUED, HELD)
     assert "until another picture of yours" in house.card(held).status
     assert house.queue.length() == 0
-    house.generations.sweep()
+    house.mending.sweep()
     assert house.queue.length() == 0, "still held"
     house.generations.finish(drawn, [], 1.0)
     again = take(house)
@@ -401,13 +401,13 @@ def test_what_was_held_by_a_worker_that_died_goes_on(
         connection.execute(
             update(generations).where(generations.c.id == first.id).values(state=State.DONE)
         )
-    assert house.generations.sweep() == 1
+    assert house.mending.sweep() == 1
     assert take(house)
 
 
 def take(house: House) -> Generation | None:
     """Take the next job as a worker does."""
-    name = Redis.lpop(house.queue.redis, house.queue.rq.key)
+    name = Redis.lpop(house.queue.redis, house.queue.draw.rq.key)
     assert isinstance(name, bytes)
     return house.generations.claim(int(name.decode().split("-")[1]), name.decode())
 
@@ -419,7 +419,7 @@ def test_priority_counts_among_ones_own_only(house: House) -> None:
     ann, bob = Asker("web", "a"), Asker("web", "b")
     a = [submit(house, ann, f"a{index}") for index in range(4)]
     b = [submit(house, bob, f"b{index}") for index in range(4)]
-    order = lambda: [int(name.split("-")[1]) for name in house.queue.rq.get_job_ids()]  # noqa: E731
+    order = lambda: [int(name.split("-")[1]) for name in house.queue.draw.rq.get_job_ids()]  # noqa: E731
     before = order()
     assert f"#{a[3].id} queued" in say(house, ann, f"/priority high {a[3].id}")
     assert [one for one in order() if one in {x.id for x in b}] == [x.id for x in b]
@@ -445,13 +445,13 @@ def test_a_moderator_puts_a_picture_first_and_it_stays_so(house: House) -> None:
     made = [submit(house, ann, f"a{index}") for index in range(3)]
     late = submit(house, Asker("web", "b"), "b")
     assert "place 1" in say(house, host, f"/first {made[2].id}")
-    assert house.queue.rq.get_job_ids()[0] == made[2].job
+    assert house.queue.draw.rq.get_job_ids()[0] == made[2].job
     with pytest.raises(NotAllowed, match="Only a moderator"):
         say(house, ann, f"/first {made[1].id}")
     house.queue.redis.flushall()  # The line is rebuilt from the rows.
-    house.generations.sweep()
-    assert house.queue.rq.get_job_ids()[0] == made[2].job
-    assert house.queue.length() == 4 and late.job in house.queue.rq.get_job_ids()
+    house.mending.sweep()
+    assert house.queue.draw.rq.get_job_ids()[0] == made[2].job
+    assert house.queue.length() == 4 and late.job in house.queue.draw.rq.get_job_ids()
 
 
 def test_a_class_that_was_taken_away_is_the_lightest(rules: Callable[[str], None]) -> None:
@@ -543,9 +543,9 @@ def test_what_is_held_is_let_go_one_by_one(house: House, rules: Callable[[str], 
         assert take(house) is None
     for _ in range(7):
         house.generations.finish(drawn, [], 1.0)
-        house.generations.sweep()
+        house.mending.sweep()
         drawn = take(house)
         assert drawn
-        house.generations.sweep()
+        house.mending.sweep()
         assert house.queue.length() == 0
     assert max(house.generations.get(one.id).attempt for one in made) == 2

@@ -286,7 +286,7 @@ def test_a_folder_of_another_machine_is_looked_at_there(house: House, tmp_path: 
     assert catalog.models()["small-xl"] == there, "and the other machine knows the same of it"
     assert Mode.REMIX in there.modes and Mode.STYLE not in there.modes
 
-    house.queue.present("machine-cpu-1-a")
+    house.queue.draw.present("machine-cpu-1-a")
     over = threading.Event()
     house.registry.follow(looking=True, stopped=over)
     try:
@@ -494,7 +494,7 @@ def test_models_tells_what_each_can_do(
     monkeypatch.setenv("DRAWQUEUE_LORAS", str(tmp_path / "loras"))
     settings._read.cache_clear()
     say(house, MOD, "/model note model sdxl Good with faces.")
-    house.queue.present("machine-cpu-1-a", ["pattern"])
+    house.queue.draw.present("machine-cpu-1-a", ["pattern"])
     pattern, sdxl = say(house, ann, "/models").split("\n")
     assert pattern.startswith("pattern (loaded): 256×256, 8 steps, DPM++ 2M, up to 1024 pixels")
     assert sdxl.startswith("sdxl: 1024×1024, 30 steps") and sdxl.endswith("Good with faces.")

@@ -190,7 +190,7 @@ def test_what_a_sweep_ends_is_told_in_the_language_of_its_row(
     english = asked(house, "a hare")
     for one in (german, english):
         house.queue.forget(one.id, one.attempt)
-    assert house.generations.sweep() == 2
+    assert house.mending.sweep() == 2
     assert house.generations.get(german.id).state == State.CANCELLED
     assert house.generations.get(german.id).error == "Aus der Schlange genommen."
     assert house.generations.get(english.id).error == "An operator removed this from the queue."

@@ -312,7 +312,7 @@ def test_the_house_tells_the_line_what_draws_each(house: House, ann: Asker) -> N
     large = replace(plain, mode=Mode.UPSCALE, sources=("k",), upscaler="Lanczos")
     for number, request in enumerate((replace(plain, model="b"), large, plain)):
         house.generations.submit(request, ann, f"e{number}", {})
-    assert [one.model for one in house.queue.rq.claims(house.queue.rq.get_job_ids())] == [
+    assert [one.model for one in house.queue.draw.rq.claims(house.queue.draw.rq.get_job_ids())] == [
         "b", "", "pattern",
     ]  # fmt: skip
 
@@ -327,23 +327,23 @@ def test_what_must_be_loaded_first_is_told_and_by_whom_it_is_loaded(
         queue.pace.learn(one, 10.0)
     queue.pace.learn_loading("b", 30.0)
     queue.pace.learn_loading("b", 30.0)
-    queue.present("machine-cpu-1-a", ["pattern"])
-    assert queue.loaded() == {"pattern"}
+    queue.draw.present("machine-cpu-1-a", ["pattern"])
+    assert queue.draw.loaded() == {"pattern"}
     made = [
         house.generations.submit(replace(request, model=model), ann, f"e{index}", {})
         for index, model in enumerate(("pattern", "b", "b"))
     ]
 
     def told() -> list[float]:
-        queue._looked = float("-inf")
+        queue.draw._looked = float("-inf")
         standings = [house.generations.standing(one) for one in made]
         return [round(one.seconds) for one in standings if one]
 
     assert told() == [10, 50, 60], "its model is loaded once"
-    queue.present("machine-cpu-1-a", ["pattern", "b"])
+    queue.draw.present("machine-cpu-1-a", ["pattern", "b"])
     assert told() == [10, 20, 30]
     monkeypatch.setattr("core.queue.ALIVE_SECONDS", -1)
-    queue.present("machine-cpu-1-a", ["pattern", "b"])
-    assert queue.loaded() == frozenset(), "who was killed has nothing loaded"
+    queue.draw.present("machine-cpu-1-a", ["pattern", "b"])
+    assert queue.draw.loaded() == frozenset(), "who was killed has nothing loaded"
     queue.clean()
     assert not queue.redis.exists("drawqueue:loaded")

@@ -245,7 +245,7 @@ def test_everything_is_taken_back_at_once(house: House) -> None:
 
 def test_who_wants_no_previews_has_none_on_any_card(house: House) -> None:
     def drawing(made: Generation) -> str:
-        house.queue.redis.lrem(house.queue.rq.key, 1, made.job)
+        house.queue.redis.lrem(house.queue.draw.rq.key, 1, made.job)
         claimed = house.generations.claim(made.id)
         assert claimed
         house.queue.preview(made.id, claimed.attempt, b"small")

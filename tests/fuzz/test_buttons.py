@@ -53,7 +53,7 @@ def test_what_is_pressed_is_known_or_refused(data: str) -> None:
 
 def untouched(house: House) -> tuple[Any, ...]:
     """Everything about the first job that a button could change."""
-    return vars(house.generations.get(1)), house.queue.rq.get_job_ids()
+    return vars(house.generations.get(1)), house.queue.draw.rq.get_job_ids()
 
 
 @pytest.fixture

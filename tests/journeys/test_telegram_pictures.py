@@ -517,7 +517,7 @@ def test_a_picked_picture_is_shown_once_though_the_bot_died_in_between(
     ]  # fmt: skip
     grid = house.generations.finish(claimed, results, 1.0)
     assert grid
-    house.generations.place(grid, "1")
+    house.showing.place(grid, "1")
     with wire() as (door, url):
         door.post("/user_message", json={"chat_id": ANN, "user_id": ANN, "text": "hello"})
         asyncio.run(press(url, door, grid))

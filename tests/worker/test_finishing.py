@@ -195,12 +195,12 @@ def test_a_worker_that_leaves_puts_its_drawing_back_in_front(
 
     monkeypatch.setattr(Studio, "engine", Interrupted(), raising=False)
     made, other = asked(studio), asked(studio, "another")
-    studio.queue.rq.dequeue_any([studio.queue.rq], None, connection=studio.queue.redis,
-                                serializer=studio.queue.rq.serializer)  # fmt: skip
+    studio.queue.draw.rq.dequeue_any([studio.queue.draw.rq], None, connection=studio.queue.redis,
+                                serializer=studio.queue.draw.rq.serializer)  # fmt: skip
     generate(made.id)
     back = studio.generations.get(made.id)
     assert (back.state, back.attempt, back.restarts) == (State.QUEUED, 2, 0)
-    assert studio.queue.rq.get_job_ids() == [back.job, other.job]
+    assert studio.queue.draw.rq.get_job_ids() == [back.job, other.job]
     assert "restarted" in str(back.error)
 
 
@@ -209,12 +209,12 @@ def test_a_job_of_a_stored_failure_can_be_requeued(
 ) -> None:
     """RQ holds the job for done when storing fails: it is told otherwise."""
     made = asked(studio)
-    job = studio.queue.rq.fetch_job(made.job)
+    job = studio.queue.draw.rq.fetch_job(made.job)
     assert job
-    studio.queue.rq.finished_job_registry.add(job, ttl=3600)
-    studio.queue.failed(made.id, made.attempt, "no room")
-    assert studio.queue.rq.failed_job_registry.get_job_ids() == [made.job]
-    assert studio.queue.rq.finished_job_registry.get_job_ids() == []
+    studio.queue.draw.rq.finished_job_registry.add(job, ttl=3600)
+    studio.queue.draw.failed(made.id, made.attempt, "no room")
+    assert studio.queue.draw.rq.failed_job_registry.get_job_ids() == [made.job]
+    assert studio.queue.draw.rq.finished_job_registry.get_job_ids() == []
     assert studio.queue.status(made.id, made.attempt) == "failed"
 
 

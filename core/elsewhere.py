@@ -1,0 +1,246 @@
+"""Drawings that other machines have taken on: handed out, waited for, taken up again, or given to
+another engine that stands in.
+
+No worker waits meanwhile: the row is *waiting*, and says when to ask. News of it may come early,
+late, twice or never; what proves them is the hash in the row of a secret that only the other
+machine was told.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from redis.exceptions import RedisError
+from sqlalchemy import or_, select, update
+
+from core import catalog
+from core.database import generations, now
+from core.engine import Task
+from core.generations import INSTEAD, NOTED, Generation, Generations, described, read_row
+from core.languages import tr
+from core.lifecycle import PENDING, RUNNING, State
+from core.lines import line_of
+from core.options import Request
+from core.settings import Remote, Web, read
+
+log = logging.getLogger("drawqueue")
+
+# Where news come in, below DRAWQUEUE_PUBLIC_URL: then the engine, the number and the secret.
+DOOR = "/webhook/"
+# How long one worker may take to fetch what is done, before another one does.
+COLLECT = timedelta(seconds=180)
+# So long news of a task are waited for whose name nobody noted: its worker died too early.
+UNNAMED = timedelta(minutes=3)
+# Whatever takes longer elsewhere is not expected any more.
+PATIENCE = timedelta(hours=1)
+# So long one waits for an engine that has reached a limit, in all.
+BUSY = timedelta(minutes=20)
+# Waits longer than this are another engine's, where one stands in.
+SHORT = 15.0
+
+
+class Elsewhere:
+    """The drawings that other machines have, over the rows."""
+
+    def __init__(self, kept: Generations) -> None:
+        self._generations = kept
+        self._database = kept.database
+        self._queue = kept.queue
+
+    def announce(self, claimed: Generation, engine: str) -> str | None:
+        """Note that another machine is about to be asked, and answer where its news shall go: an
+        address, empty where the house has none. None where the attempt is no longer the row's."""
+        secret = secrets.token_urlsafe(24)
+        task = {"engine": engine, "proof": _proof(secret), "asked": now().isoformat()}
+        won = self._generations.change(
+            claimed, {State.GENERATING}, State.GENERATING, task=task
+        )  # fmt: skip
+        public = read(Web).public_url.rstrip("/")
+        address = f"{public}{DOOR}{engine}/{claimed.id}/{secret}" if public else ""
+        return address if won else None
+
+    def hand_out(self, claimed: Generation, task: Task) -> Generation | None:
+        """Let a drawing wait for another machine; None when the attempt is no longer the row's.
+
+        News that came already are looked at once.
+        """
+        with self._database.write() as connection:
+            known = connection.execute(
+                select(generations.c.task).where(generations.c.id == claimed.id).with_for_update()
+            ).scalar()
+            told = {**(known or {}), "name": task.name}
+            due = now() if told.get("news") else now() + timedelta(seconds=task.again)
+            won = self._generations.set(
+                connection, claimed, {State.GENERATING}, State.WAITING, task=told, due=due
+            )
+        if won:
+            self._generations.publish(won.id)
+            if told.get("news"):
+                self.look_after(won)
+        return won
+
+    def adopt(self, odd: Generation) -> bool:
+        """Let a drawing wait whose worker died between asking and noting what the task is called,
+        where the other machine sends news; whether that was done."""
+        task = odd.task or {}
+        if not task.get("proof") or not read(Web).public_url:
+            return False
+        due = now() if task.get("news") else now() + UNNAMED
+        return bool(
+            self._generations.change(odd, {State.GENERATING}, State.WAITING, due=due)
+        )  # fmt: skip
+
+    def news(self, engine: str, generation_id: int, secret: str, body: Mapping[str, Any]) -> bool:
+        """Take in what another machine says of its task; False where it does not prove itself.
+
+        Said twice, or after all is over, it changes nothing.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(generations).where(generations.c.id == generation_id).with_for_update()
+            ).one_or_none()
+            one = read_row(row) if row else None
+            task = one.task or {} if one else {}
+            proof = str(task.get("proof", ""))
+            if not hmac.compare_digest(proof, _proof(secret)) or task.get("engine") != engine:
+                return False
+            if one is None or one.state not in RUNNING or task.get("news"):
+                return True
+            values: dict[str, Any] = {"task": {**task, "news": dict(body)}}
+            if one.state == State.WAITING:
+                values["due"] = now()
+            connection.execute(
+                update(generations).where(generations.c.id == one.id).values(**values)
+            )
+        if one.state == State.WAITING:
+            self.look_after(one)
+        return True
+
+    def look_after(self, waiting: Generation) -> None:
+        """Let a worker fetch a drawing soon; the sweep does so where Redis is away."""
+        with contextlib.suppress(RedisError):
+            line = self._queue.line(waiting.line)
+            line.collect(waiting.id, waiting.attempt, described(waiting))
+
+    def due(self) -> list[Generation]:
+        """The drawings that it is time to ask for."""
+        return self._generations.found(
+            select(generations)
+            .where(
+                generations.c.state == State.WAITING,
+                or_(generations.c.due.is_(None), generations.c.due <= now()),
+            )
+            .order_by(generations.c.id)
+        )
+
+    def take_up(self, generation_id: int) -> Generation | None:
+        """A drawing to fetch now, as the one who does so; None where it is not time, or over."""
+        mine = generations.c.id == generation_id, generations.c.state == State.WAITING
+        with self._database.write() as connection:
+            row = connection.execute(
+                update(generations)
+                .where(*mine, or_(generations.c.due.is_(None), generations.c.due <= now()))
+                .values(due=now() + COLLECT)
+                .returning(generations)
+            ).one_or_none()
+        return read_row(row) if row else None
+
+    def ask_again(self, waiting: Generation, seconds: float, *, stale: bool = False) -> None:
+        """Look after a drawing again in so many seconds; `stale` news of it are forgotten."""
+        task = {**(waiting.task or {})}
+        if stale:
+            task.pop("news", None)
+        mine = (
+            generations.c.id == waiting.id, generations.c.attempt == waiting.attempt,
+            generations.c.state == State.WAITING,
+        )  # fmt: skip
+        with self._database.write() as connection:
+            connection.execute(
+                update(generations)
+                .where(*mine)
+                .values(due=now() + timedelta(seconds=seconds), task=task)
+            )
+
+    def too_late(self, waiting: Generation) -> bool:
+        """Whether a drawing is not expected any more."""
+        return now() - (waiting.started or waiting.created) > PATIENCE
+
+    # Limits, and engines that stand in
+
+    def postpone(self, claimed: Generation, seconds: float, words: str) -> Generation | None:
+        """Draw an attempt so many seconds later, as its engine has reached a limit; where that is
+        long, another engine stands in."""
+        waited = now() - claimed.created
+        if (seconds > SHORT or waited > BUSY) and (other := self.stand_in(claimed, words)):
+            return other
+        if waited > BUSY:
+            return self._generations.fail(claimed, words)
+        again = self._generations.change(
+            claimed, RUNNING, State.QUEUED, attempt=claimed.attempt + 1, started=None, enqueued=0,
+            task=None, due=now() + timedelta(seconds=seconds),
+            error=f"{words} {tr('I ask it again soon.')}",
+        )  # fmt: skip
+        if again:
+            self._queue.forget(claimed.id, claimed.attempt)
+        return again
+
+    def stand_in(self, one: Generation, words: str) -> Generation | None:
+        """Give a drawing to the next engine of the host's list that can draw it; None where there
+        is none, or the row has gone on.
+
+        `words` say why. What was asked for first is kept for its card.
+        """
+        before = one.manner.get(INSTEAD) or {}
+        found = next_in(one.request, before.get("tried", ()))
+        if one.request.enhance or not found:
+            return None
+        instead = {
+            "model": before.get("model", one.request.model),
+            "request": before.get("request", asdict(one.request)),
+            "tried": [*before.get("tried", ()), one.request.model],
+            "why": words,
+        }
+        again = self._generations.change(
+            one, PENDING, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0, due=None,
+            restarts=0, task=None, request=asdict(found), line=line_of(found), error=None,
+            manner={**one.manner, INSTEAD: instead},
+        )  # fmt: skip
+        if again:
+            log.warning("#%d: %s stands in for %s", one.id, found.model, one.request.model)
+            self._queue.forget(one.id, one.attempt)
+            # Its turn has come already.
+            self._generations.line_up(again, first=one.state in RUNNING)
+        return again
+
+    def stranded(self, line: str) -> list[Generation]:
+        """What stands in a line that nobody works on, and could be drawn by another engine."""
+        if not read(Remote).stand_ins:
+            return []
+        return self._generations.found(
+            select(generations).where(
+                generations.c.state == State.QUEUED, generations.c.line == line,
+                generations.c.enqueued == NOTED,
+            )
+        )  # fmt: skip
+
+
+def next_in(request: Request, tried: Any = ()) -> Request | None:
+    """The same for the next model of the host's list that can draw it; None where there is none."""
+    names = [name.lower() for name in read(Remote).stand_ins]
+    if request.model.lower() not in names:
+        return None
+    gone = {str(name).lower() for name in tried}
+    for name in names[names.index(request.model.lower()) + 1 :]:
+        if name not in gone and (found := catalog.instead(request, name)):
+            return found
+    return None
+
+
+def _proof(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,21 @@
+"""In which line a request stands, by who draws or writes it."""
+
+from core.catalog import every_model
+from core.options import Mode, Request
+from core.providers import PROVIDERS
+from core.queue import DRAW, WRITE
+from core.writers import captioners, writers
+
+
+def line_of(request: Request) -> str:
+    """The line of those that the same machines draw or write."""
+    if request.enhance or request.mode.words:
+        found = {**writers(), **captioners()}.get(request.enhance or request.model)
+        return found.engine if found and found.engine in PROVIDERS else WRITE
+    models = every_model()
+    model = models.get(request.model)
+    if model is None or model.engine not in PROVIDERS:
+        return DRAW
+    # A GPU makes pictures larger, whoever drew them; without one their own line does.
+    local = any(one.engine not in PROVIDERS for one in models.values())
+    return DRAW if local and request.mode == Mode.UPSCALE else model.engine
