@@ -22,9 +22,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from core import catalog, policy
+from core import catalog, policy, writers
 from core import settings as declared
 from core.catalog import missing_starter
+from core.providers import PROVIDERS
 from core.settings import Dashboard, Discord, Drawing, Safety, Storage, Telegram, Web, read
 from core.supervisor import LEFT_OUT, NONCE, CannotStart, Supervisor, door, python
 
@@ -205,8 +206,15 @@ def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None
     supervisor.add(
         "web", *python(MODULES["web"]), DRAWQUEUE_WEB_PORT=str(ports["web"]), **{NONCE: nonce}
     )
-    for number, device in enumerate(_devices()):
+    here, elsewhere = _shared(catalog.every_model().values())
+    words, spoken = _shared([*writers.writers().values(), *writers.captioners().values()])
+    for number, device in enumerate(_devices() if here else ()):
         supervisor.add(f"worker {number + 1}", *python(MODULES["worker"]), DRAWQUEUE_DEVICE=device)
+    if words:
+        # Pictures are drawn without it.
+        supervisor.add("writer", *python(MODULES["worker"]), "write").spare = True
+    if elsewhere or spoken:
+        supervisor.add("remote", *python(MODULES["worker"]), "remote")
     if "dashboard" in ports:
         supervisor.add(
             "dashboard", *python(MODULES["dashboard"]),
@@ -217,6 +225,12 @@ def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None
         if read(section).token.get_secret_value():
             # A platform that is away now is there again later.
             supervisor.add(f"{part} bot", *python(MODULES[part])).spare = True
+
+
+def _shared(models: Iterable[catalog.Model]) -> tuple[bool, bool]:
+    """Whether some models are on this machine, and whether some are on others."""
+    places = {model.engine in PROVIDERS for model in models}
+    return False in places, True in places
 
 
 def _password(home: Path) -> str:

@@ -151,11 +151,17 @@ class Elsewhere:
             ).one_or_none()
         return read_row(row) if row else None
 
-    def ask_again(self, waiting: Generation, seconds: float, *, stale: bool = False) -> None:
-        """Look after a drawing again in so many seconds; `stale` news of it are forgotten."""
+    def ask_again(self, waiting: Generation, when: Task | float, *, stale: bool = False) -> None:
+        """Look after a drawing again in so many seconds, or as a task says that goes on; `stale`
+        news of it are forgotten."""
         task = {**(waiting.task or {})}
         if stale:
             task.pop("news", None)
+        seconds: float
+        if isinstance(when, Task):
+            seconds, task["name"] = when.again, when.name
+        else:
+            seconds = when
         mine = (
             generations.c.id == waiting.id, generations.c.attempt == waiting.attempt,
             generations.c.state == State.WAITING,

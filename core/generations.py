@@ -73,6 +73,8 @@ NOTED, LOST, HELD = 1, -1, 2
 # The priority that a moderator gives: before everybody's.
 FIRST = len(PRIORITIES)
 FIRST_EDITOR = "first"
+# So many earlier answers a talk remembers.
+TALK = 12
 # Where an address keeps the message that was asked with, which its writer may edit for so long.
 ASKED = "asked"
 EDITABLE = timedelta(days=3)
@@ -1049,6 +1051,20 @@ class Generations:
                 .order_by(columns.id)
             ).all()
         return [read_row(row) for row in rows]
+
+    def talk(self, last: Generation) -> list[Generation]:
+        """What was written before in a talk that goes on with this one, the oldest first."""
+        found: list[Generation] = []
+        one = last
+        while one.parent and len(found) < TALK:
+            with contextlib.suppress(NotFound):
+                parent = self.get(one.parent)
+                if parent.request.mode == Mode.WRITE and parent.text and not parent.deleted:
+                    found.append(parent)
+                    one = parent
+                    continue
+            break
+        return found[::-1]
 
     def finished(self, asker: Asker) -> list[tuple[int, Sequence[Mapping[str, Any]]]]:
         """The results of every finished generation of the asker's own, by id, oldest first."""

@@ -62,8 +62,7 @@ def checked(data: bytes) -> Image.Image:
             # A JPEG is read small at once.
             image.draft("RGB", (SIDE, SIDE))
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            plain = _plain(upright)
+            plain = upright(image)
             plain.info = {RECIPE: found(image)}
     except UserError:
         raise
@@ -96,6 +95,11 @@ def too_large(size: int, most: int = 0) -> str:
         "That file has {size} MB; {most} MB is the most.",
         size=f"{size / 1e6:.1f}", most=f"{most / 1e6:.0f}" if most else read(Limits).max_mb,
     )  # fmt: skip
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture as it is meant to be looked at, RGB or RGBA."""
+    return _plain(ImageOps.exif_transpose(image))
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -1,6 +1,8 @@
 """The worker: an RQ worker that knows no torch and keeps one engine process warm.
 
-Run as `python -m worker`, one process a GPU (`DRAWQUEUE_DEVICE=cuda:1` for the second).
+Run as `python -m worker`, one process a GPU (`DRAWQUEUE_DEVICE=cuda:1` for the second);
+`python -m worker write` keeps what writes warm, and `python -m worker remote` asks engines on other
+machines, many at a time.
 """
 
 import argparse
@@ -9,33 +11,33 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rich.logging import RichHandler
 from rich.progress import Progress
-from rq import SimpleWorker
-from rq.exceptions import InvalidJobOperation
-from rq.job import Job
-from rq.queue import Queue
 
 from bots.poster import run_in_thread
-from core import forgetting
-from core.catalog import Model, faults, models
+from core import forgetting, writers
+from core.catalog import Model, every_model, faults, models
 from core.database import AWAY
 from core.engine import EngineError
 from core.fair import FairQueue
 from core.house import House, open_house
 from core.keeping import keep_house
-from core.settings import Drawing, Storage, read
+from core.providers import PROVIDERS, limits
+from core.queue import DRAW, WRITE, Line
+from core.settings import Drawing, Storage, Words, read
 from worker.finishing import Finisher
-from worker.tasks import ALLOWED, DrawingFailed, Studio
+from worker.hands import LEAVE_SECONDS, Hand, Hands
+from worker.tasks import Studio
 from worker.warm import WarmEngine
 
 log = logging.getLogger("drawqueue")
@@ -45,35 +47,15 @@ SWEEP_SECONDS = 3
 PRESENT_SECONDS = 1.0
 # A worker that waits for a job says so again within these.
 IDLE_SECONDS = 2.0
-# Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
-LEAVE_SECONDS = 6.0
+# The worker that asks engines on other machines, beside those of the house's own lines.
+REMOTE = "remote"
+OURS = (DRAW, WRITE)
 DRAIN_SECONDS = 3.0
 # How torch is asked for its devices of a kind.
 COUNTED = {
     "cuda": "torch.cuda.device_count()",
     "mps": "int(torch.backends.mps.is_available())",
 }
-
-
-class DrawingWorker(SimpleWorker):
-    """Runs tasks in this process while the engine draws in its own."""
-
-    def kill_horse(self, sig: Any = None) -> None:
-        """RQ's stop-job and kill commands: stop at the next denoising step."""
-        Studio.stop_requested = True
-
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """SIGTERM: the drawing under way may end in a while, or else is put back in front."""
-        leave = threading.Timer(LEAVE_SECONDS, _leave)
-        leave.daemon = True
-        leave.start()
-        super().request_stop(signum, frame)
-
-    def perform_job(self, job: Job, queue: Queue) -> bool:
-        if job.func_name not in ALLOWED:
-            log.error("refused to run %s: not on the list", job.func_name)
-            job._func_name = "worker.__main__.refused"
-        return super().perform_job(job, queue)
 
 
 class WarmLine(FairQueue):
@@ -88,10 +70,11 @@ class WarmLine(FairQueue):
     def lmove(
         cls, connection: Redis, queue_key: str, timeout: int | None
     ) -> tuple[str, bytes] | None:
-        line, patience = Studio.house.queue.draw.rq, read(Drawing).swap_patience
+        patience = read(Drawing).swap_patience
+        line = Studio.house.queue.draw.rq
         found: tuple[str, bytes] | None
         # With one model there is nothing to choose.
-        if len(models()) < 2 or not patience:
+        if len(models()) < 2 or not patience or not queue_key.endswith(f":{DRAW}"):
             found = super().lmove(connection, queue_key, timeout)
             return found
         if taken := line.take(Studio.engine.held, patience):
@@ -114,18 +97,9 @@ class WarmLine(FairQueue):
             cls.left = name
 
 
-def _leave() -> None:
-    Studio.leaving.set()
-    # A step may take longer than there is time for.
-    Studio.engine.end()
-
-
-def refused(*_args: Any, **_kwargs: Any) -> None:
-    """What runs in place of a function that is not on the list."""
-    raise InvalidJobOperation("This function may not be run.")
-
-
-def _warm_up(engine: WarmEngine, model: Model) -> None:
+def _warm_up(engine: WarmEngine, model: Model | None = None) -> None:
+    if model is None:
+        return
     with Progress(transient=True) as bar:
         task = bar.add_task(f"Loading {model.name}", total=1.0)
         try:
@@ -147,23 +121,34 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
             log.warning("sweep: %s", type(error).__name__)
 
 
-def _be_present(house: House, name: str, stopped: threading.Event) -> None:
+def _be_present(lines: Mapping[Line, int], name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
-            house.queue.draw.present(name, Studio.engine.held)
+            for line, places in lines.items():
+                line.present(name, Studio.engine.held if line.name in OURS else (), places)
         if stopped.wait(PRESENT_SECONDS):
             return
 
 
-def check() -> list[str]:
+def check(kind: str = DRAW) -> list[str]:
     """What is wrong with this machine as a worker, in words; empty when all is well."""
-    if found := faults():
+    found = faults() if kind != WRITE else writers.faults()
+    if found:
         return found
-    if any(model.engine == "diffusers" for model in models().values()) and not (
-        importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")
-    ):
+    here = {
+        DRAW: any(model.engine == "diffusers" for model in models().values()),
+        WRITE: any(model.engine not in PROVIDERS for model in _written().values()),
+        REMOTE: False,
+    }[kind]
+    if here and not (importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")):
         return ["torch and diffusers are not installed: pip install 'drawqueue[draw]'."]
+    if kind == REMOTE and not importlib.util.find_spec("httpx"):
+        return ["What asks other machines is not installed: pip install 'drawqueue[remote]'."]
     return []
+
+
+def _written() -> dict[str, Model]:
+    return {**writers.writers(), **writers.captioners()}
 
 
 def _device_fault() -> str:
@@ -188,59 +173,115 @@ def _device_fault() -> str:
 def main() -> int:
     """Start the worker; `--check` only says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", nargs="?", default=DRAW, choices=(DRAW, WRITE, REMOTE))
     parser.add_argument("--check", action="store_true")
-    checking = parser.parse_args().check
+    given = parser.parse_args()
+    kind, checking = given.kind, given.check
     handlers = None if checking else [RichHandler(show_path=False)]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
-    found = check()
-    if checking and (fault := _device_fault()):
+    # It tells of each call, with its address and so the prompt.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    found = check(kind)
+    if checking and kind == DRAW and (fault := _device_fault()):
         found.append(fault)
     for fault in found:
         log.error("%s", fault)
     if checking or found:
         return bool(found)
-    settings = read(Drawing)
     house = open_house()
+    settings, device = read(Drawing), read(Drawing).device
+    if kind == WRITE:
+        device = read(Words).device or "cpu"
     Studio.house = house
-    Studio.engine = WarmEngine(settings.device, settings.threads, settings.model_memory_gb)
+    Studio.engine = WarmEngine(device, settings.threads, settings.model_memory_gb)
     Studio.finisher = Finisher(house)
     stopped = threading.Event()
     threading.Thread(target=_sweep_forever, args=(house, stopped), daemon=True).start()
 
-    house.queue.draw.worker = f"{socket.gethostname()}-{settings.device or 'first'}"
+    machine = f"{socket.gethostname()}-{device or 'first'}"
     # RQ refuses a name until an earlier worker's key of that name has expired.
-    name = f"{house.queue.draw.worker}-{os.getpid()}-{secrets.token_hex(3)}"
-    Studio.worker = name
+    name = Studio.worker = f"{machine}-{os.getpid()}-{secrets.token_hex(3)}"
+    if kind == REMOTE:
+        engines = sorted({one.engine for one in _every() if one.engine in PROVIDERS})
+        lines = {house.queue.line(one): limits(one).at_once for one in engines}
+    else:
+        line = house.queue.line(kind)
+        line.worker = machine
+        lines = {line: 1}
     # One that loads its model is as good as on line.
-    threading.Thread(target=_be_present, args=(house, name, stopped), daemon=True).start()
+    threading.Thread(target=_be_present, args=(lines, name, stopped), daemon=True).start()
     run_in_thread(house)
     with contextlib.suppress(*AWAY):
         house.registry.refresh()
-    house.registry.follow(looking=True, stopped=stopped)
-    _warm_up(Studio.engine, next(iter(models().values())))
-    worker = DrawingWorker(
-        [house.queue.draw.rq.name],
-        name=name,
-        connection=house.queue.redis,
-        serializer=house.queue.draw.rq.serializer,
-        queue_class=WarmLine,
-        worker_ttl=20,
-        maintenance_interval=3600,
-        job_monitoring_interval=5,
-    )
-    worker.log.setLevel(logging.WARNING)
-    # A drawing that failed was told to its asker; RQ need not print where.
-    worker.log.addFilter(lambda record: DrawingFailed.__name__ not in record.getMessage())
+    house.registry.follow(looking=kind == DRAW, stopped=stopped)
     try:
-        worker.work(logging_level="WARNING")
+        if kind == REMOTE:
+            _ask_others(house, lines, name)
+        else:
+            if kind == DRAW:
+                _warm_up(Studio.engine, *_local(models())[:1])
+            Hand([line.rq.name], name=name, queue_class=WarmLine, **_of(house)).work(
+                logging_level="WARNING"
+            )
     finally:
         stopped.set()
         with contextlib.suppress(RedisError):
-            house.queue.draw.absent(name)
+            for line in lines:
+                line.absent(name)
         Studio.engine.kill()
         if not Studio.finisher.drain(DRAIN_SECONDS):
             log.warning("a drawing could not be kept in time; it will be drawn again")
     return 0
+
+
+def _local(found: Mapping[str, Model]) -> list[Model]:
+    return [one for one in found.values() if one.engine not in PROVIDERS]
+
+
+def _every() -> list[Model]:
+    """All models that draw, write or describe."""
+    return [*every_model().values(), *_written().values()]
+
+
+def _of(house: House) -> dict[str, Any]:
+    """What every worker of RQ's is given here."""
+    return {"connection": house.queue.redis, "serializer": house.queue.draw.rq.serializer}
+
+
+def _ask_others(house: House, lines: Mapping[Line, int], name: str) -> None:
+    """Work on the lines of other machines' engines, each in threads of its own, until told to
+    stop."""
+    from worker.remote import Branch
+
+    Studio.branch = Branch(house)
+    hands = [
+        Hands([line.rq.name], name=f"{name}-{line.name}", queue_class=FairQueue, places=places,
+              **_of(house))
+        for line, places in lines.items()
+    ]  # fmt: skip
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    threads = [
+        threading.Thread(target=hand.work, kwargs={"logging_level": "WARNING"}, daemon=True)
+        for hand in hands
+    ]
+    for thread in threads:
+        thread.start()
+    log.info("asking %s", ", ".join(line.name for line in lines))
+    while not over.wait(1.0) and any(thread.is_alive() for thread in threads):
+        pass
+    for hand in hands:
+        hand.leave()
+    # What is under way may end, or else is put back.
+    leave = threading.Timer(LEAVE_SECONDS, Studio.leaving.set)
+    leave.daemon = True
+    leave.start()
+    for thread in threads:
+        thread.join()
+    for hand in hands:
+        hand.drain()
+    Studio.branch.close()
 
 
 if __name__ == "__main__":

@@ -100,56 +100,62 @@ class Finisher:
                 self._waiting.task_done()
 
     def _finish(self, drawing: Drawing) -> None:
-        house, claimed = self._house, drawing.claimed
-        stored: list[dict[str, Any]] = []
-        words = ""
-        try:
-            for index, (image, seed) in enumerate(
-                zip(drawing.images, claimed.request.seeds, strict=True)
-            ):
-                picture = sealed(image, claimed.id, claimed.request, seed)
-                mark = image.info.get(MARK)
-                kept = self._store(claimed, index, picture)
-                stored.append({**kept, MARK: mark} if mark else kept)
-        except Exception as error:
-            fault = report(f"the pictures of #{claimed.id} could not be stored", error)
-            words = tr(
-                "The picture could not be kept; the host has to look. (fault {fault})", fault=fault
-            )
-        if not words:
-            finish = partial(
-                house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)
-            )
-            if patiently(finish, DATABASE_SECONDS):
-                # Behind the picture, which nobody waits longer for.
-                for image, one in zip(drawing.images, stored, strict=True):
-                    thumbnails.keep(house.media, one["key"], image)
-                return
-        for one in stored:
-            with contextlib.suppress(Exception):
-                house.media.delete(one["key"])
-        if words and patiently(partial(house.generations.fail, claimed, words), DATABASE_SECONDS):
-            with contextlib.suppress(RedisError):
-                house.queue.draw.failed(claimed.id, claimed.attempt, words)
-        # What was drawn in vain was drawn for its asker all the same.
-        with contextlib.suppress(RedisError):
-            house.queue.draw.ended(claimed.id, claimed.attempt, drawing.seconds)
+        finish(self._house, drawing)
 
-    def _store(self, claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
-        for pause in (*STORE_PAUSES, None):
-            try:
-                key = self._house.media.save(claimed.id, f"{index + 1}.png", picture.png)
-                break
-            except Exception as error:
-                if pause is None:
-                    raise
-                log.warning("#%d is not stored yet: %s", claimed.id, type(error).__name__)
-                time.sleep(pause)
-        return {
-            "key": key,
-            "seed": picture.seed,
-            "width": picture.width,
-            "height": picture.height,
-            "bytes": len(picture.png),
-            "look": picture.look,
-        }
+
+def finish(house: House, drawing: Drawing) -> None:
+    """Seal, store and note what was drawn, or say why that could not be done."""
+    claimed = drawing.claimed
+    stored: list[dict[str, Any]] = []
+    words = ""
+    try:
+        for index, (image, seed) in enumerate(
+            zip(drawing.images, claimed.request.seeds, strict=True)
+        ):
+            picture = sealed(image, claimed.id, claimed.request, seed)
+            mark = image.info.get(MARK)
+            kept = _store(house, claimed, index, picture)
+            stored.append({**kept, MARK: mark} if mark else kept)
+    except Exception as error:
+        fault = report(f"the pictures of #{claimed.id} could not be stored", error)
+        words = tr(
+            "The picture could not be kept; the host has to look. (fault {fault})", fault=fault
+        )
+    if not words:
+        finish = partial(
+            house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)
+        )
+        if patiently(finish, DATABASE_SECONDS):
+            # Behind the picture, which nobody waits longer for.
+            for image, one in zip(drawing.images, stored, strict=True):
+                thumbnails.keep(house.media, one["key"], image)
+            return
+    for one in stored:
+        with contextlib.suppress(Exception):
+            house.media.delete(one["key"])
+    if words and patiently(partial(house.generations.fail, claimed, words), DATABASE_SECONDS):
+        with contextlib.suppress(RedisError):
+            house.queue.line(claimed.line).failed(claimed.id, claimed.attempt, words)
+    # What was drawn in vain was drawn for its asker all the same.
+    with contextlib.suppress(RedisError):
+        house.queue.line(claimed.line).ended(claimed.id, claimed.attempt, drawing.seconds)
+
+
+def _store(house: House, claimed: Generation, index: int, picture: Picture) -> dict[str, Any]:
+    for pause in (*STORE_PAUSES, None):
+        try:
+            key = house.media.save(claimed.id, f"{index + 1}.png", picture.png)
+            break
+        except Exception as error:
+            if pause is None:
+                raise
+            log.warning("#%d is not stored yet: %s", claimed.id, type(error).__name__)
+            time.sleep(pause)
+    return {
+        "key": key,
+        "seed": picture.seed,
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": len(picture.png),
+        "look": picture.look,
+    }

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,25 +13,42 @@ from redis.exceptions import RedisError
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
+from core import writers
 from core.catalog import Model, every_model, models
 from core.database import AWAY, patiently
-from core.engine import AskDifferently, EngineError, Stopped, TransientError
+from core.engine import (
+    AskDifferently,
+    EngineError,
+    GiveUp,
+    Stopped,
+    TransientError,
+    TryAnother,
+    Turn,
+    Wait,
+)
 from core.errors import report
-from core.generations import Generation
+from core.generations import PAUSES, Generation
 from core.house import House
 from core.languages import speaking, tr
 from core.lifecycle import State
-from core.queue import TASK
+from core.options import Mode
+from core.providers import PROVIDERS
+from core.queue import COLLECT, TASK
+from core.wordings import enhanced, talk_for
 from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
 from worker.warm import WarmEngine
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from worker.remote import Branch
+
 log = logging.getLogger("drawqueue")
 
-ALLOWED = frozenset({TASK})
+ALLOWED = frozenset({TASK, COLLECT})
 PROGRESS_EVERY_SECONDS = 0.3
+# After a fault, what waits elsewhere is asked for again.
+ASK_AGAIN_SECONDS = 20.0
 
 
 class DrawingFailed(Exception):
@@ -42,86 +61,207 @@ class Studio:
     house: House
     # Its name, as RQ and the line know it.
     worker: str
+    # The models of this machine, and what asks those of others.
     engine: WarmEngine
+    branch: "Branch"
     finisher: Finisher
-    stop_requested = False
+    # The jobs that an operator stopped.
+    stopped: set[str] = set()  # noqa: RUF012 - the process's own
     # The worker goes away: what is being drawn is put back in front of the line.
     leaving = threading.Event()
 
 
 def generate(generation_id: int) -> None:
-    """Claim one generation, draw it, and hand it over to be finished; the next may then begin.
+    """Claim one generation, draw or write it, and hand it over to be finished; the next may then
+    begin.
 
     A loser of the claim returns quietly. What is told of it is in its asker's language.
     """
-    house = Studio.house
     job = get_current_job()
     name = job.id if job else ""
-    Studio.stop_requested = False
+    Studio.stopped.discard(name)
     # A worker without its database has nothing better to do than to wait for it, and would
     # otherwise fail its way through the whole line.
-    claimed = patiently(partial(house.generations.claim, generation_id, name), DATABASE_SECONDS)
-    if claimed is None:
-        return
-    with speaking(claimed.language):
-        _generate(claimed)
+    claim = partial(Studio.house.generations.claim, generation_id, name)
+    claimed = patiently(claim, DATABASE_SECONDS)
+    if claimed is not None:
+        with speaking(claimed.language):
+            _attempt(claimed, _make)
 
 
-def _generate(claimed: Generation) -> None:
-    """Draw what was claimed. Raises DrawingFailed."""
+def collect(generation_id: int) -> None:
+    """Look after a drawing that another machine has taken on, and finish it when it is done.
+
+    Who comes too early, or second, returns quietly.
+    """
+    take_up = partial(Studio.house.elsewhere.take_up, generation_id)
+    waiting = patiently(take_up, DATABASE_SECONDS)
+    if waiting is not None:
+        with speaking(waiting.language):
+            _attempt(waiting, Studio.branch.fetch)
+
+
+def _attempt(claimed: Generation, act: "Callable[[Generation, Heart, float], None]") -> None:
+    """Do something for what was claimed, and note what became of it. Raises DrawingFailed."""
     house = Studio.house
     begun = time.monotonic()
     heart = Heart(house.queue, claimed)
     try:
-        model = _model(claimed.request.model)
-        if model is None:
-            raise AskDifferently(
-                tr("The model {name} is no longer on offer.", name=claimed.request.model)
-            )
-        images = _draw(claimed, model)
-        seconds = time.monotonic() - begun
-        if loading := Studio.engine.loading:
-            # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
-            seconds = max(0.0, seconds - loading)
-            with contextlib.suppress(RedisError):
-                house.queue.pace.learn_loading(model.name, loading)
-        Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
+        act(claimed, heart, begun)
     except BaseException as error:
         heart.stop()
         # What was drawn in vain was drawn for its asker all the same.
         with contextlib.suppress(RedisError):
-            house.queue.draw.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
+            line = house.queue.line(claimed.line)
+            line.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
         if patiently(partial(_ended, claimed, error), DATABASE_SECONDS):
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):
             raise
 
 
-def _model(name: str) -> Model | None:
-    """What draws, hidden or not: a model that was added just now may not be known yet."""
-    found = models().get(name) or every_model().get(name)
+def _make(claimed: Generation, heart: Heart, begun: float) -> None:
+    request = claimed.request
+    if request.enhance:
+        _enhance(claimed, heart, begun)
+        return
+    model = model_of(claimed)
+    if request.mode.words:
+        text = _write(claimed, model)
+        finish = partial(
+            Studio.house.generations.finish, claimed, [], time.monotonic() - begun, text=text
+        )
+        patiently(finish, DATABASE_SECONDS)
+        heart.stop()
+    elif model.engine in PROVIDERS:
+        Studio.branch.draw(claimed, heart, begun)
+    else:
+        images = _draw(claimed, model)
+        seconds = time.monotonic() - begun
+        if loading := Studio.engine.loading:
+            # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
+            seconds = max(0.0, seconds - loading)
+            with contextlib.suppress(RedisError):
+                Studio.house.queue.pace.learn_loading(model.name, loading)
+        Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
+
+
+def model_of(claimed: Generation) -> Model:
+    """What draws or writes, hidden or not: a model that was added just now may not be known yet.
+
+    Raises AskDifferently.
+    """
+    name = claimed.request.model
+    if claimed.request.mode.words:
+        found = {**writers.writers(), **writers.captioners()}.get(name)
+    else:
+        found = models().get(name) or every_model().get(name)
+        if found is None:
+            with contextlib.suppress(*AWAY):
+                Studio.house.registry.refresh()
+            found = every_model().get(name)
     if found is None:
-        with contextlib.suppress(*AWAY):
-            Studio.house.registry.refresh()
-        found = every_model().get(name)
+        raise AskDifferently(tr("The model {name} is no longer on offer.", name=name))
     return found
+
+
+def _enhance(claimed: Generation, heart: Heart, begun: float) -> None:
+    """Have a better prompt written; the drawing then gets its fair place in line.
+
+    Whatever goes wrong, what was asked for is drawn.
+    """
+    generations, asked = Studio.house.generations, claimed.request.prompt
+    prompt, words = None, ""
+    try:
+        model = writers.writers().get(claimed.request.enhance)
+        if model is None:
+            raise GiveUp(tr("Nothing here writes any more."))
+        prompt = enhanced(asked, _write(claimed, model))
+        if prompt == asked:
+            prompt, words = None, tr("Drawn as you wrote it: no better prompt came of it.")
+    except Stopped:
+        raise
+    except EngineError as error:
+        words = tr("Drawn as you wrote it: {reason}", reason=str(error))
+    except Exception as error:
+        fault = report(f"the prompt of #{claimed.id} could not be enhanced", error)
+        words = tr("Drawn as you wrote it. (fault {fault})", fault=fault)
+    with contextlib.suppress(RedisError):
+        line = Studio.house.queue.line(claimed.line)
+        taken = claimed.request if prompt else None
+        line.ended(claimed.id, claimed.attempt, time.monotonic() - begun, taken)
+    patiently(partial(generations.enhanced, claimed, prompt, words), DATABASE_SECONDS)
+    heart.stop()
+
+
+def _write(claimed: Generation, model: Model) -> str:
+    """What a model writes for a request, shown as it grows. Raises EngineError."""
+    queue, told = Studio.house.queue, 0.0
+    beat = beats(claimed)
+
+    def say(words: str) -> bool:
+        nonlocal told
+        moment = time.monotonic()
+        if not told or moment - told > PROGRESS_EVERY_SECONDS:
+            told = moment
+            with contextlib.suppress(RedisError):
+                queue.say(claimed.id, claimed.attempt, words)
+        return beat(None, "")
+
+    mode = Mode.ENHANCE if claimed.request.enhance else claimed.request.mode
+    talk = talk_for(replace(claimed.request, mode=mode), _before(claimed))
+    pictures = stored_pictures(claimed)
+    if model.engine in PROVIDERS:
+        return Studio.branch.write(model, claimed.request, say, talk, pictures)
+    return Studio.engine.write(model, claimed.request, say, beat, talk, pictures)
+
+
+def _before(claimed: Generation) -> list[Turn]:
+    """What was said before in a talk that goes on, the oldest first."""
+    turns: list[Turn] = []
+    if claimed.request.mode != Mode.WRITE:
+        return turns
+    for one in Studio.house.generations.talk(claimed):
+        turns += [Turn("user", one.request.prompt), Turn("assistant", one.text or "")]
+    return turns
 
 
 def _ended(claimed: Generation, error: BaseException) -> bool:
     """Note why an attempt came to nothing; whether its generation has failed by that."""
-    generations = Studio.house.generations
+    generations, elsewhere = Studio.house.generations, Studio.house.elsewhere
+    waiting = claimed.state == State.WAITING
     if Studio.leaving.is_set() or not isinstance(error, Exception):
-        generations.put_back(claimed, tr("The worker is being restarted; this is drawn next."))
+        if waiting:
+            elsewhere.ask_again(claimed, 0)
+        else:
+            told = tr("The worker is being restarted; this is drawn next.")
+            generations.put_back(claimed, told)
         return False
     match error:
         case Stopped():
             # Cancelled already, or stopped through RQ: then the row does not know yet.
-            if Studio.stop_requested:
+            if claimed.job in Studio.stopped:
+                Studio.stopped.discard(claimed.job)
                 generations.fail(claimed, tr("An operator stopped this."))
-            return Studio.stop_requested
-        case TransientError():
+                return True
+            return False
+        case TransientError() if waiting and not elsewhere.too_late(claimed):
+            seconds = error.seconds if isinstance(error, Wait) else ASK_AGAIN_SECONDS
+            elsewhere.ask_again(claimed, seconds)
+            return False
+        case Wait():
+            again = elsewhere.postpone(claimed, error.seconds, str(error))
+            return bool(again and again.state == State.FAILED)
+        case TransientError() if not waiting:
+            # Elsewhere another engine may do what this one could not, often as it was tried.
+            if claimed.restarts >= len(PAUSES) and elsewhere.stand_in(claimed, str(error)):
+                return False
             again = generations.restart(claimed, str(error), at_once=False)
             return bool(again and again.state == State.FAILED)
+        case TransientError() | TryAnother() | GiveUp():
+            if elsewhere.stand_in(claimed, str(error)):
+                return False
+            words = str(error)
         case EngineError():
             words = str(error)
         case JobTimeoutException():
@@ -133,12 +273,14 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
     return True
 
 
-def _draw(claimed: Generation, model: Model) -> "list[Image]":
+def beats(claimed: Generation) -> Callable[[float | None, str], bool]:
+    """What is told how far an attempt is (None: it goes on), and words for its asker; it answers
+    whether to go on."""
     told = said = 0.0
 
     def beat(share: float | None, words: str) -> bool:
         nonlocal told, said
-        if Studio.stop_requested or Studio.leaving.is_set():
+        if claimed.job in Studio.stopped or Studio.leaving.is_set():
             return False
         if words:
             with contextlib.suppress(*AWAY):
@@ -157,15 +299,27 @@ def _draw(claimed: Generation, model: Model) -> "list[Image]":
             log.warning("no beat for #%d: %s", claimed.id, type(error).__name__)
             return True
 
+    return beat
+
+
+def shows(claimed: Generation) -> Callable[[bytes], None]:
+    """What is given previews of an attempt."""
+
     def show(preview: bytes) -> None:
         with contextlib.suppress(RedisError):
             Studio.house.queue.preview(claimed.id, claimed.attempt, preview)
 
-    return Studio.engine.draw(model, claimed.request, beat, _pictures(claimed), show)
+    return show
 
 
-def _pictures(claimed: Generation) -> dict[str, bytes]:
-    """What the request begins with, from the storage."""
+def _draw(claimed: Generation, model: Model) -> "list[Image]":
+    return Studio.engine.draw(
+        model, claimed.request, beats(claimed), stored_pictures(claimed), shows(claimed)
+    )
+
+
+def stored_pictures(claimed: Generation) -> dict[str, bytes]:
+    """What the request begins with, from the storage. Raises EngineError."""
     try:
         return {key: Studio.house.media.load(key) for key in claimed.request.held}
     except FileNotFoundError:

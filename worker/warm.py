@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from core import engine, offers
 from core.catalog import Model
-from core.engine import EngineError, Stopped, TransientError
+from core.engine import EngineError, Say, Stopped, TransientError, Turn
 from core.errors import report as report_fault
 from core.languages import speak, spoken, tr
 from core.offers import Offer
@@ -46,6 +46,10 @@ class Work:
     request: Request | None
     # What the request begins with: stored pictures by their keys.
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    # What was said before, where words are asked for, the asker's own last.
+    talk: tuple[Turn, ...] = ()
+    # Whether the pictures are but to be looked at, for marks.
+    looks: bool = False
     # What moderators have on offer, which this process reads nowhere.
     offers: tuple[Offer, ...] = field(default_factory=offers.told)
     # The language of whom it is for.
@@ -65,7 +69,7 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
     from worker.safety import Inspector
 
     inspector = Inspector(device)
-    made: dict[str, engine.Engine] = {}
+    made: dict[str, Any] = {}
     # What the sources of models are called.
     names: dict[str, str] = {}
 
@@ -85,6 +89,10 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
         offers.show(work.offers)
         speak(work.language)
         try:
+            pictures = {key: _opened(data) for key, data in work.pictures.items()}
+            if work.looks:
+                answer("done", inspector.marked(work.model, list(pictures.values())))
+                continue
             if work.model.engine not in made:
                 made[work.model.engine] = engines.make(
                     work.model.engine, device, threads, memory_gb
@@ -101,19 +109,29 @@ def _child(pipe: Connection, parent: int, device: str, threads: int, memory_gb: 
                 inspector.load(work.model)
                 answer("done", [])
                 continue
-            pictures = {key: _opened(data) for key, data in work.pictures.items()}
 
-            def report(share: float, words: str = "") -> bool:
-                pipe.send(("progress", (share, words)))
+            def on() -> bool:
                 # A stop is the only thing the parent says while a drawing runs.
                 if pipe.poll():
                     pipe.recv()
                     return False
                 return True
 
+            def report(share: float, words: str = "") -> bool:
+                pipe.send(("progress", (share, words)))
+                return on()
+
+            def say(words: str) -> bool:
+                pipe.send(("said", words))
+                return on()
+
             def show(preview: "Image") -> None:
                 pipe.send(("preview", previews.encoded(preview)))
 
+            if work.talk:
+                told = artist.write(work.model, work.request, say, work.talk, pictures)
+                answer("done", told)
+                continue
             # What is looked at before anybody sees it is not shown before.
             seen = show if previews.wanted() and not inspector.active(work.model) else None
             drawn = artist.draw(work.model, work.request, report, pictures, seen)
@@ -186,12 +204,27 @@ class WarmEngine:
         TransientError when the process died.
         """
         work = Work(model, request, dict(pictures))
-        return self._talk(work, beat, lambda _name, _share: None, show)
+        return list(self._talk(work, beat, lambda _name, _share: None, show))
+
+    def write(
+        self, model: Model, request: Request, say: Say, beat: Beat, talk: Sequence[Turn],
+        pictures: Mapping[str, bytes] = engine.NOTHING,
+    ) -> str:  # fmt: skip
+        """Write the answer to a talk; `say` hears it grow, `beat` that the engine lives, and either
+        may stop it. Raises EngineError, as `draw` does."""
+        work = Work(model, request, dict(pictures), tuple(talk))
+        return str(self._talk(work, beat, lambda _name, _share: None, say=say))
+
+    def look(self, model: Model, pictures: Sequence[bytes]) -> "list[Image]":
+        """The pictures that another machine drew, with their marks. Raises EngineError."""
+        named = {str(place): one for place, one in enumerate(pictures)}
+        work = Work(model, None, named, looks=True)
+        return list(self._talk(work, lambda _share, _words: True, lambda _name, _share: None))
 
     def _talk(
         self, work: Work, beat: Beat, loading: Callable[[str, float], None],
-        show: ShowPreview = lambda _preview: None,
-    ) -> "list[Image]":  # fmt: skip
+        show: ShowPreview = lambda _preview: None, say: Say = lambda _words: True,
+    ) -> Any:  # fmt: skip
         pipe = self._ready()
         stopping = self.loading = 0.0
         try:
@@ -201,7 +234,10 @@ class WarmEngine:
                 if pipe.poll(1.0):
                     kind, value = pipe.recv()
                     if kind == "done":
-                        return list(value)
+                        return value
+                    if kind == "said" and not stopping and not say(value):
+                        pipe.send("stop")
+                        stopping = 1.0
                     if kind == "error":
                         if value.spent:
                             self.kill()

@@ -3,15 +3,23 @@
 import importlib
 import os
 
-from core.engine import Engine, Remote
+from core.engine import Engine, Remote, Writer
 
 
-def make(name: str, device: str, threads: int, memory_gb: float) -> Engine:
+def make(name: str, device: str, threads: int, memory_gb: float) -> Engine | Writer:
     """The engine of that name; only the chosen one is imported."""
     if name == "pattern":
         from worker.engines.pattern import Pattern
 
         return Pattern()
+    if name == "words":
+        from worker.engines.words import Words
+
+        return Words(threads, memory_gb)
+    if name == "captions":
+        from worker.engines.captions import Captions
+
+        return Captions(threads, memory_gb)
     if name == "diffusers":
         # Its advice at import is for those who write models, not for who reads a worker's log.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

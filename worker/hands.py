@@ -1,0 +1,140 @@
+"""RQ's worker for tasks of ours: one at a time where models are warm, many where others draw."""
+
+import contextlib
+import copy
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from types import FrameType
+from typing import Any
+
+from rq import SimpleWorker
+from rq.command import parse_payload
+from rq.exceptions import InvalidJobOperation, StopRequested
+from rq.job import Job
+from rq.queue import Queue
+from rq.timeouts import BaseDeathPenalty
+
+from worker.tasks import ALLOWED, DrawingFailed, Studio
+
+log = logging.getLogger("drawqueue")
+
+# Docker and `drawqueue up` kill what has not ended 10 s after SIGTERM.
+LEAVE_SECONDS = 6.0
+# RQ's own would notice a worker that died after minutes.
+INTERVALS = {"worker_ttl": 20, "maintenance_interval": 3600, "job_monitoring_interval": 5}
+# How often a worker without a place left says that it lives.
+ALIVE_SECONDS = 5.0
+
+
+class Hand(SimpleWorker):
+    """Runs tasks in this process, one after the other, while an engine works in its own."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **{**INTERVALS, **named})
+        self.log.setLevel(logging.WARNING)
+        # A drawing that failed was told to its asker; RQ need not print where.
+        self.log.addFilter(lambda record: DrawingFailed.__name__ not in record.getMessage())
+
+    def kill_horse(self, sig: Any = None) -> None:
+        """RQ's stop-job and kill commands: stop at the next denoising step."""
+        if job := self.get_current_job_id():
+            Studio.stopped.add(job)
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """SIGTERM: the drawing under way may end in a while, or else is put back in front."""
+        leave = threading.Timer(LEAVE_SECONDS, _leave)
+        leave.daemon = True
+        leave.start()
+        super().request_stop(signum, frame)
+
+    def perform_job(self, job: Job, queue: Queue) -> bool:
+        if job.func_name not in ALLOWED:
+            log.error("refused to run %s: not on the list", job.func_name)
+            job._func_name = "worker.hands.refused"
+        return super().perform_job(job, queue)
+
+
+class Untimed(BaseDeathPenalty):
+    """No limit of RQ's: it knows signals alone, and engines elsewhere have limits of their own."""
+
+    def setup_death_penalty(self) -> None:
+        """Nothing ends a job from outside."""
+
+    def cancel_death_penalty(self) -> None:
+        """Nor does it now."""
+
+
+class Hands(Hand):
+    """Runs tasks in threads, so many at once, each on a copy that notes its one job for RQ."""
+
+    death_penalty_class = Untimed
+
+    def __init__(self, *given: Any, places: int, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._left = threading.Semaphore(places)
+        self._pool = ThreadPoolExecutor(places, thread_name_prefix=self.name)
+
+    def _install_signal_handlers(self) -> None:
+        """The process has one main thread, which hears signals for all lines."""
+
+    def leave(self) -> None:
+        """Take no more jobs."""
+        self._stop_requested = True
+
+    def handle_payload(self, message: Any) -> None:
+        payload = parse_payload(message)
+        if payload.get("command") == "stop-job":
+            # Whichever of those under way is meant.
+            Studio.stopped.add(str(payload["job_id"]))
+            return
+        super().handle_payload(message)
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        while not self._left.acquire(timeout=ALIVE_SECONDS):
+            self.heartbeat()
+            if self._stop_requested:
+                raise StopRequested
+        found: tuple[Job, Queue] | None = None
+        try:
+            # Not for ever: nothing but this loop hears that it shall stop.
+            while found is None and not self._stop_requested:
+                found = super().dequeue_job_and_maintain_ttl(1, 1)
+        finally:
+            if found is None:
+                self._left.release()
+        if found is None:
+            raise StopRequested
+        return found
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        self._pool.submit(copy_context().run, self._perform, job, queue)
+
+    def _perform(self, job: Job, queue: Queue) -> None:
+        try:
+            one = copy.copy(self)
+            one.prepare_execution(job)
+            one.perform_job(job, queue)
+        except Exception as error:  # RQ without its Redis: the sweep finds what became of the row.
+            log.warning("RQ could not note what became of %s: %s", job.id, type(error).__name__)
+        finally:
+            self._left.release()
+
+    def drain(self) -> None:
+        """Wait for what is under way."""
+        self._pool.shutdown(wait=True)
+
+
+def _leave() -> None:
+    Studio.leaving.set()
+    # A step may take longer than there is time for.
+    with contextlib.suppress(AttributeError):
+        Studio.engine.end()
+
+
+def refused(*_args: Any, **_kwargs: Any) -> None:
+    """What runs in place of a function that is not on the list."""
+    raise InvalidJobOperation("This function may not be run.")
