@@ -13,21 +13,22 @@ HELPFUL = (
     "question is asked in."
 )
 ENHANCING = (
-    "You turn a short idea into one rich prompt for an image generator. Keep the idea's subject "
-    "and its language. Add the setting, the light, colours, details and a style. Answer with the "
-    "prompt alone: one line of at most 50 words."
+    "You turn a short idea into one rich description of a picture, in the idea's own language. "
+    "Begin with the idea, then tell of the place, the light, the colours, small details and the "
+    "style. Answer with the description alone: one line of at most 50 words."
 )
-# Small models do as they are shown rather than as they are told.
+# Small models do as they are shown rather than as they are told. Of what was tried with SmolLM2,
+# sentences that begin with the idea itself led it on best; of lists it makes endless ones.
 SHOWN = (
     ("a cat on a roof",
-     "a grey tabby cat on a red tiled roof at dusk, warm light in the windows below, smoking "
-     "chimneys, soft clouds, cinematic lighting, highly detailed"),
+     "a cat on a roof at dusk, a grey tabby with green eyes sitting on red tiles, warm light in "
+     "the windows below, smoke rising from the chimneys, soft pink clouds, cinematic lighting"),
     ("old sailor",
-     "portrait of an old sailor with a white beard and a knitted cap, weathered skin, stormy sea "
-     "behind him, dramatic light from the side, oil painting"),
+     "old sailor with a white beard and a knitted cap, deep wrinkles in his weathered face, a "
+     "stormy sea behind him, dramatic light from the side, oil painting"),
     ("a robot in a garden",
-     "a small rusty robot in an overgrown garden, watering flowers, morning sun through leaves, "
-     "butterflies, shallow depth of field, storybook illustration"),
+     "a robot in a garden full of wild flowers, small and rusty, holding a watering can, morning "
+     "sun falling through the leaves, butterflies in the air, storybook illustration"),
 )  # fmt: skip
 DESCRIBING = (
     "You tell what a picture shows, so that it could be painted from your words: subject, setting, "

@@ -54,19 +54,20 @@ KINDS: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Server:
-    """Where a provider writes, and what it calls the most tokens of an answer."""
+    """Where a provider writes, what it calls the most tokens of an answer, and what else it is told
+    by name and value."""
 
     address: str
     path: str
     most: str = "max_tokens"
-    more: Mapping[str, Any] = NOTHING
+    more: tuple[tuple[str, Any], ...] = ()
 
 
 def _server(engine: str) -> Server:
     remote = read(Remote)
     if engine == "pollinations":
         # Private ones are not shown to everybody in its feed.
-        more = {"private": True}
+        more = (("private", True),)
         return Server(remote.pollinations_text_url, "/v1/chat/completions", more=more)
     # OpenAI's own newer models know but the newer name, other servers often but the older.
     own = "api.openai.com" in remote.openai_base_url
@@ -132,7 +133,7 @@ class Chat:
             # Some count it in 32 bits, one of them the sign.
             "seed": request.seed % 2**31,
             self.server.most: read(Words).most,
-            **self.server.more,
+            **dict(self.server.more),
         }
         answer = _Answer(say)
         lines = self.caller.lines(
@@ -144,11 +145,12 @@ class Chat:
                 self._take(event, answer)
         if answer.ended == "content_filter":
             raise self.caller.refused(400, "")
+        title = self.caller.provider.title
         if not answer.ended:
-            raise TransientError(
-                tr("{engine} broke off in the middle.", engine=self.caller.provider.title)
-            )
+            raise TransientError(tr("{engine} broke off in the middle.", engine=title))
         words = aloud(answer.words)
+        if not words:
+            raise TransientError(tr("{engine} answered without a word.", engine=title))
         if not say(words):
             raise Stopped
         return words
@@ -174,7 +176,6 @@ class Chat:
             if not answer.tell():
                 raise Stopped
         if whole is not None:
-            answer.ended = "stop"
             yield self._read("\n".join(whole))
 
     def _read(self, data: str) -> dict[str, Any]:
@@ -195,11 +196,11 @@ class Chat:
             for choice in choices[:1]:
                 said = choice.get("delta") or choice.get("message") or {}
                 answer.words += said.get("content") or ""
-                answer.ended = choice.get("finish_reason") or answer.ended
+                # What comes in one piece is whole.
+                whole = "stop" if "message" in choice else ""
+                answer.ended = choice.get("finish_reason") or answer.ended or whole
         except (AttributeError, TypeError, KeyError):
             raise TransientError(self._no_sense()) from None
-        if not choices and answer.ended == "stop" and "usage" not in event and not answer.words:
-            raise TransientError(self._no_sense())
         if len(answer.words) > MOST_ANSWER:
             raise TransientError(self._no_sense())
 

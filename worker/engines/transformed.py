@@ -148,13 +148,13 @@ class _Teller(StoppingCriteria):
         return torch.full((tokens.shape[0],), self.stopped, device=tokens.device, dtype=torch.bool)
 
 
-def decoder(reader: Any, begin: int) -> Callable[[Any], str]:
-    """What reads tokens as words, from those that the model itself wrote."""
+def decoder(reader: Any, begin: int, first: str = "") -> Callable[[Any], str]:
+    """What reads tokens as words, behind `first`, from those that the model itself wrote."""
 
     def decode(tokens: Any) -> str:
         words = reader.decode(tokens[begin:], skip_special_tokens=True)
         # A letter may be several tokens, the last of which is yet to come.
-        return aloud(words.rstrip("\ufffd"))
+        return aloud(first + words.rstrip("\ufffd"))
 
     return decode
 
