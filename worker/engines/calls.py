@@ -144,16 +144,15 @@ class Caller:
         came: queue.Queue[str | None] = queue.Queue()
 
         async def ask() -> None:
-            try:
-                async with self._answer(method, path, **given) as answer:
-                    async for line in answer.aiter_lines():
-                        came.put(line)
-            finally:
-                came.put(None)
+            async with self._answer(method, path, **given) as answer:
+                async for line in answer.aiter_lines():
+                    came.put(line)
 
         if paid:
             self._rate.wait(lambda _share: go_on())
         future = asyncio.run_coroutine_threadsafe(self._guarded(ask, False), _loop())
+        # Not before the last try is over.
+        future.add_done_callback(lambda _done: came.put(None))
         try:
             while True:
                 try:
@@ -161,8 +160,6 @@ class Caller:
                 except queue.Empty:
                     if not go_on():
                         raise Stopped from None
-                    if future.done():
-                        break
                     continue
                 if line is None:
                     break

@@ -40,6 +40,7 @@ from core.languages import mark, tr
 from core.options import Mode, Request
 from worker import frames, previews, safety, wording
 from worker.adapters import Adapters, Styles, Vaes
+from worker.engines.memory import SPENT, short_of_memory, total_memory
 from worker.frames import Frame
 from worker.seamless import seamless
 from worker.upscaler import PIECES, Upscaler
@@ -82,10 +83,6 @@ SCHEDULES: Mapping[str, dict[str, Any]] = MappingProxyType(
 )
 
 
-# What oneDNN says where it gets no memory for its code, which it then goes on saying.
-SPENT = ("could not create a primitive", "could not execute a primitive")
-# And what the allocators of the CPU and of Metal say.
-SHORT = ("can't allocate memory", "out of memory", *SPENT)
 # What is tried where memory does not suffice, each on top of those before; and what the card says.
 RUNGS = (
     ("free", mark("Short of memory: making room.")),
@@ -103,7 +100,7 @@ class LocalDiffusers:
         self.device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
         if self.device == "cpu" and threads:
             torch.set_num_threads(threads)
-        self.memory = memory_gb * 1e9 or _memory(self.device) * 0.8
+        self.memory = memory_gb * 1e9 or total_memory(self.device) * 0.8
         self.warm: OrderedDict[str, Any] = OrderedDict()
         # By model: pixels that did not fit, and the rung on which they did.
         self.thrift: dict[str, tuple[int, int]] = {}
@@ -159,7 +156,7 @@ class LocalDiffusers:
                         pipeline, request, frame, styled, report, tiling, rung == len(RUNGS)
                     )
                 except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                    if not _short_of_memory(error):
+                    if not short_of_memory(error):
                         raise
                     # Only when the error is forgotten, at this block's end, so are its tensors.
                     fault = report_fault(f"out of memory, rung {rung}", error)
@@ -214,7 +211,7 @@ class LocalDiffusers:
             try:
                 return self.upscaler[0].enlarged(image, size, piece, report)
             except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-                if not _short_of_memory(error):
+                if not short_of_memory(error):
                     raise
                 fault = report_fault(f"out of memory, pieces of {piece}", error)
             self._forget_all()
@@ -457,12 +454,6 @@ def _as_it_was(pipeline: Any, device: str) -> Iterator[None]:
             pipeline.to(device)
 
 
-def _short_of_memory(error: BaseException) -> bool:
-    """CUDA has an error of its own for it; others have but words."""
-    told = any(words in str(error).lower() for words in SHORT)
-    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
-
-
 def _scheduler(kind: Any, config: Any, sampler: str) -> Any:
     if kind:
         return kind.from_config(config)
@@ -479,11 +470,3 @@ def _size(pipeline: Any) -> int:
     parts = {one for one in (*pipeline.components.values(), *held)
              if isinstance(one, torch.nn.Module)}  # fmt: skip
     return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
-
-
-def _memory(device: str) -> float:
-    if device.startswith("cuda"):
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    import os
-
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
