@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -50,6 +50,8 @@ MODULES = {
 BOTS: Mapping[str, type[Discord] | type[Telegram]] = {"discord": Discord, "telegram": Telegram}
 # Where this machine is reached that listens on all its addresses.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+# The workers that there are.
+KINDS = ("draw", "write", "remote")
 UP_MAKES_IT = "not there yet; `drawqueue up` makes it"
 
 
@@ -60,10 +62,10 @@ def _installed(part: str) -> bool:
         return False
 
 
-def _become(part: str) -> None:
+def _become(part: str, *more: str) -> None:
     _checked()
     # Replaced, not wrapped: signals and exit codes are the part's own.
-    os.execv(sys.executable, list(python(MODULES[part])))
+    os.execv(sys.executable, [*python(MODULES[part]), *more])
 
 
 @app.command()
@@ -290,9 +292,16 @@ def web() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    kind: Annotated[
+        str, typer.Argument(help="What it does: draw, write, or remote (asks other machines).")
+    ] = "draw",
+) -> None:
     """Run one worker, on one GPU or the CPU."""
-    _become("worker")
+    if kind not in KINDS:
+        out.print(f"There is no worker {kind}. There are: {', '.join(KINDS)}.", style="red")
+        raise typer.Exit(2)
+    _become("worker", kind)
 
 
 @app.command()

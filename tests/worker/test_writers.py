@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +15,7 @@ import pytest
 from PIL import Image
 
 from core import providers, settings, wordings, writers
-from core.catalog import Model
-from core.engine import AskDifferently, GiveUp, Stopped, TransientError, TryAnother, Turn, Wait
+from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Turn, Wait
 from core.options import Mode, Request
 from tests.servers.remote_chat import ChatServer, PollinationsTextServer
 
