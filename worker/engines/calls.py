@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -206,7 +207,8 @@ class Caller:
                 raise TransientError(self.no_picture()) from None
             return self.opened(file)
 
-        return self._wait(self._guarded(ask, True), report, False, lambda: 0.0)
+        # Whoever keeps the pictures is another than draws them, and what is drawn is paid for.
+        return self._wait(self._guarded(ask, True, False), report, False, lambda: 0.0)
 
     def decoded(self, picture: Any) -> Image.Image:
         """A picture that came in JSON: a file that `json` put apart, or short base64. Raises
@@ -294,7 +296,10 @@ class Caller:
                 raise self.refused(status, _said(refused), after)
             yield answer
 
-    async def _guarded(self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool) -> Answer:
+    async def _guarded(
+        self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool, counted: bool = True
+    ) -> Answer:
+        """What was asked, tried again where that helps; `counted`: a fault is one of the engine."""
         tries = AsyncRetrying(
             stop=stop_after_attempt(TRIES), reraise=True,
             wait=wait_exponential_jitter(0.3, PATIENCE_SECONDS),
@@ -303,7 +308,7 @@ class Caller:
         try:
             async with asyncio.timeout(self.provider.seconds):
                 async for attempt in tries:
-                    with attempt, self._breaker.calling():
+                    with attempt, self._breaker.calling() if counted else nullcontext():
                         return await self._named(ask)
         except pybreaker.CircuitBreakerError:
             title = self.provider.title
