@@ -38,6 +38,8 @@ class OpenAIServer(RemoteServer):
         # Whether the server at home sends addresses, and how many pictures it sends at most.
         self.addresses, self.most = False, 10
         self.fetched: list[dict[str, str]] = []
+        # The forms that came, by their fields' names.
+        self.forms: list[dict[str, list[tuple[str, bytes]]]] = []
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -91,6 +93,7 @@ class OpenAIServer(RemoteServer):
         if self.refusals:
             return self._refused()
         form = parts_of(await request.read(), request.headers["content-type"])
+        self.forms.append(form)
         images = ("image", "image[]", "mask")
         given: dict[str, Any] = {
             name: parts[0][1].decode() for name, parts in form.items() if name not in images

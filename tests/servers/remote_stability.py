@@ -33,6 +33,8 @@ class StabilityServer(RemoteServer):
         super().__init__()
         # Words that its check of what comes in, and of what goes out, finds.
         self.flagged, self.filtered = "forbidden fruit", "a blurred thing"
+        # The forms that came, by their fields' names.
+        self.forms: list[dict[str, list[tuple[str, bytes]]]] = []
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v2beta/stable-image/generate/{which:core|ultra|sd3}", self._draw)]
@@ -59,6 +61,7 @@ class StabilityServer(RemoteServer):
         if len(body) > MOST_BYTES:
             return self._no(413, "payloads cannot be larger than 10MiB in size")
         form = parts_of(body, request.headers["content-type"])
+        self.forms.append(form)
         if fault := _fault(which, form):
             return self._no(400, fault)
         said = form["prompt"][0][1].decode()

@@ -310,7 +310,7 @@ def test_more_than_a_picture_has_is_not_taken(
     with pytest.raises(AskDifferently, match="too large"):
         caller.picture("GET", "/large", on)
     with pytest.raises(AskDifferently, match="too large"):
-        caller.json("GET", "/json-large", on, files=True)
+        caller.json("GET", "/json-large", on, apart=True)
     with pytest.raises(TransientError, match="without a picture"):
         caller.fetch(f"{server.address}/large", on)
 
@@ -361,7 +361,7 @@ def ask(kind):
     if kind == "picture":
         kept.append(caller.picture("GET", "/many", on))
     else:
-        told = caller.json("GET", "/many-json", on, files=True)
+        told = caller.json("GET", "/many-json", on, apart=True)
         kept.append(caller.decoded(told["data"][0]["b64_json"]))
 for kind in ("picture", "json"):
     ask(kind)
@@ -440,7 +440,7 @@ def test_a_picture_in_json_is_the_one_that_was_sent(caller: Caller, server: Plai
     told = {"small": picture("a small one"), "large": large}
     body = {name: base64.b64encode(data).decode() for name, data in told.items()}
     server.put("pictures", json.dumps(body).encode())
-    read = caller.json("GET", "/pictures", on, files=True)
+    read = caller.json("GET", "/pictures", on, apart=True)
     assert isinstance(read["small"], str) and not isinstance(read["large"], str)
     assert caller.decoded(read["large"]).size == (400, 300)
     small = caller.decoded(read["small"])

@@ -109,19 +109,19 @@ class Caller:
 
     def json(
         self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
-        share: Callable[[], float] = lambda: 0.0, files: bool = False, **given: Any,
+        share: Callable[[], float] = lambda: 0.0, apart: bool = False, **given: Any,
     ) -> Any:  # fmt: skip
         """What a server answers in JSON. Raises EngineError.
 
         `again`: asking twice does no harm. `paid`: it counts against the host's limit of calls.
-        `share` is what `report` is told while one waits. `files`: long base64 is put into files as
+        `share` is what `report` is told while one waits. `apart`: long base64 is put into files as
         it comes, which stand where it stood (`decoded` makes pictures of them).
         """
 
         async def ask() -> Any:
             async with self._answer(method, path, **given) as answer:
                 try:
-                    if files:
+                    if apart:
                         return await _apart(answer)
                     return json.loads(await _whole(answer))
                 except TooMuch:

@@ -125,7 +125,7 @@ class OpenAI:
         self, path: str, report: Report, share: Callable[[], float], given: Mapping[str, Any]
     ) -> list[Image.Image]:
         """The pictures of one call: in its answer, or at addresses, which soon lead nowhere."""
-        told = self.calls.json("POST", path, report, paid=True, share=share, files=True, **given)
+        told = self.calls.json("POST", path, report, paid=True, share=share, apart=True, **given)
         data = told.get("data") if isinstance(told, dict) else None
         found = [one for one in data or () if isinstance(one, dict)]
         if not found:
