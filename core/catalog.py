@@ -40,7 +40,7 @@ from core.parts import (
     vaes,
 )
 from core.policy import policy
-from core.providers import PROVIDERS, provider_of, unset
+from core.providers import PROVIDERS, provider, provider_of, unset
 from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _model(source: str) -> Model:
             notes="Draws test patterns, without a model.", family=PATTERNS,
         )  # fmt: skip
     if elsewhere := provider_of(source):
-        return _remote(source, elsewhere[0])
+        return _remote(source, *elsewhere)
     folder = folder_of(source)
     hub = not is_folder(Path(source))
     name = source.rsplit("/", 1)[-1] if hub else folder.resolve().name
@@ -209,9 +209,9 @@ def _model(source: str) -> Model:
     return Model(name, source, **facts)
 
 
-def _remote(source: str, engine: str) -> Model:
-    """A model on other machines, by what is known of its engine."""
-    one = PROVIDERS[engine]
+def _remote(source: str, engine: str, model: str) -> Model:
+    """A model on other machines, by what is known of it and its engine."""
+    one = provider(engine, model)
     family = Family(
         modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
         multiple=one.multiple, network="",

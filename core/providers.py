@@ -6,7 +6,8 @@ engine alone for its usual model. Addresses, keys and limits are settings.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from core.options import Mode
 from core.settings import Remote, read
@@ -69,6 +70,25 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     "comfyui": Provider("ComfyUI", at_once=1, seconds=600, keyed=False, home=True),
 }  # fmt: skip
+_GUIDED = PLAIN - {"negative_prompt", "guidance"}
+_EDITS = {"modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}}
+_OVER = TEXT | {Mode.REMIX}
+# What single models do otherwise than the others of their engine, by what their names begin with;
+# the first that fits counts.
+OTHERWISE: Mapping[str, Mapping[str, Any]] = {
+    "openai:gpt-image": _EDITS,
+    "openai:chatgpt-image": _EDITS,
+    "openai:dall-e-2": {"modes": TEXT | {Mode.INPAINT}, "lacks": PLAIN | {"strength"}},
+    "stability:ultra": {"modes": _OVER},
+    # What was made to draw in few steps heeds no negative prompt.
+    "stability:sd3.5-large-turbo": {
+        "modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0
+    },
+    "stability:sd3-large-turbo": {
+        "modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0
+    },
+    "stability:sd3": {"modes": _OVER, "lacks": _GUIDED, "guidance": 4.0},
+}  # fmt: skip
 _NAMED = re.compile(r"([a-z0-9]+)(?::(.+))?")
 
 
@@ -80,6 +100,20 @@ def provider_of(source: str) -> tuple[str, str] | None:
         return None
     engine = found[1]
     return engine, found[2] or usual(engine)
+
+
+def own_name(source: str) -> str:
+    """What its engine calls the model that a source names."""
+    found = provider_of(source)
+    assert found
+    return found[1]
+
+
+def provider(engine: str, model: str) -> Provider:
+    """What an engine does with one of its models."""
+    name = f"{engine}:{model}"
+    fits = (changes for begin, changes in OTHERWISE.items() if name.startswith(begin))
+    return replace(PROVIDERS[engine], **next(fits, {}))
 
 
 def usual(engine: str) -> str:

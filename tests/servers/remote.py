@@ -7,9 +7,11 @@ documentation. What it is told in `troubles` its next calls meet, one each; then
 from __future__ import annotations
 
 import asyncio
+import email
 import hashlib
 import io
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -137,3 +139,23 @@ class RemoteServer:
         assert request.transport
         request.transport.close()
         return half
+
+
+def parts_of(body: bytes, kind: str) -> dict[str, list[tuple[str, bytes]]]:
+    """The fields of a form by name, each with its file's name, by the kind that a request says."""
+    head = b"Content-Type: " + kind.encode() + b"\r\n\r\n"
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for part in email.message_from_bytes(head + body).walk():
+        if part.is_multipart():
+            continue
+        name = str(part.get_param("name", "", "content-disposition"))
+        data = part.get_payload(decode=True)
+        assert isinstance(data, bytes)
+        found.setdefault(name, []).append((part.get_filename() or "", data))
+    return found
+
+
+def said_in(form: str) -> str:
+    """The prompt in a form, as a call is noted."""
+    found = re.search(r'name="prompt"\r\n\r\n(.*?)\r\n--', form, re.DOTALL)
+    return found[1] if found else ""

@@ -6,16 +6,20 @@ goes on asking whether to stop. What comes back is streamed to a file, never hel
 """
 
 import asyncio
+import base64
+import binascii
 import contextlib
+import io
 import json
 import logging
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -34,8 +38,10 @@ from core.engine import AskDifferently, EngineError, Report, Stopped, TransientE
 from core.engine import Wait as WaitUntil
 from core.errors import UserError
 from core.languages import tr
+from core.options import Request
 from core.settings import Remote, Storage, read
 from core.uploads import FORMATS, fetch_into
+from worker.engines.apart import Apart, TooMuch
 
 log = logging.getLogger("drawqueue")
 
@@ -52,10 +58,13 @@ FAULTS, REST_SECONDS = 5, 30.0
 MOST_BYTES, MOST_PIXELS = 64 * 2**20, 100_000_000
 MOST_JSON = 96 * 2**20
 CHUNK = 2**18
-# What is quoted of a server's own words.
-QUOTED = 200
+# Of a refusal; and what is quoted of a server's own words.
+REFUSAL, QUOTED = 2**16, 200
 
 Answer = TypeVar("Answer")
+# Told an answer's status, its headers, and of a refusal its JSON: what it is, where an engine knows
+# that better than its status tells.
+Known = Callable[[int, Mapping[str, str], Any], EngineError | None]
 
 
 @cache
@@ -68,9 +77,13 @@ def _loop() -> asyncio.AbstractEventLoop:
 class Caller:
     """Calls one provider's servers, from many threads."""
 
-    def __init__(self, engine: str, address: str = "", headers: dict[str, str] | None = None):
+    def __init__(
+        self, engine: str, address: str = "", headers: dict[str, str] | None = None,
+        known: Known = lambda *_: None,
+    ):  # fmt: skip
         """`address` and `headers` are those of the settings where they are not given."""
         self.engine = engine
+        self._known = known
         self.provider = providers.PROVIDERS[engine]
         found, key = read(Remote).door(engine)
         self.address = address.rstrip("/") or found
@@ -96,21 +109,25 @@ class Caller:
 
     def json(
         self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
-        share: Callable[[], float] = lambda: 0.0, **given: Any,
+        share: Callable[[], float] = lambda: 0.0, apart: bool = False, **given: Any,
     ) -> Any:  # fmt: skip
         """What a server answers in JSON. Raises EngineError.
 
         `again`: asking twice does no harm. `paid`: it counts against the host's limit of calls.
-        `share` is what `report` is told while one waits.
+        `share` is what `report` is told while one waits. `apart`: long base64 is put into files as
+        it comes, which stand where it stood (`decoded` makes pictures of them).
         """
 
         async def ask() -> Any:
             async with self._answer(method, path, **given) as answer:
-                body = await _whole(answer)
-            try:
-                return json.loads(body)
-            except ValueError:
-                raise TransientError(self._no_sense()) from None
+                try:
+                    if apart:
+                        return await _apart(answer)
+                    return json.loads(await _whole(answer))
+                except TooMuch:
+                    raise AskDifferently(self._too_large()) from None
+                except ValueError:
+                    raise TransientError(self._no_sense()) from None
 
         return self._wait(self._guarded(ask, again), report, paid, share)
 
@@ -124,7 +141,7 @@ class Caller:
             async with self._answer(method, path, **given) as answer:
                 kind = answer.headers.get("content-type", "")
                 if kind.startswith(("text/", "application/json")):
-                    raise TransientError(self._no_picture())
+                    raise TransientError(self.no_picture())
                 file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the image's own
                 size = 0
                 async for part in answer.aiter_bytes(CHUNK):
@@ -184,10 +201,23 @@ class Caller:
             except UserError as error:
                 # Written for who gave an address; here that was a server.
                 log.warning("%s: a picture was not fetched: %s", self.provider.title, error)
-                raise TransientError(self._no_picture()) from None
+                raise TransientError(self.no_picture()) from None
             return self.opened(file)
 
-        return self._wait(self._guarded(ask, True), report, False, lambda: 0.0)
+        # Whoever keeps the pictures is another than draws them, and what is drawn is paid for.
+        return self._wait(self._guarded(ask, True, False), report, False, lambda: 0.0)
+
+    def decoded(self, picture: Any) -> Image.Image:
+        """A picture that came in JSON: a file that `json` put apart, or short base64. Raises
+        EngineError."""
+        if isinstance(picture, str):
+            try:
+                picture = io.BytesIO(base64.b64decode(picture.rpartition(",")[2], validate=True))
+            except binascii.Error:
+                raise TransientError(self.no_picture()) from None
+        if not hasattr(picture, "read"):
+            raise TransientError(self.no_picture())
+        return self.opened(picture)
 
     def opened(self, file: IO[bytes]) -> Image.Image:
         """A file as a picture: its kind and its size are looked at, its pixels are not. Raises
@@ -195,9 +225,12 @@ class Caller:
         file.seek(0)
         try:
             image = Image.open(file, formats=FORMATS)
+        except Image.DecompressionBombError:
+            file.close()
+            raise AskDifferently(self._too_large()) from None
         except Exception:  # Whatever a decoder says of what is no picture.
             file.close()
-            raise TransientError(self._no_picture()) from None
+            raise TransientError(self.no_picture()) from None
         if image.width * image.height > MOST_PIXELS:
             file.close()
             raise AskDifferently(self._too_large())
@@ -218,7 +251,7 @@ class Caller:
         if status in (401, 403):
             log.error("%s does not take the key of the settings (%d)", title, status)
             return TryAnother(tr("{engine} does not let this bot in.", engine=title))
-        if status == 404:
+        if status == 404 or status < 400:  # A redirect is not followed: the key stays here.
             log.error("%s: there is nothing at this address, or no such model", title)
             return TryAnother(tr("{engine} does not know what was asked of it.", engine=title))
         if status == 408 or status >= 500:
@@ -228,6 +261,19 @@ class Caller:
                 tr("{engine} does not draw this: {words}", engine=title, words=said)
             )
         return AskDifferently(tr("{engine} does not draw this.", engine=title))
+
+    def forbidden(self) -> EngineError:
+        """That a service's rules, or what looks at its pictures, forbid what was asked for."""
+        return AskDifferently(
+            tr(
+                "{engine} does not draw this: its rules forbid it. Say it in other words.",
+                engine=self.provider.title,
+            )
+        )
+
+    def no_picture(self) -> str:
+        """That an answer holds no picture, in words."""
+        return tr("{engine} answered without a picture.", engine=self.provider.title)
 
     # Within
 
@@ -239,12 +285,18 @@ class Caller:
     async def _answer(self, method: str, path: str, **given: Any) -> AsyncIterator[httpx.Response]:
         url = path if "://" in path else f"{self.address}{path}"
         async with self._client.stream(method, url, **given) as answer:
-            if answer.status_code >= 300:
-                body = (await _whole(answer))[:4096]
-                raise self.refused(answer.status_code, _said(body), _after(answer))
+            status, after = answer.status_code, _after(answer)
+            refused = _json((await _whole(answer))[:REFUSAL]) if status >= 300 else None
+            if error := self._known(status, answer.headers, refused):
+                raise error
+            if status >= 300:
+                raise self.refused(status, _said(refused), after)
             yield answer
 
-    async def _guarded(self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool) -> Answer:
+    async def _guarded(
+        self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool, counted: bool = True
+    ) -> Answer:
+        """What was asked, tried again where that helps; `counted`: a fault is one of the engine."""
         tries = AsyncRetrying(
             stop=stop_after_attempt(TRIES), reraise=True,
             wait=wait_exponential_jitter(0.3, PATIENCE_SECONDS),
@@ -253,7 +305,7 @@ class Caller:
         try:
             async with asyncio.timeout(self.provider.seconds):
                 async for attempt in tries:
-                    with attempt, self._breaker.calling():
+                    with attempt, self._breaker.calling() if counted else nullcontext():
                         return await self._named(ask)
         except pybreaker.CircuitBreakerError:
             title = self.provider.title
@@ -300,9 +352,6 @@ class Caller:
     def _no_sense(self) -> str:
         return tr("{engine} answered something that makes no sense.", engine=self.provider.title)
 
-    def _no_picture(self) -> str:
-        return tr("{engine} answered without a picture.", engine=self.provider.title)
-
     def _too_large(self) -> str:
         return tr("{engine} sent a picture that is too large.", engine=self.provider.title)
 
@@ -347,15 +396,18 @@ def quoted(words: str) -> str:
     return plain if len(plain) <= QUOTED else plain[: QUOTED - 1] + "…"
 
 
-def _said(body: bytes) -> str:
-    """What a server says of a refusal, in the shapes that such servers commonly have."""
+def _json(body: bytes) -> Any:
     try:
-        found = json.loads(body)
+        return json.loads(body)
     except ValueError:
-        return ""
+        return None
+
+
+def _said(found: Any) -> str:
+    """What a server says of a refusal, in the shapes that such servers commonly have."""
     for _ in range(4):
         if isinstance(found, dict):
-            names = ("error", "message", "msg", "detail", "errors", "title")
+            names = ("message", "msg", "detail", "error", "errors", "title")
             found = next((found[name] for name in names if found.get(name)), "")
         elif isinstance(found, list):
             found = found[0] if found else ""
@@ -385,6 +437,16 @@ async def _whole(answer: httpx.Response) -> bytes:
     return bytes(body)
 
 
+async def _apart(answer: httpx.Response) -> Any:
+    """JSON with its pictures in files."""
+    kept = Apart(MOST_BYTES)
+    async for part in answer.aiter_bytes(CHUNK):
+        kept.feed(part)
+        if answer.num_bytes_downloaded > 8 * MOST_BYTES:
+            raise TooMuch
+    return kept.read()
+
+
 def _unsent(error: TransientError, cause: Exception) -> TransientError:
     """The error, with whether the server can have seen anything of what was asked."""
     error.unsent = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
@@ -396,3 +458,15 @@ def _worth_it(error: BaseException, again: bool) -> bool:
     if not isinstance(error, TransientError) or isinstance(error, WaitUntil):
         return False
     return again or error.unsent
+
+
+def each(
+    request: Request, report: Report, one: Callable[[int, Callable[[], float]], Image.Image]
+) -> list[Image.Image]:
+    """A picture for each seed of a request, one after the other; the share is told between them."""
+    done: list[Image.Image] = []
+    for seed in request.seeds:
+        if not report(len(done) / request.count):
+            raise Stopped
+        done.append(one(seed, lambda: len(done) / request.count))
+    return done
