@@ -40,7 +40,7 @@ from core.parts import (
     vaes,
 )
 from core.policy import policy
-from core.providers import PROVIDERS, provider_of, unset
+from core.providers import PROVIDERS, known_of, provider_of, unset
 from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
@@ -211,15 +211,20 @@ def _model(source: str) -> Model:
 
 def _remote(source: str, engine: str) -> Model:
     """A model on other machines, by what is known of its engine."""
-    one = PROVIDERS[engine]
+    one = known_of(engine)
     family = Family(
         modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
         multiple=one.multiple, network="",
     )  # fmt: skip
-    return Model(
-        source, source, engine=engine, size=one.size, steps=one.steps, guidance=one.guidance,
-        sampler=next(iter(one.samplers), ""), largest=one.largest, family=family,
-    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "size": one.size, "steps": one.steps, "guidance": one.guidance,
+        "sampler": next(iter(one.samplers), ""),
+    }  # fmt: skip
+    if one.home and one is PROVIDERS[engine]:
+        # A checkpoint at home is one of those that are drawn with here; a name says which.
+        named = next((usual for word, usual in USUAL if word in source.lower()), {})
+        facts |= {name: value for name, value in named.items() if name in facts}
+    return Model(source, source, engine=engine, largest=one.largest, family=family, **facts)
 
 
 def _named() -> list[Model]:

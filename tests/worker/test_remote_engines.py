@@ -14,9 +14,12 @@ from core import catalog, providers, settings
 from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
 from core.options import Options, Request
 from tests.servers.remote import RemoteServer
+from tests.servers.remote_a1111 import A1111Server
 from worker import engines
 
-SERVERS: list[type[RemoteServer]] = []
+SERVERS: list[type[RemoteServer]] = [
+    A1111Server,
+]
 IDS = [one.engine for one in SERVERS]
 
 

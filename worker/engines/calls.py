@@ -206,6 +206,27 @@ class Caller:
             raise AskDifferently(self._too_large())
         return image
 
+    def start(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
+        """Begin something beside a drawing, which nobody need wait for."""
+        return asyncio.run_coroutine_threadsafe(work, _loop())
+
+    async def aside(self, method: str, path: str, **given: Any) -> Any:
+        """What a server answers in JSON to a call beside a drawing: one try, that counts neither
+        for nor against it; None where it went wrong."""
+        try:
+            async with (
+                asyncio.timeout(CONNECT_SECONDS),
+                self._client.stream(method, f"{self.address}{path}", **given) as answer,
+            ):
+                return json.loads(await _whole(answer) or b"{}") if answer.is_success else None
+        except (EngineError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            log.info("%s: %s %s: %s", self.provider.title, method, path, type(error).__name__)
+            return None
+
+    def said(self, body: bytes) -> str:
+        """What a server says of a refusal."""
+        return _said(body)
+
     def refused(self, status: int, words: str, after: float | None = None) -> EngineError:
         """What a status means for who asked; `words` are the server's own. (RFC 9110)"""
         title = self.provider.title
@@ -243,8 +264,8 @@ class Caller:
         url = path if "://" in path else f"{self.address}{path}"
         async with self._client.stream(method, url, **given) as answer:
             if answer.status_code >= 300:
-                body = (await _whole(answer))[:4096]
-                raise self.refused(answer.status_code, _said(body), _after(answer))
+                body = await _whole(answer)
+                raise self.refused(answer.status_code, self.said(body), _after(answer))
             yield answer
 
     async def _guarded(self, ask: Callable[[], Coroutine[Any, Any, Answer]], again: bool) -> Answer:
