@@ -168,7 +168,7 @@ def test_a_remix_begins_with_its_picture(engine: Any, server: A1111Server) -> No
     source = Source("key", 300, 200)
     request = asked(Mode.REMIX, (source,), strength=0.4, width=512, height=512)
     drawn(engine, request, {"key": Image.new("RGB", (300, 200), "red")})
-    method, path, body = next(one for one in server.asked if one[1].endswith("img2img"))
+    body = next(body for _, path, body in server.asked if path.endswith("img2img"))
     assert body["denoising_strength"] == 0.4
     [begun] = map(opened, body["init_images"])
     assert begun.size == (512, 512) and begun.getpixel((9, 9)) == (255, 0, 0)

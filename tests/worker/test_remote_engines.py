@@ -15,10 +15,12 @@ from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wai
 from core.options import Options, Request
 from tests.servers.remote import RemoteServer
 from tests.servers.remote_a1111 import A1111Server
+from tests.servers.remote_comfyui import ComfyServer
 from worker import engines
 
 SERVERS: list[type[RemoteServer]] = [
     A1111Server,
+    ComfyServer,
 ]
 IDS = [one.engine for one in SERVERS]
 
