@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from core import catalog, providers, settings
-from core.engine import AskDifferently, Stopped, TransientError, TryAnother
+from core.engine import AskDifferently, EngineError, Stopped, TransientError, TryAnother, Wait
 from core.errors import InvalidOptions
 from core.media import Source
 from core.options import Mode, Options
@@ -283,6 +283,26 @@ def test_a_failure_is_worth_another_try(engine: Any, server: A1111Server) -> Non
     server.failing, server.empty = "", True
     with pytest.raises(TransientError, match="without a picture"):
         drawn(engine, asked())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        ("401", TryAnother),
+        ("429", Wait),
+        ("500", TransientError),
+        ("cut", TransientError),
+        ("html", TransientError),
+    ],
+)
+def test_troubles_of_the_call_itself(
+    engine: Any, server: A1111Server, trouble: str, kind: type[EngineError]
+) -> None:
+    drawn(engine, asked())
+    server.troubles.append(trouble)
+    with pytest.raises(kind):
+        drawn(engine, asked())
+    assert len(bodies(server)) == 2, "asked but once"
 
 
 def test_the_least_busy_of_several_draws(
