@@ -216,10 +216,15 @@ def _remote(source: str, engine: str, model: str) -> Model:
         modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
         multiple=one.multiple, network="",
     )  # fmt: skip
-    return Model(
-        source, source, engine=engine, size=one.size, steps=one.steps, guidance=one.guidance,
-        sampler=next(iter(one.samplers), ""), largest=one.largest, family=family,
-    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "size": one.size, "steps": one.steps, "guidance": one.guidance,
+        "sampler": next(iter(one.samplers), ""),
+    }  # fmt: skip
+    if one.home and one is PROVIDERS[engine]:
+        # A checkpoint at home is one of those that are drawn with here; a name says which.
+        named = next((usual for word, usual in USUAL if word in source.lower()), {})
+        facts |= {name: value for name, value in named.items() if name in facts}
+    return Model(source, source, engine=engine, largest=one.largest, family=family, **facts)
 
 
 def _named() -> list[Model]:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.options import Mode
+from core import samplers, workflows
+from core.options import MULTIPLE, Mode
 from core.settings import Remote, read
 
 # What a service that takes a prompt and a size knows nothing of, by the names of options.
@@ -18,6 +19,15 @@ PLAIN = frozenset({
     "clip_skip", "tile", "hires", "chaos", "subseed",
 })  # fmt: skip
 TEXT = frozenset({Mode.TEXT})
+# What is drawn over pictures that are laid into a frame here.
+FRAMED = frozenset({Mode.REMIX, Mode.INPAINT, Mode.BLEND})
+# What servers at home that draw by steps know besides.
+STEERED = frozenset({"negative_prompt", "steps", "quality", "guidance", "sampler", "schedule"})
+
+
+def _every(*lacking: str) -> tuple[str, ...]:
+    """The samplers, with their schedules, but for those."""
+    return tuple(one for one in samplers.EVERY if samplers.parts(one)[0] not in lacking)
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,17 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     "openai": Provider("OpenAI", usual="gpt-image-1", writes=True),
     "stability": Provider("Stability AI", lacks=PLAIN - {"negative_prompt"}, usual="core"),
+    # Its LoRAs are in its own folder: they are named in the prompt, as <lora:name:0.8>.
     "a1111": Provider(
-        "Stable Diffusion web UI", size=512, at_once=1, seconds=600, keyed=False, home=True
+        "Stable Diffusion web UI", modes=TEXT | FRAMED, lacks=frozenset({"lora", "vae"}),
+        size=512, steps=25, guidance=7.0, samplers=_every("DEIS"), at_once=1, seconds=600,
+        keyed=False, home=True,
     ),
-    "comfyui": Provider("ComfyUI", at_once=1, seconds=600, keyed=False, home=True),
+    # As its plain workflow has it; `known_of` tells what the host's own has.
+    "comfyui": Provider(
+        "ComfyUI", modes=TEXT | FRAMED, lacks=PLAIN - STEERED, steps=25, guidance=7.0,
+        samplers=_every("PNDM"), at_once=1, seconds=600, keyed=False, home=True,
+    ),
 }  # fmt: skip
 _GUIDED = PLAIN - {"negative_prompt", "guidance"}
 _EDITS = {"modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}}
@@ -113,7 +130,7 @@ def provider(engine: str, model: str) -> Provider:
     """What an engine does with one of its models."""
     name = f"{engine}:{model}"
     fits = (changes for begin, changes in OTHERWISE.items() if name.startswith(begin))
-    return replace(PROVIDERS[engine], **next(fits, {}))
+    return replace(known_of(engine), **next(fits, {}))
 
 
 def usual(engine: str) -> str:
@@ -121,6 +138,41 @@ def usual(engine: str) -> str:
     if engine == "kie":
         return read(Remote).kie_default_model
     return PROVIDERS[engine].usual
+
+
+def known_of(engine: str) -> Provider:
+    """What an engine can do as the host has set it up: a workflow of the host's own may know
+    less, and has steps, a sampler and a size of its own."""
+    one = PROVIDERS[engine]
+    if engine != "comfyui" or not read(Remote).comfyui_workflow:
+        return one
+    try:
+        own = workflows.workflow(read(Remote).comfyui_workflow)
+    except ValueError:
+        return one  # `unset` says why.
+    lacks = set(one.lacks)
+    for place, options in WITHOUT.items():
+        lacks |= set() if place in own.places else options
+    drawn = one.samplers if own.sampler else ()
+    if "schedule" in lacks:
+        drawn = tuple(name for name in drawn if name in samplers.SAMPLERS)
+    if not drawn:
+        lacks |= {"sampler", "schedule"}
+    area = (own.value("width") or one.size) * (own.value("height") or one.size)
+    return replace(
+        one, modes=TEXT | FRAMED if own.vae and "strength" in own.places else TEXT,
+        lacks=frozenset(lacks), samplers=tuple(dict.fromkeys((own.sampler, *drawn)))[: len(drawn)],
+        size=round(area**0.5 / MULTIPLE) * MULTIPLE, steps=own.value("steps") or one.steps,
+        guidance=own.value("guidance") or one.guidance,
+    )  # fmt: skip
+
+
+# The options that a workflow without such a place knows nothing of.
+WITHOUT: Mapping[str, frozenset[str]] = {
+    "negative": frozenset({"negative_prompt"}), "steps": frozenset({"steps", "quality"}),
+    "guidance": frozenset({"guidance"}), "schedule": frozenset({"schedule"}),
+    "width": frozenset({"width", "height", "aspect"}),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,7 +187,8 @@ def limits(engine: str) -> Limits:
     """What a host allows of an engine, else what suits it."""
     given = read(Remote).limits_of.get(engine)
     one = PROVIDERS[engine]
-    return Limits(*given) if given else Limits(one.at_once, one.per_minute)
+    servers = max(1, len(read(Remote).addresses(engine)))
+    return Limits(*given) if given else Limits(one.at_once * servers, one.per_minute)
 
 
 def unset(engine: str) -> str:
@@ -146,6 +199,11 @@ def unset(engine: str) -> str:
         return f"{title} needs {name}_BASE_URL, where your server is."
     if PROVIDERS[engine].keyed and not key.get_secret_value() and engine != "openai":
         return f"{title} needs its key: set {_key_name(engine)}."
+    if engine == "comfyui":
+        try:
+            workflows.workflow(read(Remote).comfyui_workflow)
+        except ValueError as error:
+            return f"COMFYUI_WORKFLOW: {error}."
     return ""
 
 

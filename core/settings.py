@@ -141,6 +141,11 @@ _PLACE = r"://[^/\s]"
 PublicUrl = Annotated[str, _like("https?" + _PLACE, "https://draw.example.org")]
 ApiUrl = Annotated[str, _like("https?" + _PLACE, "http://host:8081/path")]
 GatewayUrl = Annotated[str, _like("wss?" + _PLACE, "ws://host:8081/gateway")]
+# Of one or several servers, with commas between.
+ApiUrls = Annotated[
+    str,
+    _like(f"https?{_PLACE}[^,]*(,\\s*https?{_PLACE}[^,]*)*,?\\s*$", "http://a:7860,http://b:7860"),
+]
 
 
 # What follows imports its library when there is something to check: most homes leave these empty.
@@ -454,19 +459,20 @@ class Remote(Settings):
     stability_api_key: SecretStr = Field(
         SecretStr(""), alias="STABILITY_API_KEY", description="Its key; empty: it does not draw."
     )
-    a1111_base_url: ApiUrl = Field(
+    a1111_base_url: ApiUrls = Field(
         "",
         alias="A1111_BASE_URL",
         description="An AUTOMATIC1111 or Forge server that was started with --api, such as "
-        "http://127.0.0.1:7860.",
+        "http://127.0.0.1:7860; several of them with commas between.",
     )
     a1111_auth: SecretStr = Field(
         SecretStr(""), alias="A1111_AUTH", description="Its --api-auth, as user:password."
     )
-    comfyui_base_url: ApiUrl = Field(
+    comfyui_base_url: ApiUrls = Field(
         "",
         alias="COMFYUI_BASE_URL",
-        description="A ComfyUI server, such as http://127.0.0.1:8188.",
+        description="A ComfyUI server, such as http://127.0.0.1:8188; several of them with commas "
+        "between.",
     )
     comfyui_token: SecretStr = Field(
         SecretStr(""), alias="COMFYUI_TOKEN", description="A bearer token, where a proxy asks one."
@@ -474,7 +480,8 @@ class Remote(Settings):
     comfyui_workflow: str = Field(
         "",
         alias="COMFYUI_WORKFLOW",
-        description="A workflow in ComfyUI's API format; empty: a checkpoint and a KSampler.",
+        description="A file with a workflow in ComfyUI's API format; empty: a checkpoint and a "
+        "KSampler.",
     )
     limits: Annotated[str, AfterValidator(_limits)] = Field(
         "",
@@ -498,9 +505,14 @@ class Remote(Settings):
             "stability": "stability_api_key", "a1111": "a1111_auth", "comfyui": "comfyui_token",
         }  # fmt: skip
 
+    def addresses(self, engine: str) -> tuple[str, ...]:
+        """Where an engine's servers are; only of those at home there are several."""
+        given = getattr(self, f"{engine}_base_url").split(",")
+        return tuple(one.strip().rstrip("/") for one in given if one.strip())
+
     def door(self, engine: str) -> tuple[str, SecretStr]:
         """Where an engine is, and its key."""
-        return getattr(self, f"{engine}_base_url").rstrip("/"), getattr(self, self.keys()[engine])
+        return next(iter(self.addresses(engine)), ""), getattr(self, self.keys()[engine])
 
     @property
     def limits_of(self) -> dict[str, tuple[int, float]]:

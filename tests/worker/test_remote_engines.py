@@ -14,14 +14,18 @@ from core import catalog, providers, settings
 from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
 from core.options import Options, Request
 from tests.servers.remote import RemoteServer
+from tests.servers.remote_a1111 import A1111Server
 from tests.servers.remote_chutes import ChutesServer
+from tests.servers.remote_comfyui import ComfyServer
 from tests.servers.remote_openai import OpenAIServer
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
 from worker import engines
 
 SERVERS: list[type[RemoteServer]] = [
+    A1111Server,
     ChutesServer,
+    ComfyServer,
     OpenAIServer,
     PollinationsServer,
     StabilityServer,

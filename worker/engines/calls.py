@@ -16,7 +16,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
@@ -156,7 +156,7 @@ class Caller:
 
     def lines(
         self, method: str, path: str, go_on: Callable[[], bool], *, paid: bool = False, **given: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str]:
         """The lines of an answer as they come (server-sent events are such). Raises EngineError."""
         came: queue.Queue[str | None] = queue.Queue()
 
@@ -236,6 +236,27 @@ class Caller:
             raise AskDifferently(self._too_large())
         return image
 
+    def start(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
+        """Begin something beside a drawing, which nobody need wait for."""
+        return asyncio.run_coroutine_threadsafe(work, _loop())
+
+    async def aside(self, method: str, path: str, **given: Any) -> Any:
+        """What a server answers in JSON to a call beside a drawing: one try, that counts neither
+        for nor against it; None where it went wrong."""
+        try:
+            async with (
+                asyncio.timeout(CONNECT_SECONDS),
+                self._client.stream(method, f"{self.address}{path}", **given) as answer,
+            ):
+                return json.loads(await _whole(answer) or b"{}") if answer.is_success else None
+        except (EngineError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            log.info("%s: %s %s: %s", self.provider.title, method, path, type(error).__name__)
+            return None
+
+    def said(self, refusal: Any) -> str:
+        """What a server says of a refusal, by the JSON of it."""
+        return _said(refusal)
+
     def refused(self, status: int, words: str, after: float | None = None) -> EngineError:
         """What a status means for who asked; `words` are the server's own. (RFC 9110)"""
         title = self.provider.title
@@ -290,7 +311,7 @@ class Caller:
             if error := self._known(status, answer.headers, refused):
                 raise error
             if status >= 300:
-                raise self.refused(status, _said(refused), after)
+                raise self.refused(status, self.said(refused), after)
             yield answer
 
     async def _guarded(
@@ -299,7 +320,7 @@ class Caller:
         """What was asked, tried again where that helps; `counted`: a fault is one of the engine."""
         tries = AsyncRetrying(
             stop=stop_after_attempt(TRIES), reraise=True,
-            wait=wait_exponential_jitter(0.3, PATIENCE_SECONDS),
+            wait=wait_exponential_jitter(multiplier=0.3, max=PATIENCE_SECONDS),
             retry=retry_if_exception(lambda error: _worth_it(error, again)),
         )  # fmt: skip
         try:
