@@ -34,6 +34,8 @@ from core.settings import Chat, Discord, Telegram, read
 log = logging.getLogger("drawqueue")
 
 PACE_MS = 2500
+# Of words people read along.
+WORDS_PACE_MS = 1200
 # A card's preview changes at most so often; where it alone is new, only while of the chat's
 # budget no more than this is spent.
 PREVIEW_PACE_MS = 6000
@@ -397,7 +399,8 @@ class Poster:
         spent: Any = redis.get(_window(drawer, place))
         if int(spent or 0) >= drawer.budget.edits:
             return False
-        return bool(redis.set(f"drawqueue:pace:{generation.id}", 1, nx=True, px=PACE_MS))
+        pace = WORDS_PACE_MS if generation.request.mode.words else PACE_MS
+        return bool(redis.set(f"drawqueue:pace:{generation.id}", 1, nx=True, px=pace))
 
     def _granted(self, drawer: Drawer, place: Place, generation: Generation, card: Card) -> bool:
         """Spend an edit, where there is news, from the chat's budget, which every poster shares.
@@ -479,7 +482,7 @@ def hushed(redis: Redis, place: Place) -> float:
 
 def _looks(card: Card) -> bytes:
     """What of a card changes without a new version."""
-    return f"{card.version} {card.status}".encode()
+    return f"{card.version} {card.status} {len(card.text)}".encode()
 
 
 def _shown_preview(generation: Generation) -> str:

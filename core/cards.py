@@ -1,7 +1,7 @@
 """What a person sees of a generation, as data; each chat draws it in its own way."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration
-from core.generations import HELD, LEFT, TAKEN_DOWN, Generation
+from core.generations import HELD, INSTEAD, LEFT, TAKEN_DOWN, Generation
 from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import Mode
@@ -44,6 +44,8 @@ ACTIONS = {
     "newer": mark("◀ Newer"),
     "older": mark("Older ▶"),
     "words": mark("Words"),
+    "more": mark("Continue"),
+    "use": mark("Draw it"),
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
@@ -63,6 +65,12 @@ BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
     State.DONE: (("retry", "reseed"),),
     State.FAILED: (("retry",),),
     State.CANCELLED: (("retry",),),
+}
+# What can be done with words that are written.
+WRITTEN: dict[Mode, tuple[str, ...]] = {
+    Mode.WRITE: ("retry", "more"),
+    Mode.ENHANCE: ("use", "retry"),
+    Mode.DESCRIBE: ("use", "retry"),
 }
 # What can be made of one finished picture.
 FURTHER = (("subtle", "strong"), ("up2", "up4"))
@@ -134,6 +142,8 @@ class Card:
     ready: int | None = None
     # What tells its newest preview from those before; empty where there is none.
     preview: str = ""
+    # What was written, as far as it is.
+    text: str = ""
 
     @property
     def live(self) -> bool:
@@ -158,6 +168,12 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
                 "queued (place {place}, {least} to {most})",
                 place=standing.place, least=least, most=most,
             )  # fmt: skip
+        case State.GENERATING if generation.request.mode.words:
+            return tr("writing")
+        case State.GENERATING if generation.request.enhance:
+            return tr("writing a better prompt")
+        case State.DONE if generation.request.mode.words:
+            return tr("written in {time}", time=duration(generation.seconds or 0))
         case State.GENERATING if progress:
             return tr("generating {percent} %", percent=f"{100 * progress:.0f}")
         case State.WAITING:
@@ -205,6 +221,11 @@ def waiting_line(generation: Generation, standing: Standing | None) -> str:
 def buttons_of(generation: Generation) -> tuple[Button, ...]:
     """The buttons of a card: of several pictures one is picked or varied first."""
     rows = list(BUTTONS[generation.state])
+    if generation.request.mode.words:
+        if generation.state == State.DONE:
+            rows = [WRITTEN[generation.request.mode]]
+        rows = [tuple(one for one in row if one != "edit") for row in rows]
+        return _buttons(generation, rows)
     several = len(generation.results)
     if generation.state == State.DONE and several > 1:
         places = PLACES[:several]
@@ -221,6 +242,10 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
             rows = [row for row in rows if row[0] not in VARYING]
         if Mode.INPAINT not in model.modes:
             rows = [tuple(one for one in row if one != PAINT) for row in rows]
+    return _buttons(generation, rows)
+
+
+def _buttons(generation: Generation, rows: Sequence[Sequence[str]]) -> tuple[Button, ...]:
     return tuple(
         Button(action, generation.id, tr(ACTIONS[action]), row)
         for row, actions in enumerate(rows)
@@ -233,19 +258,28 @@ def details_of(generation: Generation) -> str:
     request = generation.request
     size = f"{request.width}×{request.height}"
     parent = generation.parent
+    if request.mode.words:
+        if parent and request.mode != Mode.WRITE:
+            return tr("{model}, of #{number}", model=request.model, number=parent)
+        return request.model
     if request.mode == Mode.UPSCALE:
         larger = tr("upscaled {factor}×", factor=request.factor)
         if parent:
             larger = tr("upscaled {factor}× from #{number}", factor=request.factor, number=parent)
         return f"{larger} · {request.upscaler} · {size}"
-    parts = [
-        request.model,
-        tr("seed {number}", number=request.seed),
-        size,
-        trn("{n} step", "{n} steps", request.steps),
-        tr("guidance {number}", number=f"{request.guidance:g}"),
-        request.sampler,
-    ]
+    model = models().get(request.model)
+    # What an engine elsewhere does not know was not asked of it.
+    lacks = model.family.lacks if model else frozenset()
+    steered = {
+        "seed": tr("seed {number}", number=request.seed),
+        "width": size,
+        "steps": trn("{n} step", "{n} steps", request.steps),
+        "guidance": tr("guidance {number}", number=f"{request.guidance:g}"),
+        "sampler": request.sampler,
+    }
+    parts = [request.model, *(told for name, told in steered.items() if told and name not in lacks)]
+    if instead := generation.manner.get(INSTEAD):
+        parts[0] = tr("{model} in place of {other}", model=request.model, other=instead["model"])
     if request.mode != Mode.TEXT:
         how = [str(request.mode)]
         if parent:
@@ -302,20 +336,21 @@ def why_not(generation: Generation, audience: Audience) -> str:
 
 def card_for(
     generation: Generation, standing: Standing | None, progress: float,
-    audience: Audience | None = None, preview: str = "", language: str = "",
+    audience: Audience | None = None, preview: str = "", language: str = "", said: str = "",
 ) -> Card:  # fmt: skip
     """The card of a row, its place in line, its progress and what is drawn by now, as an audience
-    sees it; in the language of who asked for it where no other is named.
+    sees it; in the language of who asked for it where no other is named. `said` is what is written
+    by now.
 
     None are those who read where it was asked for.
     """
     with speaking(language or generation.language):
-        return _card_for(generation, standing, progress, audience, preview)
+        return _card_for(generation, standing, progress, audience, preview, said)
 
 
 def _card_for(
     generation: Generation, standing: Standing | None, progress: float,
-    audience: Audience | None, preview: str,
+    audience: Audience | None, preview: str, said: str,
 ) -> Card:  # fmt: skip
     request = generation.request
     if generation.deleted:
@@ -340,18 +375,24 @@ def _card_for(
         generation=generation.id,
         version=generation.version,
         state=generation.state,
-        status=f"{ICONS[generation.state]} {status_line(generation, standing, progress)}",
+        status=f"{_icon(generation)} {status_line(generation, standing, progress)}",
         prompt=request.prompt,
         details=details_of(generation),
         progress=progress if generation.state == State.GENERATING else 0.0,
         buttons=buttons_of(generation),
         media=tuple(keys),
+        text=(generation.text or said) if request.mode.words else "",
         alt=(f"{tr('Not finished yet.')} " if preview else "") + alt_text(request.prompt),
         notice=notice,
         show=show,
         ready=_ready(standing),
         preview=preview,
     )
+
+
+def _icon(generation: Generation) -> str:
+    writes = generation.request.mode.words or generation.request.enhance
+    return "✍️" if writes and generation.state == State.GENERATING else ICONS[generation.state]
 
 
 def why_gone(generation: Generation) -> str:
@@ -403,6 +444,7 @@ def as_json(
             for index, key in enumerate(generation.request.held)
         ],
         "parent": generation.parent,
+        "text": card.text or None,
         "error": generation.error,
         "seconds": generation.seconds,
         "created": generation.created.isoformat(),

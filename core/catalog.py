@@ -305,6 +305,8 @@ def still_offered(requests: Iterable[Request]) -> None:
     """Raises InvalidOptions for a request of old whose model or parts are gone since."""
     faults = []
     for one in requests:
+        if one.mode.words:
+            continue
         if one.mode == Mode.UPSCALE:
             if one.upscaler not in ("", LANCZOS, *upscalers()):
                 faults.append(gone_upscaler(one.upscaler))

@@ -26,6 +26,7 @@ from core import (
     phrases,
     registry,
     reports,
+    writing,
 )
 from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
 from core.cards import DECISIONS, PAGES, PAINT, QUESTIONS, status_line, waiting_line
@@ -594,6 +595,18 @@ COMMANDS: tuple[Command, ...] = (
         mode=Mode.BLEND, pictures=BEGUN[Mode.BLEND],
     ),
     Command(
+        COMMAND_OF[Mode.WRITE], mark("Have something written."),
+        (
+            _option("prompt", mark("What to write."), required=True),
+            _option("model", mark("Which model writes.")),
+        ),
+        writing.write, example=mark("a poem about the sea"), card=True, line=True,
+    ),
+    Command(
+        COMMAND_OF[Mode.DESCRIBE], mark("Have a picture described, as a prompt."), (PICTURE,),
+        writing.describe, example="12", card=True, pictures=(IMAGE,), menu=mark("Describe this"),
+    ),
+    Command(
         "vary", mark("Draw others like a picture."),
         (PICTURE, _option("how", mark("subtle or strong."), choices=tuple(dict(STRENGTHS)))), vary,
         example="12.2 strong", card=True,
@@ -959,6 +972,10 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
                      edits=generation)  # fmt: skip
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
+    if action == "more":
+        return writing.go_on(house, ask, old)
+    if action == "use":
+        return draw(house, replace(ask, given=writing.drawn_from(old)), Mode.TEXT)
     if action == PAINT:
         return paint(house, replace(ask, given={"id": str(generation)}))
     if action in dict(STRENGTHS):
@@ -972,7 +989,9 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
                 return varied(house, ask, old, number - 1, "strong")
             case _:
                 return upscaled(house, ask, old, 0, number)
-    return _again(house, ask, old, new_seed=action == "reseed")
+    # The same words from the same seed would be no other.
+    anew = action == "reseed" or (old.request.mode.words and old.state == State.DONE)
+    return _again(house, ask, old, new_seed=anew)
 
 
 def choose(house: House, id_: str, ask: Ask) -> Reply:

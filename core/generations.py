@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
-from core.catalog import settle, still_offered
+from core.catalog import settle
 from core.database import (
     AWAY,
     BESIDE,
@@ -53,7 +53,7 @@ from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, durati
 from core.fair import Claim
 from core.languages import ENGLISH, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
-from core.lines import line_of
+from core.lines import line_of, still_offered
 from core.media import Media, sample_of
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
@@ -502,8 +502,10 @@ class Generations:
         request = old.request
         if new_seed:
             request = replace(request, seed=secrets.randbelow(SEED_LIMIT + 1), subseed=-1)
+        # Words that are written anew answer what those before did.
+        parent = old.parent if request.mode.words else old.id
         return self.submit(
-            request, asker, event, address or old.address, old.id, message,
+            request, asker, event, address or old.address, parent, message,
             {**_kept(old.manner), **(manner or {})},
         )  # fmt: skip
 
@@ -1134,6 +1136,12 @@ class Generations:
         with contextlib.suppress(RedisError):
             return self.queue.progress(generation.id, generation.attempt)
         return 0.0
+
+    def said(self, generation: Generation) -> str:
+        """What is written by now; empty where there is nothing, or Redis does not answer."""
+        with contextlib.suppress(RedisError):
+            return self.queue.said(generation.id, generation.attempt)
+        return ""
 
     def previewed(self, generation: Generation) -> str:
         """The mark of what is drawn by now; empty where there is none, or Redis does not answer."""

@@ -119,6 +119,9 @@ class House:
         if generation.state != "generating":
             return card_for(generation, standing, 0.0, audience, language=language)
         progress = self.generations.progress(generation)
+        if generation.request.mode.words:
+            said = self.generations.said(generation)
+            return card_for(generation, standing, progress, audience, "", language, said)
         wanted = generation.manner.get(PREVIEWS, True)
         preview = self.generations.previewed(generation) if wanted else ""
         return card_for(generation, standing, progress, audience, preview, language)

@@ -1,10 +1,22 @@
-"""In which line a request stands, by who draws or writes it."""
+"""In which line a request stands, by who draws or writes it, and whether they still do."""
 
+from collections.abc import Iterable
+
+from core import catalog
 from core.catalog import every_model
+from core.errors import InvalidOptions
 from core.options import Mode, Request
 from core.providers import PROVIDERS
 from core.queue import DRAW, WRITE
-from core.writers import captioners, writers
+from core.writers import captioners, gone, writers
+
+
+def still_offered(requests: Iterable[Request]) -> None:
+    """Raises InvalidOptions for a request of old whose model or parts are gone since."""
+    asked = list(requests)
+    if faults := [fault for one in asked for fault in gone(one)]:
+        raise InvalidOptions(faults)
+    catalog.still_offered(asked)
 
 
 def line_of(request: Request) -> str:

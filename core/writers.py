@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from core.catalog import Family, Model
 from core.errors import nearest
-from core.options import OPTIONS, Mode
+from core.languages import tr
+from core.options import OPTIONS, Mode, Request
 from core.parts import HUB_ID, folder_of, is_folder
 from core.providers import PROVIDERS, provider_of, unset
 from core.settings import Words, read
@@ -54,6 +55,14 @@ def writer(mode: Mode) -> Model | None:
 def asked_for(model: Model) -> str:
     """What a provider calls a model of its own."""
     return model.source.partition(":")[2].strip() or USUAL[model.engine]
+
+
+def gone(request: Request) -> list[str]:
+    """That what is to make words, or a prompt, is on offer no more, in words."""
+    name = request.model if request.mode.words else request.enhance
+    if not name or name in (captioners() if request.mode == Mode.DESCRIBE else writers()):
+        return []
+    return [tr("The model {name} is no longer on offer.", name=name)]
 
 
 @cache
