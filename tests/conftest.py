@@ -146,7 +146,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def furnish(url: str, furnished: Path) -> None:
-    """Have every table there, and nothing in them, quicker than by one migration after the other."""
+    """Have every table there and nothing in them, quicker than by all migrations."""
     if file := make_url(url).database if url.startswith("sqlite") else "":
         shutil.copyfile(furnished, file)
         return
@@ -164,9 +164,7 @@ def furnish(url: str, furnished: Path) -> None:
 
 
 @pytest.fixture
-def house(
-    database_url: str, redis_url: str, tmp_path: Path, furnished: Path
-) -> Iterator[House]:
+def house(database_url: str, redis_url: str, tmp_path: Path, furnished: Path) -> Iterator[House]:
     furnish(database_url, furnished)
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
     yield made

@@ -23,6 +23,8 @@ from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 class Handlers(Bot):
     """The bot as it is, less the poster: that one speaks over the network, not to simcord."""
