@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import create_engine, make_url, select, text
+from sqlalchemy import Connection, create_engine, event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from core import catalog, offers, phrases, policy, settings
@@ -105,18 +106,33 @@ def postgres_url() -> Iterator[str]:
 
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     server = get_server(folder / "data", cleanup_mode="delete")
-    yield str(server.get_uri())
+    url = str(server.get_uri())
+    with on_its_own(url) as connection:
+        # No test cuts the power: nobody waits for the disk.
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {name} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    yield url
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def on_its_own(url: str) -> Iterator[Connection]:
+    """A connection to PostgreSQL in which each statement is a transaction of its own."""
+    server = create_engine(make_url(url).set(drivername=PSYCOPG), isolation_level="AUTOCOMMIT")
+    try:
+        with server.connect() as connection:
+            yield connection
+    finally:
+        server.dispose()
 
 
 def new_postgres(url: str) -> str:
     """A database of its own on a running PostgreSQL, as a host would write it in DATABASE_URL."""
     name = f"house_{secrets.token_hex(4)}"
-    server = create_engine(make_url(url).set(drivername=PSYCOPG), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
+    with on_its_own(url) as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    server.dispose()
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
@@ -150,23 +166,27 @@ def furnish(url: str, furnished: Path) -> None:
     if file := make_url(url).database if url.startswith("sqlite") else "":
         shutil.copyfile(furnished, file)
         return
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
+    with on_its_own(url) as connection:
+        try:
             connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
-    except ProgrammingError:  # The first house here, or one whose tables were taken away.
-        with engine.connect() as connection:
+            return
+        except ProgrammingError:  # The first house here, or one whose tables were taken away.
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
-        migrate(url)
-    finally:
-        engine.dispose()
+    migrate(url)
+
+
+def unhurt_by_power_cuts(connection: sqlite3.Connection, _entry: object) -> None:
+    """As for PostgreSQL: nobody waits for the disk."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture
 def house(database_url: str, redis_url: str, tmp_path: Path, furnished: Path) -> Iterator[House]:
     furnish(database_url, furnished)
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
+    if made.database.engine.dialect.name == "sqlite":
+        event.listen(made.database.engine, "connect", unhurt_by_power_cuts)
     yield made
     made.registry.rest()
     made.database.close()

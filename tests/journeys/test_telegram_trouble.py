@@ -246,6 +246,7 @@ def huge() -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_picture_beyond_telegrams_limit_is_made_smaller(house: House) -> None:
     made = house.generations.submit(
         validate({"prompt": "a wall"}), Asker("telegram", str(ANN)), "e", {"chat": ANN}
