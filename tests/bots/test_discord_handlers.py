@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import discord
@@ -22,8 +23,6 @@ from core.database import generations, metadata
 from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
-
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Handlers(Bot):
@@ -101,6 +100,12 @@ class Chat:
     def rows(self) -> int:
         with self.house.database.read() as connection:
             return int(connection.execute(select(func.count(generations.c.id))).scalar_one())
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """Discord's people meet the same words on every database."""
+    return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
 
 
 @pytest.fixture
