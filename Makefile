@@ -22,7 +22,7 @@ run: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 1
 
-# What takes long and says little more than its neighbours in `make test`: two minutes.
+# What takes long and says little more than its neighbours in `make test`: some five minutes.
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -m slow
 

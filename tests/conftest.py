@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,12 @@ import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import create_engine, make_url, select, text
+from sqlalchemy import Connection, create_engine, event, make_url, select, text
+from sqlalchemy.exc import ProgrammingError
 
 from core import catalog, offers, phrases, policy, settings
 from core.catalog import STARTER
-from core.database import Database, generations
+from core.database import Database, generations, metadata
 from core.house import House
 from core.media import Media
 from core.people import Asker
@@ -104,18 +106,33 @@ def postgres_url() -> Iterator[str]:
 
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     server = get_server(folder / "data", cleanup_mode="delete")
-    yield str(server.get_uri())
+    url = str(server.get_uri())
+    with on_its_own(url) as connection:
+        # No test cuts the power: nobody waits for the disk.
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {name} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    yield url
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def on_its_own(url: str) -> Iterator[Connection]:
+    """A connection to PostgreSQL in which each statement is a transaction of its own."""
+    server = create_engine(make_url(url).set(drivername=PSYCOPG), isolation_level="AUTOCOMMIT")
+    try:
+        with server.connect() as connection:
+            yield connection
+    finally:
+        server.dispose()
 
 
 def new_postgres(url: str) -> str:
     """A database of its own on a running PostgreSQL, as a host would write it in DATABASE_URL."""
     name = f"house_{secrets.token_hex(4)}"
-    server = create_engine(make_url(url).set(drivername=PSYCOPG), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
+    with on_its_own(url) as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
-    server.dispose()
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
@@ -125,24 +142,51 @@ def redis_url(valkey_url: str) -> str:
     return valkey_url
 
 
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file that has every table, and nothing in them."""
+    path = tmp_path_factory.mktemp("furnished") / "rows.sqlite3"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database; a house furnishes it, and shares PostgreSQL's with the houses before."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
-    found = make_url(request.getfixturevalue("postgres_url")).set(drivername=PSYCOPG)
-    url = found.render_as_string(hide_password=False)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
-    return url
+    url: str = request.getfixturevalue("postgres_url")
+    if "house" not in request.fixturenames:
+        url = new_postgres(url)
+    return make_url(url).set(drivername=PSYCOPG).render_as_string(hide_password=False)
+
+
+def furnish(url: str, furnished: Path) -> None:
+    """Have every table there and nothing in them, quicker than by all migrations."""
+    if file := make_url(url).database if url.startswith("sqlite") else "":
+        shutil.copyfile(furnished, file)
+        return
+    with on_its_own(url) as connection:
+        try:
+            connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+            return
+        except ProgrammingError:  # The first house here, or one whose tables were taken away.
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    migrate(url)
+
+
+def unhurt_by_power_cuts(connection: sqlite3.Connection, _entry: object) -> None:
+    """As for PostgreSQL: nobody waits for the disk."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture
-def house(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[House]:
-    migrate(database_url)
+def house(database_url: str, redis_url: str, tmp_path: Path, furnished: Path) -> Iterator[House]:
+    furnish(database_url, furnished)
     made = House(Database(database_url), WorkQueue(redis_url), Media(str(tmp_path / "media")))
+    if made.database.engine.dialect.name == "sqlite":
+        event.listen(made.database.engine, "connect", unhurt_by_power_cuts)
     yield made
     made.registry.rest()
     made.database.close()
@@ -233,6 +277,14 @@ class Running:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
 
+    def kill(self) -> None:
+        """End all of it at once: what comes after has no time for manners."""
+        self.process.send_signal(signal.SIGSTOP)  # It would start again what falls.
+        for pid in (*self.processes().values(), self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
 
 @contextlib.contextmanager
 def running(home: Path, **environment: str) -> Iterator[Running]:
@@ -271,4 +323,4 @@ def running(home: Path, **environment: str) -> Iterator[Running]:
         yield drawqueue
     finally:
         if process.poll() is None:
-            drawqueue.stop()
+            drawqueue.kill()

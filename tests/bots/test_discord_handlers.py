@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import discord
@@ -99,6 +100,12 @@ class Chat:
     def rows(self) -> int:
         with self.house.database.read() as connection:
             return int(connection.execute(select(func.count(generations.c.id))).scalar_one())
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """Discord's people meet the same words on every database."""
+    return f"sqlite:///{tmp_path / 'rows.sqlite3'}"
 
 
 @pytest.fixture

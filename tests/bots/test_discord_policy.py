@@ -9,6 +9,8 @@ from core.lifecycle import State
 from tests.bots.test_discord_handlers import Chat
 from tests.bots.test_discord_handlers import chat as chat
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 def test_a_role_gives_its_class(chat: Chat, rules: Callable[[str], None]) -> None:
     rules(

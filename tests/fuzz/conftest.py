@@ -17,7 +17,7 @@ settings.register_profile(
     "drawqueue",
     # Without FUZZ always the same examples: a commit fails for what is in it.
     derandomize=not TIMES,
-    max_examples=60 * max(1, TIMES),
+    max_examples=40 * max(1, TIMES),
     database=None,
     deadline=None,
     print_blob=True,

@@ -33,7 +33,7 @@ def discord(
 
 @pytest.mark.both_databases
 def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
-    asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=25, seed=7)
+    asked = discord.command("imagine", prompt="a lighthouse sleep:0.4", steps=14, seed=7)
     done = discord.card("a lighthouse", "done in")
     assert discord.interaction(asked)["acked"] < 3
     told = [version["content"] for version in done["versions"]]
@@ -48,7 +48,7 @@ def test_a_prompt_becomes_a_picture_in_one_message(discord: Discord) -> None:
     assert not discord.door.get("/control/calls", params={"unknown": 1}).json()
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_buttons(discord: Discord) -> None:
     discord.command("draw", prompt="a long one sleep:0.5", steps=100)
     going = discord.card("a long one", "generating")
@@ -104,7 +104,7 @@ def number_of(card: dict[str, Any]) -> int:
     return int(card["versions"][-1]["embeds"][0]["footer"]["text"].split()[0].strip("#"))
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_a_button_of_anothers_or_of_another_moment_is_one_answer(discord: Discord) -> None:
     discord.command("imagine", prompt="a busy one sleep:0.5", steps=100)
     busy = discord.card("a busy one", "generating")
@@ -151,7 +151,7 @@ def test_a_nasty_prompt_is_plain_words_and_pings_nobody(discord: Discord) -> Non
 
 
 def test_past_the_tokens_life_it_speaks_as_the_bot(discord: Discord) -> None:
-    discord.command("imagine", prompt="a late one sleep:0.3", steps=40)
+    discord.command("imagine", prompt="a late one sleep:0.3", steps=20)
     discord.card("a late one", "generating")
     discord.door.post("/control/clock", json={"advance": 16 * 60})
     done = discord.card("a late one", "done in", seconds=60)
@@ -260,7 +260,7 @@ def answer(discord: Discord, asked: str) -> str:
     return str(discord.until(words))
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_the_other_commands(discord: Discord) -> None:
     assert "You have nothing in the queue" in answer(discord, discord.command("queue", BOB))
     assert "/imagine" in answer(discord, discord.command("help"))
@@ -334,6 +334,23 @@ def test_it_acknowledges_while_the_database_is_locked(discord: Discord) -> None:
             rows.execute(text("LOCK TABLE generations"))
         asked = discord.command("imagine", prompt="a locked out one")
         acked = discord.until(lambda: discord.interaction(asked)["acked"])
-        time.sleep(4)
+        time.sleep(2)
     assert acked < 3
     discord.card("a locked out one", "done in")
+
+
+# SQLite's readers wait for nobody.
+@pytest.mark.on_postgresql
+def test_a_slow_database_is_told_in_time(discord: Discord) -> None:
+    discord.command("imagine", BOB, prompt="a busy neighbour sleep:0.5", steps=100)
+    going = discord.card("a busy neighbour", "generating")
+    discord.command("imagine", prompt="a waiting fox")
+    card = discord.card("a waiting fox", "queued")
+    with discord.drawqueue.database() as database, database.write() as rows:
+        rows.execute(text("LOCK TABLE generations"))
+        asked = discord.press(card["id"], "Edit")
+        told = discord.only_answer(asked)
+    assert told["ephemeral"] and "Please press once more" in told["content"]
+    assert discord.interaction(asked)["acked"] < 3
+    discord.press(card["id"], "Cancel")
+    discord.press(going["id"], "Cancel", BOB)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from tests.journeys.chats import ANN, BOB, Discord, on_discord
 from tests.journeys.test_discord import number_of
@@ -53,7 +52,7 @@ def submit(discord: Discord, modal: dict[str, Any], words: str) -> str:
     return str(answer.json()["interaction_id"])
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_edit_changes_the_same_card_and_that_is_drawn(
     discord: Discord, busy: dict[str, Any]
 ) -> None:
@@ -135,17 +134,3 @@ def test_edit_after_the_bot_was_killed(discord: Discord, busy: dict[str, Any]) -
     modal = opened(discord, discord.press(card["id"], "Edit"))
     assert field(modal)["value"].startswith("a lasting wolf --seed ")
     discord.press(card["id"], "Cancel", ANN)
-
-
-# SQLite's readers wait for nobody.
-@pytest.mark.on_postgresql
-def test_a_slow_database_is_told_in_time(discord: Discord, busy: dict[str, Any]) -> None:
-    discord.command("imagine", prompt="a waiting fox")
-    card = discord.card("a waiting fox", "queued")
-    with discord.drawqueue.database() as database, database.write() as rows:
-        rows.execute(text("LOCK TABLE generations"))
-        asked = discord.press(card["id"], "Edit")
-        told = discord.only_answer(asked)
-    assert told["ephemeral"] and "Please press once more" in told["content"]
-    assert discord.interaction(asked)["acked"] < 3
-    discord.press(card["id"], "Cancel")

@@ -15,7 +15,7 @@ from core import catalog, settings
 from core.cli import _media_fault, _safety
 from migrations import migrate
 from tests import checkers
-from tests.conftest import ROOT, running
+from tests.conftest import ROOT
 
 KEY = "open sesame"
 
@@ -143,7 +143,12 @@ def test_a_database_that_is_away_is_a_line_at_migrating(tmp_path: Path) -> None:
         ("file/home", {}, "file is a file"),
         ("/proc/x", {}, "cannot write to /proc/x"),
         ("home", {"DRAWQUEUE_MODEL": "patern"}, "Did you mean pattern?"),
-        ("home", {"DRAWQUEUE_DEVICE": "cuda:77"}, "torch finds no cuda:77"),
+        pytest.param(
+            "home",
+            {"DRAWQUEUE_DEVICE": "cuda:77"},
+            "torch finds no cuda:77",
+            marks=pytest.mark.slow,
+        ),
         ("home", {"DRAWQUEUE_WEB_HOST": "0.0.0.0"}, "set DRAWQUEUE_WEB_KEY"),
         ("home", {"REDIS_URL": "redis://127.0.0.1:1/0"}, "check REDIS_URL"),
         ("home", {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, "check DATABASE_URL"),
@@ -173,15 +178,6 @@ def test_a_port_in_use_is_one_line_and_nothing_starts(tmp_path: Path) -> None:
 
 
 OPEN = {"DRAWQUEUE_WEB_HOST": "0.0.0.0", "DRAWQUEUE_WEB_KEY": KEY, "DRAWQUEUE_MODEL": "pattern"}
-
-
-def test_a_log_tells_where_the_key_is_and_never_the_key(tmp_path: Path) -> None:
-    with running(tmp_path / "home", **OPEN) as house:
-        house.until_log("Ctrl-C")
-        log = house.log.read_text()
-        assert "Chat:         http://127.0.0.1:" in log and "//0.0.0.0" not in log.split("ready")[1]
-        assert "value of DRAWQUEUE_WEB_KEY, from the environment" in log
-        assert KEY not in log and "sesame" not in log
 
 
 def test_a_terminal_is_told_the_address_with_the_key(tmp_path: Path) -> None:

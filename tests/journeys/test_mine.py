@@ -37,6 +37,7 @@ def house(
     ):  # fmt: skip
         telegram = Telegram(door, discord.drawqueue)
         telegram.post("limits", private_per_second=None, group_per_minute=None)
+        discord.door.post("/control/limits", json={"messages": [50, 5.0], "webhooks": [50, 2.0]})
         telegram.post("chat", chat_id=MODS, type="supergroup", title="Moderators", admins=[])
         telegram.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[])
         discord.door.post("/control/guild", json={

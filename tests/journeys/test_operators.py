@@ -24,17 +24,15 @@ def house(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("operators")
-    broken = folder / "broken"
-    broken.mkdir()
-    (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with running(
         folder / "home",
         DATABASE_URL=new_database(),
         DRAWQUEUE_MEDIA_URL=(folder / "pictures").as_uri(),
-        DRAWQUEUE_MODEL=f"pattern,{broken}",
-        # Long enough for a busy machine to import what draws.
-        DRAWQUEUE_JOB_TIMEOUT="20",
+        DRAWQUEUE_MODEL="pattern",
+        # Longer than the longest drawing here takes on a busy machine.
+        DRAWQUEUE_JOB_TIMEOUT="14",
         DRAWQUEUE_WEB_KEY="letmein",
+        DRAWQUEUE_WEB_HOST="0.0.0.0",
     ) as drawqueue:
         drawqueue.client.headers["Authorization"] = "Bearer letmein"
         yield drawqueue
@@ -75,7 +73,7 @@ def test_a_stopped_job_says_so(house: Running) -> None:
     house.until(ask(house, "a fox"), "done")
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_a_worker_that_is_restarted_ends_its_picture_or_puts_it_back_in_front(
     house: Running,
 ) -> None:
@@ -84,7 +82,7 @@ def test_a_worker_that_is_restarted_ends_its_picture_or_puts_it_back_in_front(
     house.until(short, "generating")
     os.kill(house.processes()["worker"], signal.SIGTERM)
     house.until(short, "done")
-    long = ask(house, "sleep:0.2 long", steps=55)
+    long = ask(house, "sleep:0.2 long", steps=45)
     other = ask(house, "a fox")
     house.until(long, "generating")
     told = time.monotonic()
@@ -118,7 +116,7 @@ def test_pictures_are_kept_where_the_setting_says(house: Running) -> None:
 def test_a_job_that_takes_too_long_ends_in_words(house: Running) -> None:
     job = ask(house, "sleep:0.5 endless", steps=100)
     failed = house.until(job, "failed", seconds=40)
-    assert "too long" in failed["error"] and 20 <= elapsed(failed) < 28
+    assert "too long" in failed["error"] and 14 <= elapsed(failed) < 22
     house.until(ask(house, "a fox"), "done")
 
 
@@ -126,14 +124,6 @@ def elapsed(job: dict[str, object]) -> float:
     from datetime import UTC, datetime
 
     return (datetime.now(UTC) - datetime.fromisoformat(str(job["created"]))).total_seconds()
-
-
-def test_a_model_that_cannot_be_loaded_is_told(house: Running) -> None:
-    job = ask(house, "a fox", model="broken")
-    failed = house.until(job, "failed")
-    assert "broken could not be loaded" in failed["error"] and "Traceback" not in failed["error"]
-    assert [b["action"] for b in failed["card"]["buttons"]] == ["retry"]
-    house.until(ask(house, "a fox"), "done")
 
 
 @pytest.mark.both_databases
@@ -186,6 +176,14 @@ def test_a_database_that_drops_everybody_costs_no_picture(house: Running) -> Non
     house.until(job, "done")
     house.until(ask(house, "a fox"), "done")
     assert house.rows()[job] == "done"
+
+
+def test_a_log_tells_where_the_key_is_and_never_the_key(house: Running) -> None:
+    house.until_log("Ctrl-C")
+    log = house.log.read_text()
+    assert "Chat:         http://127.0.0.1:" in log and "//0.0.0.0" not in log.split("ready")[1]
+    assert "value of DRAWQUEUE_WEB_KEY, from the environment" in log
+    assert "letmein" not in log
 
 
 def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:

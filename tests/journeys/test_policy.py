@@ -63,6 +63,7 @@ def house(
     ):  # fmt: skip
         telegram = Telegram(door, discord.drawqueue)
         telegram.post("limits", private_per_second=None, group_per_minute=None)
+        discord.door.post("/control/limits", json={"messages": [50, 5.0], "webhooks": [50, 2.0]})
         telegram.post("chat", chat_id=GROUP, type="supergroup", title="Group", admins=[502])
         discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") == 2)
         yield House(discord, telegram, discord.drawqueue.client)

@@ -61,7 +61,7 @@ def previewed(telegram: Telegram, prompt: str) -> dict[str, Any]:
 def test_on_telegram_the_words_become_a_photo_and_stay_one(chats: Everywhere) -> None:
     telegram = chats.telegram
     before = len(telegram.messages())
-    telegram.say(f"a lighthouse {SLOW} --steps 30")
+    telegram.say(f"a lighthouse {SLOW} --steps 20")
     done = telegram.card("a lighthouse", "done in")
     assert len(telegram.messages()) == before + 1, "one message, whatever it became"
     kinds = [one["kind"] for one in done["versions"]]
@@ -96,7 +96,7 @@ def test_on_telegram_a_preview_goes_with_its_attempt(chats: Everywhere) -> None:
 
 def test_on_discord_the_attachment_is_replaced(chats: Everywhere) -> None:
     discord = chats.discord
-    discord.command("imagine", prompt=f"a windmill {SLOW}", steps=30)
+    discord.command("imagine", prompt=f"a windmill {SLOW}", steps=20)
     done = discord.card("a windmill", "done in")
     versions = [one for one in done["versions"] if one["attachments"]]
     assert all(len(one["attachments"]) == 1 for one in versions)

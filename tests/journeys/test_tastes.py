@@ -209,7 +209,7 @@ def test_on_telegram_a_preset_is_used_and_previews_are_turned_off(chats: Everywh
     assert "without emoji" in shown(telegram.only_answer(f"/preset save 🔥 {number}"))
     assert "is for video" in shown(telegram.only_answer("a fox --preset vlog"))
     telegram.only_answer("/settings set previews off")
-    telegram.say("a hidden kite sleep:0.5 --steps 16")
+    telegram.say("a hidden kite sleep:0.5 --steps 12")
     done = telegram.card("a hidden kite", "done in")
     kinds = [one["kind"] for one in done["versions"]]
     assert kinds.count("photo") == 1, "the picture alone"

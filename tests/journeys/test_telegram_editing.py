@@ -4,7 +4,6 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +88,7 @@ def test_an_answer_to_the_question_changes_the_same_card(
     assert f"#{number} is done already" in shown(late) and "/imagine a late fox" in shown(late)
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_ones_own_message_edited_changes_the_same_job(
     telegram: Telegram, busy: dict[str, Any]
 ) -> None:
@@ -167,7 +166,7 @@ def test_what_begins_with_a_photo_and_what_makes_several(
     assert last == "That message asked for 2 pictures: Edit under each changes it."
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_an_edit_that_comes_while_the_bot_is_away_comes_after_what_it_changes(
     telegram: Telegram, busy: dict[str, Any]
 ) -> None:
@@ -202,12 +201,3 @@ def test_an_edit_that_comes_twice_changes_once(telegram: Telegram, busy: dict[st
     words = [shown(one).split("\n")[1] for one in card["versions"]]
     assert words == sorted(words, key=["a doubled fox", "a first wolf", "a second wolf",
                                        "a third wolf"].index)  # fmt: skip
-
-
-def test_by_webhook(new_database: Callable[[], str], tmp_path: Path) -> None:
-    with on_telegram(tmp_path, DATABASE_URL=new_database(), TELEGRAM_WEBHOOK="1") as telegram:
-        drawing(telegram)
-        told = telegram.say("/imagine a hooked fox")
-        telegram.card("a hooked fox", "queued")
-        edit(telegram, told, "/imagine a hooked wolf")
-        telegram.card("a hooked wolf", "queued")

@@ -107,7 +107,7 @@ def quiet(telegram: Telegram, act: Callable[[], Any], chat: int = GROUP) -> None
 # Sent along
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_a_photo_with_a_command_is_drawn_anew(telegram: Telegram) -> None:
     before = len(telegram.messages())
     telegram.send(written(plain((600, 300))), "/remix a fox —strength 0.1 --seed 5")
@@ -362,7 +362,7 @@ def painted(telegram: Telegram, words: str) -> None:
     assert away_from(drawn.crop((middle + 8, 0, drawn.width, drawn.height)), ORANGE) > 30
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 @pytest.mark.parametrize("captioned", [0, 1])
 def test_an_album_is_a_picture_and_its_mask(telegram: Telegram, captioned: int) -> None:
     before = len(telegram.messages())
@@ -431,7 +431,7 @@ def test_a_mask_is_sent_as_the_answer_to_its_picture(telegram: Telegram) -> None
 # Buttons
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_one_of_several_is_picked_varied_and_made_larger(telegram: Telegram) -> None:
     telegram.say("/imagine four crowns --count 4 --seed 11")
     grid = telegram.card("four crowns", "done in")
@@ -542,7 +542,7 @@ def test_a_picture_that_is_not_handed_out_at_once_is_fetched_again(telegram: Tel
     assert len(telegram.messages()) == before + 1
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_kill_9_before_pictures_are_acted_upon_loses_and_doubles_nothing(
     telegram: Telegram,
 ) -> None:

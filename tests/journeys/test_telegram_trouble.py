@@ -23,7 +23,6 @@ from core import commands
 from core.generations import Asker
 from core.house import House
 from core.options import validate
-from core.settings import Telegram as Settings
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
 from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown, wire
 
@@ -196,20 +195,6 @@ def test_an_update_that_cannot_be_read_holds_up_no_other(telegram: Telegram) -> 
     assert telegram.drawqueue.log.read_text().count(f"update {bad} failed") == 1, "it is handled"
 
 
-def test_a_webhook_update_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
-    with on_telegram(tmp_path, TELEGRAM_WEBHOOK="1") as telegram:
-        os.kill(bot_of(telegram), signal.SIGKILL)  # They wait for its next start.
-        proof = {"x-telegram-bot-api-secret-token": Settings(TELEGRAM_TOKEN=TOKEN).hook_secret}
-        for bad in ({"update_id": 1}, {"update_id": 2, "message": {}},
-                    {"update_id": 3, "message": 7}):  # fmt: skip
-            hooked = telegram.drawqueue.client.post("/webhook/telegram", json=bad, headers=proof)
-            assert hooked.status_code == 204
-        telegram.say("a hooked one")
-        telegram.card("a hooked one", "done in")
-        log = telegram.drawqueue.log.read_text()
-        assert [log.count(f"update {number} failed [fault ") for number in (1, 2, 3)] == [0, 1, 1]
-
-
 # Groups that move, pictures that are too large
 
 
@@ -261,6 +246,7 @@ def huge() -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_picture_beyond_telegrams_limit_is_made_smaller(house: House) -> None:
     made = house.generations.submit(
         validate({"prompt": "a wall"}), Asker("telegram", str(ANN)), "e", {"chat": ANN}

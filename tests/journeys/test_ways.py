@@ -478,7 +478,9 @@ WAYS: dict[str, tuple[Way, Mode, Callable[[np.ndarray, np.ndarray], None]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "upscale 4" else []) for name in WAYS
+])  # fmt: skip
 def test_one_way_makes_one_picture_on_all_chats(ways: list[Chat], name: str, site: str) -> None:
     way, mode, check = WAYS[name]
     way = replace(way, address=site) if way.address else way

@@ -20,8 +20,12 @@ from tests.conftest import Running, running
 
 @pytest.fixture(scope="module")
 def real(starter_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    home = tmp_path_factory.mktemp("real") / "home"
-    with running(home, DRAWQUEUE_MODEL=f"{starter_model},pattern") as drawqueue:
+    folder = tmp_path_factory.mktemp("real")
+    broken = folder / "broken"
+    broken.mkdir()
+    (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    models = f"{starter_model},pattern,{broken}"
+    with running(folder / "home", DRAWQUEUE_MODEL=models) as drawqueue:
         yield drawqueue
 
 
@@ -39,7 +43,7 @@ def say(drawqueue: Running, text: str) -> httpx.Response:
 
 
 def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
-    job = say(real, "/imagine a red crown on a blue background --seed 7 --steps 60").json()["job"]
+    job = say(real, "/imagine a red crown on a blue background --seed 7 --steps 40").json()["job"]
     assert job["status"] == "queued" and job["place"] == 1
     seen = []
     with real.client.stream("GET", f"/api/jobs/{job['id']}/stream") as stream:
@@ -52,12 +56,20 @@ def test_a_prompt_becomes_a_real_picture(real: Running) -> None:
     shares = [one["progress"] for one in seen]
     assert shares == sorted(shares) and len({s for s in shares if 0 < s < 1}) >= 1
     picture = Image.open(io.BytesIO(real.client.get(seen[-1]["results"][0]["url"]).content))
-    assert picture.info["parameters"].startswith("a red crown on a blue background\nSteps: 60")
+    assert picture.info["parameters"].startswith("a red crown on a blue background\nSteps: 40")
     red, _, blue = picture.convert("RGB").getpixel((4, 4))  # type: ignore[misc]
     assert blue > red
 
 
-@pytest.mark.both_databases
+def test_a_model_that_cannot_be_loaded_is_told(real: Running) -> None:
+    body = {"prompt": "a fox", "parameters": {"model": "broken"}}
+    failed = real.until(real.client.post("/api/jobs", json=body).json()["id"], "failed")
+    assert "broken could not be loaded" in failed["error"] and "Traceback" not in failed["error"]
+    assert [b["action"] for b in failed["card"]["buttons"]] == ["retry"]
+    real.until(say(real, "a fox --steps 4").json()["job"]["id"], "done")
+
+
+@pytest.mark.both_databases(slow=True)
 def test_cancel_retry_and_a_new_seed(quick: Running) -> None:
     job = say(quick, "/imagine sleep:0.3 a long one --steps 60").json()["job"]
     quick.until(job["id"], "generating")
@@ -207,7 +219,7 @@ def test_a_bad_body_is_one_clear_answer(quick: Running, body: str, words: str) -
     assert quick.client.get("/api/jobs").status_code == 200
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_a_button_at_the_wrong_moment_is_one_clear_answer(quick: Running) -> None:
     busy = say(quick, "sleep:0.3 a busy one --steps 100").json()["job"]["id"]
     quick.until(busy, "generating")
@@ -233,7 +245,7 @@ def test_a_button_at_the_wrong_moment_is_one_clear_answer(quick: Running) -> Non
     assert quick.rows().keys() == rows.keys()
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [("fail:ask", "Ask for another"), ("fail:bug", "fault"), ("fail:oom", "memory")],
@@ -246,7 +258,7 @@ def test_a_failure_is_told_and_the_worker_lives(quick: Running, prompt: str, wor
     quick.until(say(quick, "a fox").json()["job"]["id"], "done")
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_a_prompt_that_crashes_the_engine_fails_after_its_tries(quick: Running) -> None:
     job = say(quick, "crash:segv").json()["job"]
     failed = quick.until(job["id"], "failed")
@@ -278,7 +290,7 @@ def answering(drawqueue: Running) -> None:
     raise AssertionError(drawqueue.log.read_text()[-2000:])
 
 
-@pytest.mark.both_databases
+@pytest.mark.both_databases(slow=True)
 def test_pull_the_plugs_and_stop(new_database: Callable[[], str], tmp_path: Path) -> None:
     """kill -9 of the web process and the worker mid-drawing; then Ctrl-C leaves nothing."""
     house = {"DATABASE_URL": new_database(), "DRAWQUEUE_MODEL": "pattern"}

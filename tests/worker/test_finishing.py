@@ -95,6 +95,8 @@ def test_the_engine_waits_for_no_storage(studio: House, monkeypatch: pytest.Monk
     assert {studio.generations.get(one.id).state for one in (first, second)} == {State.DONE}
 
 
+# Whose heart beats, Redis knows.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_slow_storage_is_no_dead_worker(studio: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.queue.ALIVE_SECONDS", 1)
     monkeypatch.setattr(finishing, "BEAT_EVERY_SECONDS", 0.3)

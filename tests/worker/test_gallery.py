@@ -36,6 +36,7 @@ def apart(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
 
 
+@pytest.mark.slow
 def test_each_picture_of_the_page_is_what_the_model_draws(
     starter_model: str, monkeypatch: pytest.MonkeyPatch, shown: dict[str, Image.Image]
 ) -> None:

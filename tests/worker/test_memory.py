@@ -77,7 +77,8 @@ def test_what_does_not_fit_is_drawn_in_smaller_pieces_and_nothing_is_left_of_tha
     assert after[0].tobytes() == before[0].tobytes() and told == []
 
 
-@pytest.mark.parametrize("megabytes", [15, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [15, 60])
 def test_what_fits_in_no_way_fails_in_words_and_the_next_drawings_are_not_hurt(
     engine: WarmEngine, starter: Model, megabytes: int
 ) -> None:

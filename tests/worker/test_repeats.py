@@ -44,6 +44,7 @@ REQUESTS: tuple[dict[str, Any], ...] = (
 )
 
 
+@pytest.mark.slow
 def test_twenty_requests_twice(starter_model: str, weights: Any, tmp_path: Path) -> None:
     engine, starter = LocalDiffusers("cpu", 1, 0), catalog._model(starter_model)
     folder, file, _ = starter.family.adapter or ("", "", 0)

@@ -154,6 +154,7 @@ def test_nobody_looks_where_nothing_is_set(set_to: Any) -> None:
     assert not inspector.active(PATTERN) and safety.fault() == ""
 
 
+@pytest.mark.slow
 def test_the_mark_leaves_the_engine_process(folder: str, set_to: Any) -> None:
     set_to(CLASSIFIER=folder)
     engine = WarmEngine("cpu", 1, 0)

@@ -40,7 +40,7 @@ def draws(one_thread: None) -> Any:
 
 
 def draw(pipe: Any, prompt: str, seed: int = 7, **more: Any) -> np.ndarray:
-    more = {"num_inference_steps": 20, "guidance_scale": 3.0, **more}
+    more = {"num_inference_steps": 10, "guidance_scale": 3.0, **more}
     picture = pipe(prompt, generator=torch.Generator().manual_seed(seed), **more).images[0]
     return np.asarray(picture).astype(float)
 

@@ -124,7 +124,7 @@ def test_a_worker_draws_what_it_has_loaded_first(
             assert told.status_code == 202, told.text
             return int(told.json()["id"])
 
-        asked = [ask("starter", 80)]
+        asked = [ask("starter", 40)]
         house.until(asked[0], "generating")
         asked += [ask(model, 2) for model in ("twin", "starter", "twin", "starter")]
         over = [house.until(one, "done") for one in asked]

@@ -147,7 +147,7 @@ def test_short_of_memory_it_takes_smaller_pieces(
     engine: LocalDiffusers, weights: Any, disc: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights(2)
-    large = disc.resize((200, 200))
+    large = disc.resize((140, 140))
     plain = engine.draw(MODEL, request(large, 2, "tiny"), on, {"k": large})[0]
     through, told = Upscaler._through, list[str]()
     fits = 64 + 2 * upscaler.AROUND
