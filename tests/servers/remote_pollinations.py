@@ -48,6 +48,8 @@ class PollinationsServer(RemoteServer):
         if self.refusals:
             status, body = self.refusals.pop(0)
             return web.json_response(body, status=status)
+        if "/" in request.rel_url.raw_path.removeprefix("/prompt/"):
+            return web.json_response({"error": "Not Found"}, status=404)
         given = request.query
         # What it does not know it draws with its usual model.
         model = given.get("model") if given.get("model") in MODELS else "flux"

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -152,21 +152,27 @@ def in_a_while(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
+def number(seconds: float) -> str:
+    return f"{seconds:g}"
+
+
 @pytest.mark.parametrize(
-    ("status", "given", "least", "most"),
+    ("status", "told", "seconds", "least", "most"),
     [
-        (429, "7", 7, 7),
-        (429, in_a_while(300), 240, 301),
-        (429, in_a_while(-300), 1, 1),
-        (429, "86400", 3600, 3600),
-        (429, "soon", calls.REST_SECONDS, calls.REST_SECONDS),
-        (503, "12", 12, 12),
+        (429, number, 7, 7, 7),
+        (429, in_a_while, 300, 240, 301),
+        (429, in_a_while, -300, 1, 1),
+        (429, number, 86400, 3600, 3600),
+        (429, lambda _: "soon", 0, calls.REST_SECONDS, calls.REST_SECONDS),
+        (503, number, 12, 12, 12),
     ],
+    ids=["a number", "a date", "long ago", "too long", "no sense", "away"],
 )
 def test_how_long_to_wait_is_read_as_a_number_and_as_a_date(
-    caller: Caller, server: PlainServer, status: int, given: str, least: float, most: float
-) -> None:
-    server.put("busy", b"{}", status, Retry_After=given)
+    caller: Caller, server: PlainServer, status: int, told: Callable[[float], str],
+    seconds: float, least: float, most: float,
+) -> None:  # fmt: skip
+    server.put("busy", b"{}", status, Retry_After=told(seconds))
     with pytest.raises(Wait) as caught:
         caller.json("GET", "/busy", on, again=True)
     assert least <= caught.value.seconds <= most

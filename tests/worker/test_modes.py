@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from core import catalog
 from core.catalog import Model
@@ -208,3 +208,13 @@ def test_outpainting_keeps_the_picture_where_it_belongs(
     # Beyond it, the drawing is no mere ground of edge colours.
     ground = frames.laid(wanted, pictures).image
     assert apart(drawn, ground) > 1
+
+
+def test_what_fades_in_is_what_lies_in_squares() -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (90, 131), dtype=np.uint8)
+    mask = Image.fromarray(noise)
+    mask.paste(255, (20, 5, 80, 60))
+    darkest = frames._spread(mask, 4, ImageChops.darker)
+    assert darkest.tobytes() == mask.filter(ImageFilter.MinFilter(9)).tobytes()
+    lightest = frames._spread(darkest, 8, ImageChops.lighter)
+    assert lightest.tobytes() == darkest.filter(ImageFilter.MaxFilter(17)).tobytes()
