@@ -40,7 +40,7 @@ from core.parts import (
     vaes,
 )
 from core.policy import policy
-from core.providers import PROVIDERS, provider, provider_of, unset
+from core.providers import PROVIDERS, provider, provider_of, setup, unset
 from core.settings import Drawing, Safety, read
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def revision(model: Model) -> str:
     machines nothing but its name is known.
     """
     if model.engine in PROVIDERS:
-        return f"remote {provider_of(model.source)}"
+        return f"remote {provider_of(model.source)} {setup(model.engine)}".strip()
     at = folder_of(model.source)
     files = [
         path

@@ -4,6 +4,8 @@ A model of theirs is named as hosts write it, `engine:model` (`pollinations:flux
 engine alone for its usual model. Addresses, keys and limits are settings.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -165,6 +167,18 @@ def known_of(engine: str) -> Provider:
         size=round(area**0.5 / MULTIPLE) * MULTIPLE, steps=own.value("steps") or one.steps,
         guidance=own.value("guidance") or one.guidance,
     )  # fmt: skip
+
+
+def setup(engine: str) -> str:
+    """What distinguishes how a host has set an engine up from any other way; empty where there is
+    but one."""
+    if engine != "comfyui" or not (path := read(Remote).comfyui_workflow):
+        return ""
+    try:
+        own = workflows.workflow(path)
+    except ValueError:
+        return ""
+    return hashlib.sha256(json.dumps(own.nodes, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # The options that a workflow without such a place knows nothing of.

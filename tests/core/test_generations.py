@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from core import commands, settings
-from core import generations as module
+from core import mending as module
 from core.asking import Ask
 from core.commands import press, run
 from core.database import generations, now

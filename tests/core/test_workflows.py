@@ -39,8 +39,8 @@ FLUX = {
 # Two that draw, one on the other's, with a number in a node of its own, and a sampler unknown here.
 TWICE = {
     "first": node("KSampler", seed=["number", 0], steps=12, cfg=5.5, sampler_name="res_multistep",
-                  scheduler="simple", denoise=1.0, model=["model", 0], positive=["good", 0],
-                  negative=["bad", 0], latent_image=["empty", 0]),
+                  scheduler="simple", denoise=1.0, model=["model", 0], negative=["bad", 0],
+                  positive=["good", 0], latent_image=["empty", 0]),
     "second": node("KSampler", seed=1, steps=6, cfg=4.0, sampler_name="euler", scheduler="karras",
                    denoise=0.5, model=["model", 0], positive=["good", 0], negative=["bad", 0],
                    latent_image=["larger", 0]),
@@ -98,6 +98,18 @@ def test_what_a_workflow_has_is_what_its_model_has(
     with pytest.raises(InvalidOptions, match="--no"):
         catalog.settle(Options(prompt="a house", negative_prompt="people"), 1)
     assert catalog.settle(Options(prompt="a house", sampler="Heun"), 1).sampler == "Heun"
+
+
+def test_what_another_workflow_drew_is_no_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = set()
+    for nodes in (FLUX, TWICE):
+        file = kept(tmp_path, nodes, monkeypatch)
+        os.utime(file, ns=(len(told), len(told)))
+        catalog.revision.cache_clear()
+        told.add(catalog.revision(catalog.models()["comfyui"]))
+    assert len(told) == 2
 
 
 def test_two_that_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
