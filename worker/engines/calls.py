@@ -13,7 +13,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from datetime import UTC, datetime
@@ -139,7 +139,7 @@ class Caller:
 
     def lines(
         self, method: str, path: str, go_on: Callable[[], bool], *, paid: bool = False, **given: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """The lines of an answer as they come (server-sent events are such). Raises EngineError."""
         came: queue.Queue[str | None] = queue.Queue()
 
