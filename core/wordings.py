@@ -118,9 +118,12 @@ _RULE = re.compile(r"\s*[-*_=#]{3,}\s*")
 _BULLET = re.compile(r"^\s*(?:[-*•·–—]|\(?\d{1,2}[.)])\s+")
 # What an item of a list begins with: “**Lighting**: soft”.
 _ITEM = re.compile(r"^[^\W\d][\w /&-]{1,24}:\s+")
-_HEADING = re.compile(r"\s*#{1,6}\s+")
-_CLOSING = re.compile(r"\s*(?:note|negative prompt|explanation|tip|let me know|feel free|i hope)\b",
-                      re.IGNORECASE)  # fmt: skip
+# What is longer is no heading.
+_HEADING = re.compile(r"\s*#{1,6}(?:\s+\S+){1,4}\s*")
+_CLOSING = re.compile(
+    r"[\s*_]*(?:note|negative prompt|explanation|tip|let me know|feel free|i hope)\b",
+    re.IGNORECASE,
+)
 QUOTES = "\"'“”„«»‘’`"
 # A list of so long lines is one of prompts to choose from, a shorter one tells of one picture.
 WHOLE = 8
@@ -139,18 +142,19 @@ def enhanced(original: str, answer: str) -> str:
     found = _short(_once(found), most, max(SIGNS, len(original) + SIGNS // 2))
     if not keeps(original, found):
         begun = _plain(" ".join(original.split()))
+        found = _once(found, begun)
         # What stands in front is whole; what it leaves no room for goes.
-        found = _short(_once(f"{begun}, {found}"), most, PROMPT_LIMIT)
-        if not keeps(original, found):
+        found = _short(found, most - len(begun.split()), PROMPT_LIMIT - len(begun) - 2)
+        if not begun or not found:
             return original
-    found = _short(found, most, PROMPT_LIMIT)
+        found = f"{begun}, {found}"
     return original if found.casefold() == original.casefold().strip(" .,") else found
 
 
 def _line(answer: str) -> str:
     """The prompt within an answer: one line, without what stands around it."""
     text = _FENCE.sub("", answer.replace("\r", "\n"))
-    lines = [_HEADING.sub("", line).strip() for line in text.split("\n")]
+    lines = [line.strip() for line in text.split("\n") if not _HEADING.fullmatch(line)]
     found: list[str] = []
     listed = False
     for line in lines:
@@ -162,7 +166,7 @@ def _line(answer: str) -> str:
         bare = _bare(line)
         if not bare:
             continue
-        if found and _CLOSING.match(bare):
+        if found and _CLOSING.match(line):
             break
         if _BULLET.match(line):
             # What stands before a list speaks of it.
@@ -194,7 +198,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"<[^<>]*>|\\", " ", text)
     # Weights: (word:1.3), word::2.
     text = re.sub(r":\s*[+-]?\d+(?:\.\d+)?\s*(?=\))|::+(?:\s*[+-]?\d[\d.]*)?", "", text)
-    text = re.sub(r"[{}()\[\]*#|~`<>]|_{2,}", " ", text)
+    text = re.sub(r"[{}()\[\]*#|~`<>]|_{2,}|(?<!\w)_|_(?!\w)", " ", text)
     # A dash, and what stands behind the first flag.
     text = re.sub(r"(?:^|\s)--[A-Za-z].*", "", text)
     text = re.sub(r"(?:^|\s)(?:-{2,}|[—–])\s*|-{3,}|—", ", ", text)
@@ -204,26 +208,34 @@ def _plain(text: str) -> str:
     return re.sub(r"([,;])(?:\s*[,;.])+", r"\1", text).strip(" ,;:" + QUOTES)
 
 
-def _once(text: str) -> str:
-    """A text without the phrases that it says again, as small models do."""
-    found: dict[str, str] = {}
+def _once(text: str, said: str = "") -> str:
+    """A text without the phrases that were said, or that it says again, as small models do."""
+    known = {_heard(phrase) for phrase in said.split(",")} | {""}
+    found = []
     for phrase in text.split(","):
-        if phrase.strip():
-            found.setdefault(" ".join(re.findall(r"\w+", phrase.casefold())), phrase.strip())
-    return ", ".join(found.values())
+        if (heard := _heard(phrase)) not in known:
+            known.add(heard)
+            found.append(phrase.strip())
+    return ", ".join(found)
+
+
+def _heard(phrase: str) -> str:
+    return " ".join(re.findall(r"\w+", phrase.casefold()))
+
+
+def whole_phrases(text: str) -> str:
+    """A text that broke off, without the phrase that it broke off in, if much is left."""
+    ends = [found.start() for found in re.finditer(r"[,;.](?=\s|$)", text)]
+    return text[: ends[-1]] if ends and ends[-1] > len(text) / 2 else text
 
 
 def _short(text: str, words: int, signs: int) -> str:
     """A text of at most so many words and signs, cut where a phrase ends if one does."""
-    kept = text
-    if len(text.split()) > words:
-        kept = " ".join(text.split()[:words])
+    kept = " ".join(text.split()[: max(0, words)])
     if len(kept) > signs:
-        kept = kept[:signs].rsplit(" ", 1)[0]
+        kept = kept[: max(0, signs)].rsplit(" ", 1)[0]
     if kept != text:
-        ends = [found.start() for found in re.finditer(r"[,;.](?=\s|$)", kept)]
-        if ends and ends[-1] > len(kept) / 2:
-            kept = kept[: ends[-1]]
+        kept = whole_phrases(kept)
     return kept.strip(" ,;.:-–—" + QUOTES)
 
 

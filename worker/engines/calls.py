@@ -156,7 +156,7 @@ class Caller:
 
     def lines(
         self, method: str, path: str, go_on: Callable[[], bool], *, paid: bool = False, **given: Any
-    ) -> Generator[str]:
+    ) -> Generator[str, None, None]:
         """The lines of an answer as they come (server-sent events are such). Raises EngineError."""
         came: queue.Queue[str | None] = queue.Queue()
 

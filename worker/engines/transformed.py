@@ -57,8 +57,7 @@ class Kept:
         report(model.name, 0.0)
         try:
             made, reader = self._load(model, self.device)
-        # Whatever a file may hold that is no model's, or none that is known.
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except Exception as error:  # Whatever a file may hold that is no model's.
             if short_of_memory(error):
                 raise self._no_room(model, error) from error
             fault = report_fault(f"cannot load {model.source}", error)
@@ -68,8 +67,6 @@ class Kept:
                     name=model.name, fault=fault,
                 )
             ) from error  # fmt: skip
-        except MemoryError as error:
-            raise self._no_room(model, error) from error
         report(model.name, 0.8)
         needed = _size(made)
         while self.warm and needed + sum(_size(one) for one, _ in self.warm.values()) > self.memory:
@@ -100,10 +97,13 @@ class Kept:
 
     def written(
         self, model: Any, given: Mapping[str, Any], decode: Callable[[Any], str], say: Say,
-        seed: int, how: Mapping[str, Any],
+        seed: int, how: Mapping[str, Any], short: Callable[[str], str] = str,
     ) -> str:  # fmt: skip
         """The words that a model writes to what it is given; `say` hears them grow. Raises
-        EngineError."""
+        EngineError.
+
+        `short` is what is left of an answer that is cut off, as it may be no longer.
+        """
         if not say(""):
             raise Stopped
         teller = _Teller(decode, say)
@@ -113,6 +113,10 @@ class Kept:
                     **given, **how, stopping_criteria=StoppingCriteriaList([teller])
                 )
             words = decode(found[0])
+            if teller.number >= how["max_new_tokens"] and int(found[0, -1]) not in how.get(
+                "eos_token_id", ()
+            ):
+                words = short(words)
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error):
                 raise
@@ -138,9 +142,11 @@ class _Teller(StoppingCriteria):
     def __init__(self, decode: Callable[[Any], str], say: Say) -> None:
         self.decode, self.say = decode, say
         self.told = 0.0
+        self.number = 0
         self.stopped = False
 
     def __call__(self, tokens: Any, scores: Any, **_more: Any) -> Any:
+        self.number += 1
         now = time.monotonic()
         if now >= self.told + TELL_SECONDS:
             self.told = now

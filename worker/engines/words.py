@@ -15,16 +15,17 @@ from core.languages import tr
 from core.options import Mode, Request
 from core.settings import Words as Given
 from core.settings import read
-from core.wordings import SYSTEM, USER, fitted
+from core.wordings import SYSTEM, USER, fitted, whole_phrases
 from core.writers import GGUF
 from worker.engines.transformed import Kept, Pair, decoder, ends, numbers
 
 # What suits small models where theirs says nothing of it: SmolLM2's authors sample about so
 # (HuggingFaceTB/SmolLM2-135M-Instruct), and without a penalty it says everything twice.
 SAMPLED: Mapping[str, float] = {"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.1}
-# So many tokens are added to a prompt that is made richer, and so many never come twice: what small
-# models add to that strays.
-ENHANCED, TWICE = 48, 3
+# So many tokens are added to a prompt that is made richer, by small models but the fewer, as what
+# they add to that strays; and so many never come twice.
+ENHANCED, ENHANCED_BY_SMALL, TWICE = 80, 32, 3
+SMALL = 500_000_000
 # What a model reads where it says nothing of that.
 USUAL_CONTEXT = 2048
 
@@ -49,7 +50,10 @@ class Words:
         made, tokenizer = self._kept.pair(model, lambda _name, _share: None)
         context = getattr(made.config.get_text_config(), "max_position_embeddings", USUAL_CONTEXT)
         richer = request.mode == Mode.ENHANCE
-        most = min(ENHANCED if richer else read(Given).most, context // 2)
+        most = min(read(Given).most, context // 2)
+        if richer:
+            small = made.num_parameters() < SMALL
+            most = min(most, ENHANCED_BY_SMALL if small else ENHANCED)
         # A prompt that is made richer is gone on with, so that it speaks of what it did.
         first = _bare(tokenizer, request.prompt) if richer else ""
 
@@ -71,7 +75,8 @@ class Words:
             "no_repeat_ngram_size": TWICE if richer else 0,
         }  # fmt: skip
         decode = decoder(tokenizer, tokens.shape[1], first)
-        return self._kept.written(made, given, decode, say, request.seed, how)
+        short = whole_phrases if richer else str
+        return self._kept.written(made, given, decode, say, request.seed, how, short)
 
 
 def _loaded(model: Model, device: str) -> Pair:
