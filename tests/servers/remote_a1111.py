@@ -31,7 +31,7 @@ OLD = ("DPM++ 2M Karras", "DPM++ SDE Karras", "Euler a", "Euler", "LMS", "LMS Ka
 SCHEDULERS = (("automatic", "Automatic"), ("uniform", "Uniform"), ("karras", "Karras"),
               ("exponential", "Exponential"), ("sgm_uniform", "SGM Uniform"),
               ("simple", "Simple"), ("beta", "Beta"))  # fmt: skip
-CHECKPOINTS = ("v1-5-pruned-emaonly", "sd_xl_base_1.0")
+CHECKPOINTS = ("v1-5-pruned-emaonly", "sd_xl_base_1.0", "flux1-dev")
 FIELDS: dict[str, tuple[type, ...]] = {
     "prompt": (str,), "negative_prompt": (str,), "steps": (int,), "cfg_scale": (int, float),
     "width": (int,), "height": (int,), "seed": (int,), "subseed": (int,),
@@ -42,7 +42,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "mask": (str,), "mask_blur": (int,), "inpainting_fill": (int,), "inpaint_full_res": (bool,),
     "inpainting_mask_invert": (int,), "resize_mode": (int,), "override_settings": (dict,),
     "override_settings_restore_afterwards": (bool,), "send_images": (bool,),
-    "save_images": (bool,), "force_task_id": (str,),
+    "save_images": (bool,), "force_task_id": (str,), "distilled_cfg_scale": (int, float),
 }  # fmt: skip
 UPSCALERS = ("None", "Lanczos", "Nearest", "Latent")
 STEPS = 4

@@ -39,7 +39,9 @@ def engine(server: A1111Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
         setattr(server, name, getattr(fresh, name))
     for name, value in server.settings().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DRAWQUEUE_MODEL", "a1111,a1111:sd_xl_base_1.0,a1111:not-there")
+    monkeypatch.setenv(
+        "DRAWQUEUE_MODEL", "a1111,a1111:sd_xl_base_1.0,a1111:flux1-dev,a1111:not-there"
+    )
     settings._read.cache_clear()
     made = engines.remote("a1111")
     yield made
@@ -138,6 +140,12 @@ def test_a_name_chooses_the_checkpoint(engine: Any, server: A1111Server) -> None
     with pytest.raises(TryAnother, match="not-there"):
         drawn(engine, asked(model="a1111:not-there"))
     assert len(server.drew) == 1
+
+
+def test_flux_is_told_in_forges_way(engine: Any, server: A1111Server) -> None:
+    drawn(engine, asked(model="a1111:flux1-dev"))
+    [body] = bodies(server)
+    assert (body["cfg_scale"], body["distilled_cfg_scale"], body["steps"]) == (1.0, 3.5, 28)
 
 
 def test_what_is_asked_for_besides(engine: Any, server: A1111Server) -> None:
