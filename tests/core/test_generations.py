@@ -11,8 +11,8 @@ from rq.executions import Execution
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from core import commands, settings
-from core import mending as module
+from core import commands, mending, settings
+from core import generations as module
 from core.asking import Ask
 from core.commands import press, run
 from core.database import generations, now
@@ -356,7 +356,7 @@ def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -
 def test_a_job_whose_worker_died_before_it_claimed_is_found(
     house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOST_SECONDS", 0.3)
+    monkeypatch.setattr(mending, "LOST_SECONDS", 0.3)
     made, behind = submit(house, ann), submit(house, ann, "e2")
     house.queue.redis.lpop(house.queue.draw.rq.key)  # And then the worker is killed.
     assert house.mending.sweep() == 0, "it may be claiming it this moment"

@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from PIL import Image
 
 from core import providers, settings, wordings, writers
-from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Turn, Wait
+from core.catalog import Model
+from core.engine import AskDifferently, GiveUp, Stopped, TransientError, TryAnother, Turn, Wait
 from core.options import Mode, Request
 from tests.servers.remote_chat import ChatServer, PollinationsTextServer
 from tests.worker import small_writers
