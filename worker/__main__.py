@@ -254,6 +254,9 @@ def _ask_others(house: House, lines: Mapping[Line, int], name: str) -> None:
     from worker.remote import Branch
 
     Studio.branch = Branch(house)
+    for line in lines:
+        # The first to ask need not wait for libraries.
+        Studio.branch.ready(line.name)
     hands = [
         Hands([line.rq.name], name=f"{name}-{line.name}", queue_class=FairQueue, places=places,
               **_of(house))

@@ -127,6 +127,13 @@ class Branch:
         """What a model elsewhere writes. Raises EngineError."""
         return self.writer(model.engine).write(model, request, say, talk, opened(pictures))
 
+    def ready(self, name: str) -> None:
+        """Make an engine, and what writes there, before the first job."""
+        if PROVIDERS[name].draws:
+            self.engine(name)
+        if PROVIDERS[name].writes:
+            self.writer(name)
+
     def engine(self, name: str) -> Remote:
         """The engine of that name, made once."""
         with self._making:

@@ -67,8 +67,17 @@ Answer = TypeVar("Answer")
 Known = Callable[[int, Mapping[str, str], Any], EngineError | None]
 
 
-@cache
+_STARTING = threading.Lock()
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    # The first callers may come at once: a cache alone would make each of them a loop.
+    with _STARTING:
+        return _started()
+
+
+@cache
+def _started() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="calls").start()
     return loop

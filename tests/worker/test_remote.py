@@ -1,0 +1,297 @@
+"""What asks engines on other machines: many at once, and what becomes of each of their faults."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image
+from rq.command import send_stop_job_command
+
+from core import catalog, settings
+from core.catalog import settle
+from core.fair import FairQueue
+from core.generations import INSTEAD, Generation
+from core.house import House
+from core.lifecycle import State
+from core.lines import line_of
+from core.options import Mode, Options
+from core.people import Asker
+from core.policy import policy
+from tests.servers.remote_pollinations import PollinationsServer
+from tests.servers.remote_stability import StabilityServer
+from worker.hands import Hands
+from worker.remote import Branch
+from worker.tasks import DrawingFailed, Studio, generate
+
+ANN = Asker("web", "ann")
+FLUX, CORE = "pollinations:flux", "stability:core"
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[PollinationsServer]:
+    with PollinationsServer() as made:
+        yield made  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[StabilityServer]:
+    with StabilityServer() as made:
+        yield made  # type: ignore[misc]
+
+
+@pytest.fixture
+def branch(
+    house: House, far: PollinationsServer, other: StabilityServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Branch]:
+    for server in (far, other):
+        server.troubles.clear()
+        server.asked.clear()
+        server.seconds = 0.0
+        for name, value in server.settings().items():
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DRAWQUEUE_MODEL", f"{FLUX},{CORE},pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    made = Branch(house)
+    monkeypatch.setattr(Studio, "house", house, raising=False)
+    monkeypatch.setattr(Studio, "branch", made, raising=False)
+    yield made
+    Studio.leaving.clear()
+    made.close()
+
+
+def asked(house: House, prompt: str = "a fox", event: str = "", **given: Any) -> Generation:
+    request = settle(Options(prompt=prompt, width=64, height=64, **given), 7)
+    return house.generations.submit(request, ANN, event or f"e-{prompt}", {})
+
+
+def now_is(house: House, one: Generation) -> Generation:
+    return house.generations.get(one.id)
+
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_a_picture_from_elsewhere_is_stored_as_any_is(house: House, branch: Branch) -> None:
+    made = asked(house)
+    assert made.line == "pollinations"
+    assert house.queue.line("pollinations").rq.get_job_ids() == [made.job]
+    assert house.queue.draw.length() == 0, "no GPU waits for it"
+    generate(made.id)
+    over = now_is(house, made)
+    assert over.state == State.DONE and over.seconds is not None
+    (result,) = over.results
+    with Image.open(io.BytesIO(house.media.load(result["key"]))) as drawn:
+        assert drawn.format == "PNG" and drawn.size == (result["width"], result["height"])
+        assert "a fox" in str(drawn.info), "its recipe is inside, though the server sent a JPEG"
+
+
+def test_the_fair_order_is_that_of_every_line(house: House, branch: Branch) -> None:
+    first = [asked(house, f"fox {index}") for index in range(3)]
+    bob = house.generations.submit(
+        settle(Options(prompt="an owl", width=64, height=64), 7), Asker("web", "bob"), "b", {}
+    )
+    listed = house.queue.line("pollinations").rq.get_job_ids()
+    assert listed == [first[0].job, bob.job, first[1].job, first[2].job]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "state", "words"),
+    [
+        ("400", State.FAILED, "does not draw this: refused with 400"),
+        ("401", State.FAILED, "does not let this bot in"),
+        ("402", State.FAILED, "no credit"),
+    ],
+)
+def test_what_cannot_be_mended_is_told(
+    house: House, branch: Branch, far: PollinationsServer, trouble: str, state: State, words: str
+) -> None:
+    far.troubles += [trouble] * 4
+    made = asked(house)
+    with pytest.raises(DrawingFailed):
+        generate(made.id)
+    over = now_is(house, made)
+    assert over.state == state and words in str(over.error) and far.key not in str(over.error)
+
+
+def test_a_fault_of_a_moment_is_tried_again_behind_the_others(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.troubles += ["500"] * 4
+    made = asked(house)
+    generate(made.id)
+    again = now_is(house, made)
+    assert again.state == State.QUEUED and again.restarts == 1 and again.attempt == 2
+    far.troubles.clear()
+    time.sleep(1.1)
+    house.mending.sweep()
+    generate(made.id)
+    assert now_is(house, made).state == State.DONE
+
+
+def test_a_limit_is_waited_for_and_counts_as_no_try(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.troubles += ["429"] * 4
+    made = asked(house)
+    generate(made.id)
+    later = now_is(house, made)
+    assert later.state == State.QUEUED and later.restarts == 0
+    assert "as much to do as it takes" in str(later.error)
+    far.troubles.clear()
+    assert house.mending.sweep() == 0, "it said how long: two seconds"
+    time.sleep(2.1)
+    house.mending.sweep()
+    generate(made.id)
+    assert now_is(house, made).state == State.DONE
+
+
+def test_a_damaged_picture_is_asked_for_again(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asked(house)
+    engine = branch.engine("pollinations")
+    draw = engine.draw
+
+    def damaged(*given: Any, **named: Any) -> list[Image.Image]:
+        image = draw(*given, **named)[0]
+        image.fp.seek(0)  # type: ignore[union-attr]
+        data = image.fp.read()  # type: ignore[union-attr]
+        return [Image.open(io.BytesIO(data[:-40]))]
+
+    monkeypatch.setattr(engine, "draw", damaged)
+    generate(made.id)
+    again = now_is(house, made)
+    assert again.state == State.QUEUED and "damaged picture" in str(again.error)
+
+
+def test_another_engine_stands_in_and_the_card_says_so(
+    house: House, branch: Branch, far: PollinationsServer, other: StabilityServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DRAWQUEUE_FAILOVER", f"{FLUX}, {CORE}, pattern")
+    settings._read.cache_clear()
+    far.troubles += ["402"] * 4
+    made = asked(house)
+    generate(made.id)
+    moved = now_is(house, made)
+    assert moved.state == State.QUEUED and moved.line == "stability"
+    assert house.queue.line("stability").rq.get_job_ids() == [moved.job]
+    generate(made.id)
+    over = now_is(house, made)
+    assert over.state == State.DONE and over.request.model == CORE
+    assert f"{CORE} in place of {FLUX}" in house.card(over).details
+    assert over.manner[INSTEAD]["why"] and over.first_asked.model == FLUX
+    # One that nobody can draw any more is asked for from the first again.
+    other.troubles += ["401"] * 4
+    far.troubles += ["402"] * 4
+    second = asked(house, "an owl")
+    generate(second.id)
+    generate(second.id)
+    third = now_is(house, second)
+    assert third.line == "draw" and third.request.model == "pattern", "and then this machine's own"
+
+
+def test_a_stop_frees_the_place_at_once(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.seconds = 5.0
+    made = asked(house)
+    thread = threading.Thread(target=generate, args=(made.id,))
+    begun = time.monotonic()
+    thread.start()
+    while now_is(house, made).state != State.GENERATING:
+        time.sleep(0.01)
+    house.generations.cancel(made.id, ANN)
+    thread.join(4)
+    assert not thread.is_alive() and time.monotonic() - begun < 4.5
+    assert now_is(house, made).state == State.CANCELLED
+    far.seconds = 0.0
+
+
+def test_a_worker_that_leaves_puts_back_what_it_has(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.seconds = 5.0
+    made = asked(house)
+    thread = threading.Thread(target=generate, args=(made.id,))
+    thread.start()
+    while now_is(house, made).state != State.GENERATING:
+        time.sleep(0.01)
+    Studio.leaving.set()
+    thread.join(4)
+    back = now_is(house, made)
+    assert back.state == State.QUEUED and back.restarts == 0
+    assert house.queue.line("pollinations").rq.get_job_ids() == [back.job]
+    far.seconds = 0.0
+
+
+def test_many_at_once_on_one_worker_and_an_operators_stop(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.seconds, line = 0.5, house.queue.line("pollinations")
+    hands = Hands(
+        [line.rq.name], name=f"many-{time.time()}", queue_class=FairQueue, places=8,
+        connection=house.queue.redis, serializer=line.rq.serializer,
+    )  # fmt: skip
+    thread = threading.Thread(target=hands.work, kwargs={"logging_level": "WARNING"})
+    made = [asked(house, f"fox {index}") for index in range(16)]
+    thread.start()
+    try:
+        while now_is(house, made[3]).state != State.GENERATING:
+            time.sleep(0.01)
+        send_stop_job_command(house.queue.redis, made[3].job)
+        end = time.monotonic() + 30
+        while house.generations.counts() and time.monotonic() < end:
+            time.sleep(0.02)
+    finally:
+        hands.leave()
+        thread.join(10)
+        hands.drain()
+        far.seconds = 0.0
+    states = [now_is(house, one).state for one in made]
+    assert states.count(State.DONE) == 15 and states[3] == State.FAILED
+    assert "operator" in str(now_is(house, made[3]).error)
+    assert far.most_at_once > 3, "they were asked side by side"
+    assert far.most_at_once <= 8, "and no more than may be"
+    assert line.rq.finished_job_registry.count == 15 and line.rq.failed_job_registry.count == 1
+    assert house.queue.begun() == [], "RQ believes none of them to be running"
+
+
+def test_a_picture_is_made_larger_where_there_is_no_gpu(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asked(house)
+    generate(made.id)
+    over = now_is(house, made)
+    key = str(over.results[0]["key"])
+    larger = replace(
+        over.request, mode=Mode.UPSCALE, sources=(key,), factor=2, width=128, height=128,
+        upscaler=catalog.LANCZOS,
+    )  # fmt: skip
+    assert line_of(larger) == "draw", "this machine has a model of its own"
+    monkeypatch.setenv("DRAWQUEUE_MODEL", FLUX)
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    assert line_of(larger) == "pollinations"
+    two = house.generations.submit(larger, ANN, "larger", {})
+    generate(two.id)
+    assert now_is(house, two).results[0]["width"] == 128
+
+
+def test_what_a_classifier_could_not_look_at_is_not_for_everybody(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_CLASSIFIER", str(tmp_path / "nowhere"))
+    settings._read.cache_clear()
+    made = asked(house)
+    generate(made.id)
+    over = now_is(house, made)
+    assert over.state == State.DONE and over.results[0]["marked"] == "unchecked"
+    assert policy().marked.show.value == "spoiler"
