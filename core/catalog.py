@@ -120,6 +120,8 @@ class Model:
     guidance: float = 7.0
     sampler: str = "DPM++ 2M"
     largest: int = 2048
+    # The least square that it draws, where it is not any.
+    smallest: int = 0
     notes: str = ""
     # How much of the small picture a larger one may change; a small model knows but one size.
     hires_strength: float = HIRES_STRENGTH
@@ -218,7 +220,8 @@ def _remote(source: str, engine: str) -> Model:
     )  # fmt: skip
     return Model(
         source, source, engine=engine, size=one.size, steps=one.steps, guidance=one.guidance,
-        sampler=next(iter(one.samplers), ""), largest=one.largest, family=family,
+        sampler=next(iter(one.samplers), ""), largest=one.largest, smallest=one.smallest,
+        family=family,
     )  # fmt: skip
 
 
@@ -507,6 +510,15 @@ def settle(
                 model=model.name, most=model.largest, asked=asked,
             )
         )  # fmt: skip
+    # What comes from rounding is none.
+    if size[0] * size[1] < 0.95 * model.smallest**2:
+        faults.append(
+            tr(
+                "{model} draws no fewer pixels than {least}×{least}; asked: {asked}. --aspect "
+                "gives the shape alone.",
+                model=model.name, least=model.smallest, asked=f"{size[0]}×{size[1]}",
+            )
+        )  # fmt: skip
     if faults:
         raise InvalidOptions(faults)
     strength = 1.0
@@ -553,7 +565,8 @@ def instead(request: Request, name: str) -> Request | None:
     })  # fmt: skip
     if _unknown_to(model, told) or (request.loras or request.vae):
         return None
-    scale = min(1.0, model.largest / max(request.size))
+    least = model.smallest / (request.width * request.height) ** 0.5
+    scale = min(max(1.0, least), model.largest / max(request.size))
     multiple = model.family.multiple
     return replace(
         request, model=model.name, steps=model.steps, guidance=model.guidance,

@@ -14,9 +14,10 @@ from core import catalog, providers, settings
 from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
 from core.options import Options, Request
 from tests.servers.remote import RemoteServer
+from tests.servers.remote_kie import KieServer
 from worker import engines
 
-SERVERS: list[type[RemoteServer]] = []
+SERVERS: list[type[RemoteServer]] = [KieServer]
 IDS = [one.engine for one in SERVERS]
 
 

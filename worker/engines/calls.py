@@ -96,21 +96,24 @@ class Caller:
 
     def json(
         self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
-        share: Callable[[], float] = lambda: 0.0, **given: Any,
+        share: Callable[[], float] = lambda: 0.0, look: Callable[[Any], Any] = lambda found: found,
+        **given: Any,
     ) -> Any:  # fmt: skip
         """What a server answers in JSON. Raises EngineError.
 
         `again`: asking twice does no harm. `paid`: it counts against the host's limit of calls.
-        `share` is what `report` is told while one waits.
+        `share` is what `report` is told while one waits. `look` makes of the answer what is
+        answered here, and raises what a refusal is that comes as one.
         """
 
         async def ask() -> Any:
             async with self._answer(method, path, **given) as answer:
                 body = await _whole(answer)
             try:
-                return json.loads(body)
+                found = json.loads(body)
             except ValueError:
                 raise TransientError(self._no_sense()) from None
+            return look(found)
 
         return self._wait(self._guarded(ask, again), report, paid, share)
 
