@@ -51,6 +51,8 @@ UNTOLD = 45.0
 WINDOW = 10.0
 # So long a task may be unknown, or what it drew not be there to be fetched.
 ODD_SECONDS = 90.0
+# So long after something was odd, nobody asks for its task any more.
+FORGOTTEN = 3600.0
 _TASK = re.compile(r"[\w.:-]{1,200}", re.ASCII)
 # What its models, or who looks at their prompts and pictures, say of what they do not draw.
 _FORBIDDEN = re.compile(
@@ -238,7 +240,8 @@ class Kie:
     def _over(self, name: str, told: Mapping[str, Any], report: Report) -> Mapping[str, Any] | None:
         """What there is of a task that is done, by the news of it where they make sense; None
         where it is not done yet. Raises EngineError."""
-        makes_sense = told.get("state") == "fail" or _addresses(told)
+        state = told.get("state")
+        makes_sense = state == "fail" or (state == "success" and _addresses(told))
         record = told if makes_sense else self._asked(name, report)
         if record is None or record.get("state") not in ("success", "fail"):
             return None
@@ -284,7 +287,7 @@ class Kie:
     def _bear(self, name: str, error: EngineError) -> None:
         """Bear with what is odd about a task for a while; raises the error after it."""
         moment = time.monotonic()
-        self._odd = {one: at for one, at in self._odd.items() if moment - at < 60 * ODD_SECONDS}
+        self._odd = {one: at for one, at in self._odd.items() if moment - at < FORGOTTEN}
         if moment - self._odd.setdefault(name, moment) > ODD_SECONDS:
             del self._odd[name]
             raise error
