@@ -18,6 +18,7 @@ from bots.web_api import Presence, interface
 from bots.web_door import DOCS, STATIC, guard, refused, session, sorry, unserved
 from bots.web_export import taking_away
 from bots.web_gallery import exhibition
+from bots.web_hooks import hearing
 from bots.web_pages import Assets, page, words
 from bots.web_paint import painting
 from bots.web_pictures import Brought, pictures
@@ -88,7 +89,7 @@ def create_app(house: House) -> FastAPI:
     # The gallery before the jobs, any of whose actions would else be looked for.
     for routes in (exhibition(house), interface(house, presence, brought), pictures(house, brought),
                    painting(house, brought), signing_in(house), taking_away(house),
-                   words()):  # fmt: skip
+                   hearing(house), words()):  # fmt: skip
         app.include_router(routes)
     return app
 

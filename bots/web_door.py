@@ -22,6 +22,7 @@ from bots.web_pages import WORDS, page
 from core.accounts import Session
 from core.asking import Ask
 from core.brush import PAINT, BadLink, Expired
+from core.elsewhere import DOOR
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, report
 from core.export import EXPORT
 from core.house import House
@@ -301,10 +302,10 @@ def guard(app: FastAPI) -> None:
 
 def open_to_all(path: str) -> bool:
     """Whether a path is answered without the key; a link to paint, to see, or to what somebody
-    takes away proves itself."""
+    takes away proves itself, and so does an address for news."""
     signed = path.startswith(PAINT) and "." in path and not path[len(PAINT)].isdigit()
     enters = path == SIGN_IN or path.startswith(f"{SIGN_IN}/")
-    return path in OPEN or path.startswith((STATIC, SHARED, EXPORT)) or signed or enters
+    return path in OPEN or path.startswith((STATIC, SHARED, EXPORT, DOOR)) or signed or enters
 
 
 def reads(request: Request) -> bool:
@@ -315,7 +316,7 @@ def reads(request: Request) -> bool:
 
 def silent(path: str) -> bool:
     """Whether a path is answered without words for a person."""
-    return path.startswith(STATIC) or path in ("/health", HOOK)
+    return path.startswith((STATIC, DOOR)) or path == "/health"
 
 
 _STATUS: dict[type[Exception], int] = {

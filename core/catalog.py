@@ -120,6 +120,8 @@ class Model:
     guidance: float = 7.0
     sampler: str = "DPM++ 2M"
     largest: int = 2048
+    # The least square that it draws, where it is not any.
+    smallest: int = 0
     notes: str = ""
     # How much of the small picture a larger one may change; a small model knows but one size.
     hires_strength: float = HIRES_STRENGTH
@@ -224,7 +226,10 @@ def _remote(source: str, engine: str, model: str) -> Model:
         # A checkpoint at home is one of those that are drawn with here; a name says which.
         named = next((usual for word, usual in USUAL if word in source.lower()), {})
         facts |= {name: value for name, value in named.items() if name in facts}
-    return Model(source, source, engine=engine, largest=one.largest, family=family, **facts)
+    return Model(
+        source, source, engine=engine, largest=one.largest, smallest=one.smallest,
+        family=family, **facts,
+    )  # fmt: skip
 
 
 def _named() -> list[Model]:
@@ -514,6 +519,15 @@ def settle(
                 model=model.name, most=model.largest, asked=asked,
             )
         )  # fmt: skip
+    # What comes from rounding is none.
+    if size[0] * size[1] < 0.95 * model.smallest**2:
+        faults.append(
+            tr(
+                "{model} draws no fewer pixels than {least}×{least}; asked: {asked}. --aspect "
+                "gives the shape alone.",
+                model=model.name, least=model.smallest, asked=f"{size[0]}×{size[1]}",
+            )
+        )  # fmt: skip
     if faults:
         raise InvalidOptions(faults)
     strength = 1.0
@@ -560,7 +574,8 @@ def instead(request: Request, name: str) -> Request | None:
     })  # fmt: skip
     if _unknown_to(model, told) or (request.loras or request.vae):
         return None
-    scale = min(1.0, model.largest / max(request.size))
+    least = model.smallest / (request.width * request.height) ** 0.5
+    scale = min(max(1.0, least), model.largest / max(request.size))
     multiple = model.family.multiple
     return replace(
         request, model=model.name, steps=model.steps, guidance=model.guidance,

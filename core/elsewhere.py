@@ -9,11 +9,13 @@ machine was told.
 import contextlib
 import hashlib
 import hmac
+import json
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -22,7 +24,15 @@ from sqlalchemy import or_, select, update
 from core import catalog
 from core.database import generations, now
 from core.engine import Task
-from core.generations import INSTEAD, NOTED, Generation, Generations, described, read_row
+from core.generations import (
+    BUSY_SINCE,
+    INSTEAD,
+    NOTED,
+    Generation,
+    Generations,
+    described,
+    read_row,
+)
 from core.languages import tr
 from core.lifecycle import PENDING, RUNNING, State
 from core.lines import line_of
@@ -43,6 +53,8 @@ PATIENCE = timedelta(hours=1)
 BUSY = timedelta(minutes=20)
 # Waits longer than this are another engine's, where one stands in.
 SHORT = 15.0
+# What may stand for a number of a row.
+_NUMBER = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 
 
 class Elsewhere:
@@ -57,7 +69,10 @@ class Elsewhere:
         """Note that another machine is about to be asked, and answer where its news shall go: an
         address, empty where the house has none. None where the attempt is no longer the row's."""
         secret = secrets.token_urlsafe(24)
-        task = {"engine": engine, "proof": _proof(secret), "asked": now().isoformat()}
+        task = {
+            **_busy(claimed), "engine": engine, "proof": _proof(secret),
+            "asked": now().isoformat(),
+        }  # fmt: skip
         won = self._generations.change(
             claimed, {State.GENERATING}, State.GENERATING, task=task
         )  # fmt: skip
@@ -88,22 +103,30 @@ class Elsewhere:
     def adopt(self, odd: Generation) -> bool:
         """Let a drawing wait whose worker died between asking and noting what the task is called,
         where the other machine sends news; whether that was done."""
-        task = odd.task or {}
-        if not task.get("proof") or not read(Web).public_url:
+        if not (odd.task or {}).get("proof") or not read(Web).public_url:
             return False
-        due = now() if task.get("news") else now() + UNNAMED
-        return bool(
-            self._generations.change(odd, {State.GENERATING}, State.WAITING, due=due)
-        )  # fmt: skip
+        with self._database.write() as connection:
+            mine = generations.c.id == odd.id
+            known = connection.execute(select(generations.c.task).where(mine).with_for_update())
+            # News that came since one looked are not kept waiting.
+            due = now() if (known.scalar() or {}).get("news") else now() + UNNAMED
+            won = self._generations.set(
+                connection, odd, {State.GENERATING}, State.WAITING, due=due
+            )  # fmt: skip
+        if won:
+            self._generations.publish(won.id)
+        return bool(won)
 
-    def news(self, engine: str, generation_id: int, secret: str, body: Mapping[str, Any]) -> bool:
-        """Take in what another machine says of its task; False where it does not prove itself.
+    def news(self, engine: str, generation: str, secret: str, body: Mapping[str, Any]) -> bool:
+        """Take in what another machine says of its task, as the address has it that it was given;
+        False where it does not prove itself.
 
         Said twice, or after all is over, it changes nothing.
         """
+        number = int(generation) if _NUMBER.fullmatch(generation) else 0
         with self._database.write() as connection:
             row = connection.execute(
-                select(generations).where(generations.c.id == generation_id).with_for_update()
+                select(generations).where(generations.c.id == number).with_for_update()
             ).one_or_none()
             one = read_row(row) if row else None
             task = one.task or {} if one else {}
@@ -112,7 +135,9 @@ class Elsewhere:
                 return False
             if one is None or one.state not in RUNNING or task.get("news"):
                 return True
-            values: dict[str, Any] = {"task": {**task, "news": dict(body)}}
+            # Some say again where they were to send their news; what proves them is kept nowhere.
+            told = json.loads(json.dumps(body).replace(secret, "…"))
+            values: dict[str, Any] = {"task": {**task, "news": told}}
             if one.state == State.WAITING:
                 values["due"] = now()
             connection.execute(
@@ -151,27 +176,29 @@ class Elsewhere:
             ).one_or_none()
         return read_row(row) if row else None
 
-    def ask_again(self, waiting: Generation, when: Task | float, *, stale: bool = False) -> None:
-        """Look after a drawing again in so many seconds, or as a task says that goes on; `stale`
-        news of it are forgotten."""
-        task = {**(waiting.task or {})}
-        if stale:
-            task.pop("news", None)
-        seconds: float
-        if isinstance(when, Task):
-            seconds, task["name"] = when.again, when.name
-        else:
-            seconds = when
+    def ask_again(
+        self, waiting: Generation, seconds: float, *, name: str = "", stale: bool = False
+    ) -> None:
+        """Look after a drawing again in so many seconds, or at once where news came since it was
+        taken up; `stale` news of it are forgotten, and `name` is what its task is called by now."""
         mine = (
             generations.c.id == waiting.id, generations.c.attempt == waiting.attempt,
             generations.c.state == State.WAITING,
         )  # fmt: skip
         with self._database.write() as connection:
-            connection.execute(
-                update(generations)
-                .where(*mine)
-                .values(due=now() + timedelta(seconds=seconds), task=task)
-            )
+            row = connection.execute(
+                select(generations.c.task).where(*mine).with_for_update()
+            ).one_or_none()
+            if row is None:
+                return
+            task = {**(row.task or {})}
+            fresh = task.get("news") and task.get("news") != (waiting.task or {}).get("news")
+            if stale and not fresh:
+                task.pop("news", None)
+            if name:
+                task["name"] = name
+            due = now() if fresh else now() + timedelta(seconds=seconds)
+            connection.execute(update(generations).where(*mine).values(due=due, task=task))
 
     def too_late(self, waiting: Generation) -> bool:
         """Whether a drawing is not expected any more."""
@@ -182,14 +209,15 @@ class Elsewhere:
     def postpone(self, claimed: Generation, seconds: float, words: str) -> Generation | None:
         """Draw an attempt so many seconds later, as its engine has reached a limit; where that is
         long, another engine stands in."""
-        waited = now() - claimed.created
+        since = _busy(claimed).get(BUSY_SINCE) or now().isoformat()
+        waited = now() - datetime.fromisoformat(since)
         if (seconds > SHORT or waited > BUSY) and (other := self.stand_in(claimed, words)):
             return other
         if waited > BUSY:
             return self._generations.fail(claimed, words)
         again = self._generations.change(
             claimed, RUNNING, State.QUEUED, attempt=claimed.attempt + 1, started=None, enqueued=0,
-            task=None, due=now() + timedelta(seconds=seconds),
+            task={BUSY_SINCE: since}, due=now() + timedelta(seconds=seconds),
             error=f"{words} {tr('I ask it again soon.')}",
         )  # fmt: skip
         if again:
@@ -246,6 +274,11 @@ def next_in(request: Request, tried: Any = ()) -> Request | None:
         if name not in gone and (found := catalog.instead(request, name)):
             return found
     return None
+
+
+def _busy(one: Generation) -> dict[str, str]:
+    """Since when its engine has reached a limit, where it has."""
+    return {name: since for name, since in (one.task or {}).items() if name == BUSY_SINCE}
 
 
 def _proof(secret: str) -> str:

@@ -85,6 +85,8 @@ LEFT = "left"
 INSTEAD = "instead"
 # What it calls the language of who asked, where that is not English.
 LANGUAGE = "language"
+# What a row's task says while its engine has reached a limit: since when.
+BUSY_SINCE = "busy"
 # Who took everything out of a row that says it was deleted: a moderator, or its asker with all
 # that was theirs; empty for its asker alone.
 TAKEN_DOWN, FORGOTTEN = "moderator", "forgotten"
@@ -574,11 +576,16 @@ class Generations:
     def stop(self, old: Generation) -> Generation | None:
         """Cancel one, whosever it is; None where it is over."""
         # What another machine has begun is paid for.
-        cost = old.cost + (policy().price(old.request) if old.state == State.WAITING else 0.0)
+        begun = old.state == State.WAITING
         ended = self.change(
-            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now(),
-            cost=cost,
+            old, {State.WAITING} if begun else lifecycle.sources(State.CANCELLED) - {State.WAITING},
+            State.CANCELLED, error=None, ended=now(),
+            cost=old.cost + (policy().price(old.request) if begun else 0.0),
         )  # fmt: skip
+        if not ended and not begun:
+            one = self.get(old.id)
+            if (one.state, one.attempt) == (State.WAITING, old.attempt):
+                return self.stop(one)
         if ended:
             with contextlib.suppress(RedisError):
                 self.queue.stop(old.id, old.attempt)
@@ -793,7 +800,10 @@ class Generations:
         with self.database.write() as connection:
             one_at_a_time(connection, old.user, old.chat)
             if self.may_run(connection, rules, old):
-                won = self.set(connection, old, {State.QUEUED}, State.GENERATING, started=now())
+                # What another machine had of an attempt before is nothing to this one.
+                since = (old.task or {}).get(BUSY_SINCE)
+                won = self.set(connection, old, {State.QUEUED}, State.GENERATING, started=now(),
+                                task={BUSY_SINCE: since} if since else None)  # fmt: skip
             else:
                 # A new attempt, so that RQ's job of this one may end in peace.
                 won = self.set(connection, old, {State.QUEUED}, State.QUEUED,
@@ -1275,8 +1285,9 @@ _BLANK = Request("", "", 1, 1, 1, 0.0, 0, "", "", 1)
 
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
-    """What further rows of the same request share; of what was left out only one tells."""
-    shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE)}
+    """What further rows of the same request share; of what was left out, and who stood in, only
+    one tells."""
+    shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE, INSTEAD)}
     return {**shared, **_spoken()}
 
 

@@ -37,7 +37,8 @@ class Provider:
     """An engine on other machines: what its models draw from, and what options they lack.
 
     `usual` is the model where none is named, `known` are some that are offered by name; `size`,
-    `largest` and `multiple` are pixels a side. `at_once` and `per_minute` are how much may be
+    `largest` and `multiple` are pixels a side, and `smallest` those of the least square that it
+    draws. `at_once` and `per_minute` are how much may be
     asked of it where the host says nothing (0 a minute: any number); `seconds` is how long a
     picture may take. `home` says that it is a server of the host's own, whose address must be set.
     """
@@ -49,6 +50,7 @@ class Provider:
     known: tuple[str, ...] = ()
     size: int = 1024
     largest: int = 2048
+    smallest: int = 0
     multiple: int = 8
     steps: int = 1
     guidance: float = 0.0
@@ -70,7 +72,11 @@ PROVIDERS: Mapping[str, Provider] = {
         known=("flux", "flux-realism", "flux-cablyai", "flux-anime", "flux-3d", "turbo"),
         at_once=2, keyed=False, writes=True,
     ),
-    "kie": Provider("kie.ai", usual="seedream/4.5-text-to-image", at_once=50),
+    # Of the usual model: a shape, and 2K or 4K.
+    "kie": Provider(
+        "kie.ai", usual="seedream/4.5-text-to-image", size=2048, smallest=2048, largest=4096,
+        at_once=50,
+    ),
     "chutes": Provider(
         "Chutes", lacks=PLAIN - {"negative_prompt", "steps", "quality", "guidance"},
         usual="qwen-image", steps=30, guidance=4.0,

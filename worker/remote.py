@@ -109,7 +109,9 @@ class Branch:
             model, waiting.request, report_of(waiting), str(task.get("name", "")), task.get("news")
         )
         if isinstance(found, Task):
-            ask_again = partial(elsewhere.ask_again, waiting, found, stale=True)
+            ask_again = partial(
+                elsewhere.ask_again, waiting, found.again, name=found.name, stale=True
+            )
             if elsewhere.too_late(waiting):
                 raise TransientError(
                     tr("{engine} took too long to answer.", engine=PROVIDERS[model.engine].title)

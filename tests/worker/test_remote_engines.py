@@ -17,6 +17,7 @@ from tests.servers.remote import RemoteServer
 from tests.servers.remote_a1111 import A1111Server
 from tests.servers.remote_chutes import ChutesServer
 from tests.servers.remote_comfyui import ComfyServer
+from tests.servers.remote_kie import KieServer
 from tests.servers.remote_openai import OpenAIServer
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
@@ -26,6 +27,7 @@ SERVERS: list[type[RemoteServer]] = [
     A1111Server,
     ChutesServer,
     ComfyServer,
+    KieServer,
     OpenAIServer,
     PollinationsServer,
     StabilityServer,

@@ -118,13 +118,16 @@ class Caller:
 
     def json(
         self, method: str, path: str, report: Report, *, again: bool = False, paid: bool = False,
-        share: Callable[[], float] = lambda: 0.0, apart: bool = False, **given: Any,
+        share: Callable[[], float] = lambda: 0.0, apart: bool = False,
+        look: Callable[[Any], Any] = lambda found: found, **given: Any,
     ) -> Any:  # fmt: skip
         """What a server answers in JSON. Raises EngineError.
 
         `again`: asking twice does no harm. `paid`: it counts against the host's limit of calls.
         `share` is what `report` is told while one waits. `apart`: long base64 is put into files as
         it comes, which stand where it stood (`decoded` makes pictures of them).
+        `look` makes of the answer what is answered here, and raises what a refusal is that comes
+        as one.
         """
 
         async def ask() -> Any:
@@ -132,11 +135,12 @@ class Caller:
                 try:
                     if apart:
                         return await _apart(answer)
-                    return json.loads(await _whole(answer))
+                    found = json.loads(await _whole(answer))
                 except TooMuch:
                     raise AskDifferently(self._too_large()) from None
                 except ValueError:
                     raise TransientError(self._no_sense()) from None
+            return look(found)
 
         return self._wait(self._guarded(ask, again), report, paid, share)
 
