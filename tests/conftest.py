@@ -267,7 +267,8 @@ class Running:
         found = {}
         for pid, words in parents.get(self.process.pid, []):
             if len(words) > 2:  # One that is just starting has no name yet.
-                found[words[2] if words[1] == "-m" else "valkey"] = pid
+                # What follows the module tells one kind of worker from another.
+                found[" ".join(words[2:]).strip() if words[1] == "-m" else "valkey"] = pid
         for pid, words in parents.get(found.get("worker", -1), []):
             if "spawn_main" in " ".join(words):
                 found["engine"] = pid
