@@ -50,6 +50,8 @@ IDLE_SECONDS = 2.0
 # The worker that asks engines on other machines, beside those of the house's own lines.
 REMOTE = "remote"
 OURS = (DRAW, WRITE)
+# How long a thread of that worker keeps the others waiting.
+SWITCH_SECONDS = 0.0005
 DRAIN_SECONDS = 3.0
 # How torch is asked for its devices of a kind.
 COUNTED = {
@@ -253,6 +255,8 @@ def _ask_others(house: House, lines: Mapping[Line, int], name: str) -> None:
     stop."""
     from worker.remote import Branch
 
+    # Threads that mostly wait: one that takes a job does not stand behind one that seals a picture.
+    sys.setswitchinterval(SWITCH_SECONDS)
     Studio.branch = Branch(house)
     for line in lines:
         # The first to ask need not wait for libraries.
