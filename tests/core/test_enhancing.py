@@ -42,6 +42,7 @@ class Engine:
         self.answer: str | Exception = BETTER
         self.asked: list[tuple[Request, list[Turn], Any]] = []
         self.drawn: list[Request] = []
+        self.stopped = 0
         # What happens while it writes.
         self.meanwhile: Callable[[], object] = lambda: None
 
@@ -56,6 +57,7 @@ class Engine:
             raise self.answer
         # As engines do: told to stop, they stop.
         if not beat(1.0, ""):
+            self.stopped += 1
             raise Stopped
         return self.answer
 
@@ -461,7 +463,8 @@ def test_new_words_while_the_old_ones_are_written(house: House, engine: Engine, 
 
     engine.meanwhile = edit
     now_ = worked(house, made)
-    assert (now_.state, now_.request.prompt) == (State.QUEUED, "a wolf"), "not the late answer"
+    assert (now_.state, now_.request.prompt) == (State.QUEUED, "a wolf")
+    assert engine.stopped == 1, "nobody writes in vain"
     assert lines(house) == {"draw": [] if flag else [made.id], "write": [made.id] if flag else []}
     engine.answer = "a wolf under a full moon, silver light, deep forest"
     done = worked(house, worked(house, made) if flag else made)
