@@ -97,6 +97,10 @@ def plain(text: str, limit: int = CONTENT) -> str:
 def embed(card: Card, picture: str | None) -> discord.Embed:
     """The card's body: the prompt as plain words, which ping nobody."""
     shown = plain(card.prompt, DESCRIPTION)
+    if card.better:
+        better = plain(card.better, DESCRIPTION // 2)
+        room = DESCRIPTION - len(better) - len(card.notice) - 4
+        shown = f"{cut(shown, room)}\n\n{better}"
     if card.notice:
         shown = f"{cut(shown, DESCRIPTION - len(card.notice) - 2)}\n\n{card.notice}"
     made = discord.Embed(description=cut(shown, DESCRIPTION), colour=COLOURS[card.state])

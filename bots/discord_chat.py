@@ -244,12 +244,7 @@ class CardButton(
         elif reply.text:
             await interaction.followup.send(plain(reply.text), ephemeral=True)
         if reply.generation and reply.fresh:
-
-            async def send(values: dict[str, Any]) -> discord.Message:
-                files = values.pop("attachments")
-                return await interaction.followup.send(**values, files=files, wait=True)
-
-            await _send(bot, reply.generation, interaction.filesize_limit, send)
+            await _send_after(interaction, reply.generation)
 
 
 class Menu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=re.escape(MENU)):
@@ -310,12 +305,28 @@ async def _show_words(interaction: Interaction, number: int) -> None:
     await interaction.response.send_message(plain(words), ephemeral=True)
 
 
-async def _change(interaction: Interaction, number: int, text: str) -> None:
+async def _send_after(interaction: Interaction, generation: Generation) -> None:
+    """Send a new card after what was pressed or handed in was answered."""
+
+    async def send(values: dict[str, Any]) -> discord.Message:
+        files = values.pop("attachments")
+        return await interaction.followup.send(**values, files=files, wait=True)
+
+    await _send(interaction.client, generation, interaction.filesize_limit, send)
+
+
+async def _change(interaction: Interaction, number: int, text: str, enhance: bool) -> None:
     """Change a picture that waits; a poster redraws its card."""
     await interaction.response.defer()
     house: House = interaction.client.house
+
+    def work() -> Reply:
+        return commands.change(house, number, text, _ask(interaction, {}), enhance=enhance)
+
     try:
-        await asyncio.to_thread(commands.change, house, number, text, _ask(interaction, {}))
+        reply = await asyncio.to_thread(work)
+        if reply.generation and reply.fresh:
+            await _send_after(interaction, reply.generation)
         return
     except UserError as error:
         words = str(error)

@@ -8,11 +8,12 @@ from bots.discord_cards import HELP, PREFIX, TITLE, TOKEN_SECONDS, cut
 from core.cards import Button, pressed
 from core.errors import UserError
 from core.languages import tr
-from core.options import PROMPT_LIMIT
+from core.options import PROMPT_LIMIT, Mode
+from core.writers import writer
 
 # What a text field holds.
 MOST = PROMPT_LIMIT
-FIELD = "words"
+FIELD, BETTER = "words", "enhance"
 
 
 def modal(number: int, line: str) -> discord.ui.Modal:
@@ -39,15 +40,24 @@ def modal(number: int, line: str) -> discord.ui.Modal:
             ),
         )
     )
+    if writer(Mode.ENHANCE):
+        made.add_item(
+            discord.ui.Label(
+                text=cut(tr("Enhance"), TITLE),
+                description=cut(tr("Show me a better prompt, to use it or not."), HELP),
+                component=discord.ui.Checkbox(custom_id=BETTER),
+            )
+        )
     return made
 
 
-def submitted(told: Any) -> tuple[int, str] | None:
-    """The picture and its new words that a modal hands in; None of another modal."""
+def submitted(told: Any) -> tuple[int, str, bool] | None:
+    """The picture and its new words that a modal hands in, and whether they are to be enhanced;
+    None of another modal."""
     try:
         action, number = pressed(str(told["custom_id"]).removeprefix(PREFIX))
     except UserError:
         return None
     fields = [part.get("component", {}) for part in told["components"]]
-    words = next((one["value"] for one in fields if one.get("custom_id") == FIELD), "")
-    return (number, words) if action == "edit" else None
+    given = {one.get("custom_id"): one.get("value") for one in fields}
+    return (number, given.get(FIELD) or "", bool(given.get(BETTER))) if action == "edit" else None

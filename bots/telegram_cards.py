@@ -63,8 +63,10 @@ def body(card: Card, limit: int) -> str:
         tail = f"{html.escape(card.notice)}\n{tail}"
     # Counted as if nothing were markup, which only ever leaves room to spare.
     room = max(0, limit - len(card.notice) - len(card.details) - len(status(card)) - 40)
-    words = unmentioned(card.prompt)
-    prompt = _fitting(words, room)
+    words, better = unmentioned(card.prompt), ""
+    if card.better:
+        better = "\n" + _fitting(unmentioned(card.better), room // 2)
+    prompt = _fitting(words, room - units(better)) + better
     return f"{head}\n{html.escape(prompt)}\n<i>{tail}</i>"
 
 

@@ -42,7 +42,6 @@ EVENT = r"^[ -~]*$"
 # How many completions a page shows.
 COMPLETED = 6
 AMONG = mark("Give the prompt beside the parameters, not among them.")
-UNENHANCED = mark("No text engine is here that could write the prompt out: leave enhance out.")
 Once = Annotated[str, Header(
     alias="Idempotency-Key", max_length=64, pattern=EVENT,
     description="Of your choice; sent twice with the same one, it is done once.",
@@ -120,9 +119,10 @@ class Wanted(Given):
         "", max_length=20, json_schema_extra={"enum": ["", *options.PRIORITIES]},
         description="Among one's own; the same as among the parameters.",
     )  # fmt: skip
-    enhance: bool = Field(
-        False, description="Let a text engine write the prompt out first; refused where none is."
-    )
+    enhance: bool | None = Field(
+        None, description="Let a text engine write the prompt out first, or not; refused where "
+        "none is. Left out: as one's settings have it.",
+    )  # fmt: skip
     confirm: bool = Field(False, description="Queue them though they are many.")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Options by name: " + ", ".join(
@@ -155,6 +155,10 @@ class Changed(Given):
         max_length=20_000, examples=["a blue crown --steps 30"],
         description="The new prompt, and the flags that go with it; what is not among them is as "
         "the model does it best, but for the seed, which stays.",
+    )  # fmt: skip
+    enhance: bool = Field(
+        False, description="Let a text engine write a better prompt besides; answers the job that "
+        "shows it, whose `use` draws it.",
     )  # fmt: skip
 
 
@@ -268,13 +272,15 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
-        command, faults = KINDS[job.type], [tr(UNENHANCED)] if job.enhance else []
+        command, faults = KINDS[job.type], list[str]()
         if command.draws:
             given = {**job.parameters, "prompt": job.prompt}
             if "prompt" in job.parameters:
                 faults.append(tr(AMONG))
             if job.priority:
                 given["priority"] = job.priority
+            if job.enhance is not None:
+                given["enhance"] = job.enhance
         else:
             given, known = job.parameters, _OWN[job.type]
             odd = [name[:40] for name in given if name not in known]
@@ -282,6 +288,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
                 faults.append(tr("{command} takes no prompt.", command=job.type))
             if job.priority:
                 faults.append(tr("{command} takes no priority.", command=job.type))
+            if job.enhance:
+                faults.append(tr("{command} takes no enhance.", command=job.type))
             faults += [
                 tr("There is no option “{name}” for {command}. Known: {known}.", name=name,
                    command=job.type, known=", ".join(known))
@@ -394,7 +402,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def work() -> dict[str, Any]:
             who = asker(request)
             house.generations.visible(id, who)
-            reply = commands.change(house, id, changed.text, ask(who))
+            reply = commands.change(house, id, changed.text, ask(who), enhance=changed.enhance)
             assert reply.generation
             return shown(reply.generation)
 

@@ -55,6 +55,7 @@ class Card(BaseModel):
     status: str
     details: str
     notice: str
+    better: str = Field(description="What a text engine made of the prompt, as a card says it.")
     show: Show = Field(
         description="How its pictures are shown, as the policy says of those that are marked; "
         "what is withheld is not among the results."
@@ -73,7 +74,14 @@ class Job(BaseModel):
     ready: datetime | None = Field(
         description="When it is expected, to the minute; null where nobody can tell."
     )
-    prompt: str
+    prompt: str = Field(description="What is drawn.")
+    original: str | None = Field(
+        description="What was asked for, where a text engine wrote the prompt out."
+    )
+    enhanced: str | None = Field(
+        description="The prompt that a text engine wrote: of a picture the one that is drawn, of a "
+        "proposal the one to be drawn."
+    )
     parameters: dict[str, Any] = Field(description="Every option as it is drawn with.")
     sources: list[Begun] = Field(description="The pictures that it begins with.")
     parent: int | None = Field(description="The job that this one draws again, or begins with.")

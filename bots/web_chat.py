@@ -25,8 +25,10 @@ from bots.web_pictures import Brought, pictures
 from bots.web_signin import signing_in
 from core.house import House, open_house
 from core.inbox import Inbox
+from core.options import Mode
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import CannotStart, door
+from core.writers import writer
 
 log = logging.getLogger("drawqueue")
 
@@ -78,7 +80,8 @@ def create_app(house: House) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return page("index.html", me=session(request))
+        enhances = writer(Mode.ENHANCE) is not None
+        return page("index.html", me=session(request), enhances=enhances)
 
     app.mount(STATIC.rstrip("/"), Assets(), name="static")
 

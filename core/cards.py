@@ -9,7 +9,7 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration
-from core.generations import HELD, INSTEAD, LEFT, TAKEN_DOWN, Generation
+from core.generations import HELD, INSTEAD, LEFT, PLAINLY, TAKEN_DOWN, Generation
 from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import Mode
@@ -17,6 +17,7 @@ from core.policy import Audience, Show, policy
 from core.queue import Standing
 from core.settings import Web, read
 from core.tastes import credits
+from core.writers import writer
 
 # The pictures of a grid, as their buttons count them.
 PLACES = (1, 2, 3, 4)
@@ -26,6 +27,9 @@ PAINT = "paint"
 ACTIONS = {
     "cancel": mark("Cancel"),
     "edit": mark("Edit"),
+    "enhance": mark("✨ Enhance"),
+    # Draws the better prompt that a card shows.
+    "use": mark("Use it"),
     "retry": mark("Retry"),
     "reseed": mark("🎲 New seed"),
     "why": mark("Why am I waiting?"),
@@ -45,7 +49,7 @@ ACTIONS = {
     "older": mark("Older ▶"),
     "words": mark("Words"),
     "more": mark("Continue"),
-    "use": mark("Draw it"),
+    "picture": mark("Draw it"),
 }
 # What stands under a question, which is no card.
 QUESTIONS = ("agree", "refuse")
@@ -70,7 +74,7 @@ BUTTONS: dict[State, tuple[tuple[str, ...], ...]] = {
 WRITTEN: dict[Mode, tuple[str, ...]] = {
     Mode.WRITE: ("retry", "more"),
     Mode.ENHANCE: ("use", "retry"),
-    Mode.DESCRIBE: ("use", "retry"),
+    Mode.DESCRIBE: ("picture", "retry"),
 }
 # What can be made of one finished picture.
 FURTHER = (("subtle", "strong"), ("up2", "up4"))
@@ -144,6 +148,8 @@ class Card:
     preview: str = ""
     # What was written, as far as it is.
     text: str = ""
+    # The better prompt that was written of the one that was asked for, in words.
+    better: str = ""
 
     @property
     def live(self) -> bool:
@@ -156,6 +162,10 @@ def status_line(generation: Generation, standing: Standing | None, progress: flo
     match generation.state:
         case State.QUEUED if generation.enqueued == HELD:
             return tr("queued (until another picture of yours is drawn)")
+        case State.QUEUED if generation.request.enhance and standing:
+            return tr("queued for its prompt to be written (place {place})", place=standing.place)
+        case State.GENERATING if generation.request.enhance:
+            return tr("its prompt is being written")
         case State.QUEUED if standing and not standing.workers:
             return tr("queued (place {place}, no worker is on line)", place=standing.place)
         case State.QUEUED if standing:
@@ -227,6 +237,10 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
         rows = [tuple(one for one in row if one != "edit") for row in rows]
         return _buttons(generation, rows)
     several = len(generation.results)
+    if generation.request.enhance and generation.state == State.GENERATING:
+        rows = [("edit", "cancel")]
+    elif generation.state == State.QUEUED and _enhanceable(generation):
+        rows[0] = ("edit", "enhance", "cancel")
     if generation.state == State.DONE and several > 1:
         places = PLACES[:several]
         rows = [tuple(f"u{n}" for n in places), tuple(f"v{n}" for n in places), *rows]
@@ -253,9 +267,20 @@ def _buttons(generation: Generation, rows: Sequence[Sequence[str]]) -> tuple[But
     )
 
 
+def _enhanceable(generation: Generation) -> bool:
+    """Whether a better prompt can be asked for, and none is about to be written."""
+    request = generation.request
+    drawn = request.mode != Mode.UPSCALE and not request.mode.words
+    return drawn and not request.enhance and writer(Mode.ENHANCE) is not None
+
+
 def details_of(generation: Generation) -> str:
     """How it is drawn, in one line."""
     request = generation.request
+    if request.mode == Mode.ENHANCE:
+        about = generation.parent
+        told = tr("a better prompt for #{number}", number=about) if about else ""
+        return " · ".join(filter(None, [request.model, told]))
     size = f"{request.width}×{request.height}"
     parent = generation.parent
     if request.mode.words:
@@ -370,13 +395,15 @@ def _card_for(
         notice = why_not(generation, audience) or notice
     if generation.state == State.DONE and show != Show.WITHHOLD:
         keys = [str(result["key"]) for result in generation.results]
-    notice = "\n".join(filter(None, [notice, *generation.manner.get(LEFT, ())]))
+    told = [notice, generation.manner.get(PLAINLY), *generation.manner.get(LEFT, ())]
+    notice = "\n".join(filter(None, told))
+    better = better_of(generation)
     return Card(
         generation=generation.id,
         version=generation.version,
         state=generation.state,
         status=f"{_icon(generation)} {status_line(generation, standing, progress)}",
-        prompt=request.prompt,
+        prompt=request.original or request.prompt,
         details=details_of(generation),
         progress=progress if generation.state == State.GENERATING else 0.0,
         buttons=buttons_of(generation),
@@ -387,12 +414,18 @@ def _card_for(
         show=show,
         ready=_ready(standing),
         preview=preview,
+        better=tr("Enhanced: {prompt}", prompt=better) if better else "",
     )
 
 
 def _icon(generation: Generation) -> str:
-    writes = generation.request.mode.words or generation.request.enhance
+    writes = generation.request.enhance or generation.request.mode.words
     return "✍️" if writes and generation.state == State.GENERATING else ICONS[generation.state]
+
+
+def better_of(generation: Generation) -> str:
+    """The better prompt that is drawn; empty where there is none."""
+    return generation.request.prompt if generation.request.original else ""
 
 
 def why_gone(generation: Generation) -> str:
@@ -432,8 +465,12 @@ def as_json(
         "eta_seconds": round(standing.seconds, 1) if standing else None,
         "ready": datetime.fromtimestamp(card.ready, UTC).isoformat() if card.ready else None,
         "prompt": generation.request.prompt,
+        "original": generation.request.original or None,
+        "enhanced": better_of(generation) or None,
         "parameters": {
-            name: value for name, value in generation.request.told.items() if name != "prompt"
+            name: value
+            for name, value in generation.request.told.items()
+            if name not in ("prompt", "original")
         },
         "sources": [
             {
@@ -460,6 +497,7 @@ def as_json(
             "status": card.status,
             "details": card.details,
             "notice": card.notice,
+            "better": card.better,
             "show": str(card.show),
             "buttons": [
                 {"action": one.action, "label": one.label, "row": one.row}

@@ -316,6 +316,8 @@ def still_offered(requests: Iterable[Request]) -> None:
             if one.upscaler not in ("", LANCZOS, *upscalers()):
                 faults.append(gone_upscaler(one.upscaler))
             continue
+        if one.mode.words:
+            continue  # Who makes them tells it.
         model = models().get(one.model)
         if model is None:
             faults.append(
@@ -498,6 +500,9 @@ def settle(
     chosen, faults = _chosen_loras(options.lora, model)
     vae, vae_faults = _chosen_vae(options.vae, model)
     faults += [*vae_faults, *unable(model, mode), *_unknown_to(model, options)]
+    writer = _writer() if options.enhance else ""
+    if options.enhance and not writer:
+        faults.append(tr("Nothing here writes prompts. Without --enhance it is drawn as it is."))
     # What is drawn over, and what it is drawn after.
     over = {Mode.STYLE: sources[:-1], Mode.INPAINT: sources[:1]}.get(mode, sources)
     size = _sized(options, model, over[0] if over else None)
@@ -553,6 +558,7 @@ def settle(
         "zoom": options.zoom or 1.0,
         "pan": options.pan or "",
         "hires_strength": model.hires_strength,
+        "enhance": writer,
     }
     # What no option is about keeps its default.
     asked_for = Request.__dataclass_fields__.keys() & Options.model_fields.keys()
@@ -560,6 +566,15 @@ def settle(
         asked = getattr(options, name)
         own[name] = getattr(model, name) if asked is None else asked
     return Request(**own)
+
+
+def _writer() -> str:
+    """The model that writes prompts out; empty where there is none."""
+    # What writes is told of as what draws is.
+    from core.writers import writer
+
+    found = writer(Mode.ENHANCE)
+    return found.name if found else ""
 
 
 def instead(request: Request, name: str) -> Request | None:

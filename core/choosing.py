@@ -19,7 +19,8 @@ from core.people import Asker
 from core.policy import Audience
 from core.presets import NONE
 from core.settings import Drawing, read
-from core.tastes import HOST, PRESET, PREVIEWS, QUIET, TASTES, YOURS, Taste
+from core.tastes import ENHANCE, HOST, PRESET, PREVIEWS, QUIET, TASTES, YOURS, Taste
+from core.writers import writer
 
 # What the id of every choice begins with; the rest is whose, of what, which setting and value.
 PREFIX = "set:"
@@ -116,6 +117,8 @@ def _set(house: House, ask: Ask, one: Taste, value: str, *, here: bool) -> str:
     told = tr(for_all if here else for_you, setting=one.name, value=one.said(value))
     if one.name == PREVIEWS and value == "on" and not read(Drawing).previews:
         told += f" {tr('The host of this bot makes no previews, though.')}"
+    if one.name == ENHANCE and value == "on" and not writer(Mode.ENHANCE):
+        told += f" {tr('Nothing here writes prompts, though.')}"
     return told
 
 

@@ -18,6 +18,7 @@ from core import (
     catalog,
     choosing,
     editing,
+    enhancing,
     flags,
     keys,
     marks,
@@ -232,6 +233,8 @@ def _retry(house: House, ask: Ask) -> Reply:
 
 
 def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
+    if old.request.mode == Mode.ENHANCE:
+        return enhancing.again(house, ask, old)
     made = house.generations.redo(
         old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None,
         message=ask.message, manner=house.tastes.manner(ask.asker),
@@ -970,11 +973,15 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     if action == "edit":
         return Reply(editing.line(house.generations.editable(generation, ask.asker)),
                      edits=generation)  # fmt: skip
+    if action == "enhance":
+        return enhancing.propose(house, ask, generation)
+    if action == "use":
+        return enhancing.use(house, ask, old)
     if action == "cancel":
         return Reply(generation=house.generations.cancel(generation, ask.asker))
     if action == "more":
         return writing.go_on(house, ask, old)
-    if action == "use":
+    if action == "picture":
         return draw(house, replace(ask, given=writing.drawn_from(old)), Mode.TEXT)
     if action == PAINT:
         return paint(house, replace(ask, given={"id": str(generation)}))
@@ -1001,10 +1008,14 @@ def choose(house: House, id_: str, ask: Ask) -> Reply:
         return choosing.chosen(house, id_, ask)
 
 
-def change(house: House, number: int, words: str, ask: Ask, *, whole: bool = False) -> Reply:
-    """Draw a queued picture from other words; see `editing.change`. Raises UserError."""
+def change(
+    house: House, number: int, words: str, ask: Ask, *, whole: bool = False, enhance: bool = False
+) -> Reply:
+    """Draw a queued picture from other words; see `editing.change`. To `enhance` them a better
+    prompt is written besides, and shown. Raises UserError."""
     with _answering(house, ask.asker):
-        return editing.change(house, ask, number, words, whole=whole)
+        told = editing.change(house, ask, number, words, whole=whole)
+        return enhancing.propose(house, ask, number) if enhance else told
 
 
 def _answered(house: House, action: str, number: int, ask: Ask) -> Reply:

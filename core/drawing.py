@@ -80,10 +80,13 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
     if not ask.settled:
         settled, manner = with_tastes(house, ask.asker, said, brought_on, mode)
     given = settled if parents else _unset(given) | settled
-    if mode == Mode.BLEND and not given.get("prompt"):
+    wordless = mode == Mode.BLEND and not given.get("prompt")
+    if wordless:
         given["prompt"] = BLENDED
     faults = [*ask.faults, *_counted(mode, len(placed))]
     wanted = catalog.requested(given, faults, mode)
+    if wordless and wanted.enhance:
+        raise InvalidOptions([tr("There is no prompt to enhance: write one.")])
     # What is fetched comes last: nobody waits for it to hear of a mistake.
     sources = [
         word if isinstance(word, Source)

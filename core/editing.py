@@ -9,7 +9,7 @@ from core import catalog, flags, options
 from core.asking import Ask, Reply, which_one
 from core.drawing import ADDRESS, SENT, drawn_here, inherited, named_in, with_tastes
 from core.errors import TooLate, UserError
-from core.generations import Generation
+from core.generations import PLAINLY, Generation
 from core.house import House
 from core.languages import mark, tr, trn
 from core.lifecycle import State
@@ -39,6 +39,8 @@ def line(one: Generation) -> str:
     }
     if request.model == next(iter(catalog.models())):
         given.pop("model", None)
+    if request.enhance:
+        given["enhance"] = True
     if request.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
     return options.typed({**given, "prompt": escaped(request.prompt), "seed": request.seed})
@@ -95,6 +97,8 @@ def change(house: House, ask: Ask, number: int, text: str, *, whole: bool = Fals
         told = tr("#{number} is changed. It was drawn before and is there at once.", number=number)
     elif changed.version == old.version:
         told = tr("#{number} is the same as before. It keeps its place in line.", number=number)
+    elif changed.attempt != old.attempt:
+        told = tr("#{number} is changed.", number=number)
     else:
         told = tr("#{number} is changed. It keeps its place in line.", number=number)
     return Reply(told, changed)
@@ -136,6 +140,17 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
     sized = wanted.pan != (was.pan or None) or any(given.get(name) for name in SIZE)
     if was.sources and not whole and not sized:
         made = replace(made, width=was.width, height=was.height)
+    return _as_written(made, old, whole)
+
+
+def _as_written(made: Request, old: Generation, whole: bool) -> Request:
+    """A request with the prompt that was written out before, where its words are the same."""
+    was = old.request
+    same = made.prompt == was.prompt and not made.enhance
+    # What somebody wrote once asks for no other prompt when it comes again.
+    asked = whole and made.enhance and made.prompt == (was.original or was.prompt)
+    if (asked and (was.original or old.manner.get(PLAINLY))) or (same and was.original):
+        return replace(made, prompt=was.prompt, original=was.original, enhance="")
     return made
 
 

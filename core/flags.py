@@ -98,6 +98,7 @@ READ: Mapping[str, str | Callable[[str], str]] = {
     "sw": _style_weight,
     "draft": "0.5",
     "hd": "2",
+    "no-enhance": "off",
 }
 
 
@@ -218,15 +219,15 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
             unknown[shown[:40]] = None
         elif (clash := CLASHES.get(flag)) and re.fullmatch(clash[0], value):
             faults.append(tr(clash[1], value=value))
-        elif option.kind is bool:
-            alone = value.lower() not in SWITCHES and not several
-            given[option.name] = True if alone else value or True
-            if alone:
-                faults.append(_after(value, shown))
         elif isinstance(stands := READ.get(flag), str):
             if value.lower() not in OFF:
                 given[option.name] = stands
             if value.lower() not in SWITCHES:
+                faults.append(_after(value, shown))
+        elif option.kind is bool:
+            alone = value.lower() not in SWITCHES and not several
+            given[option.name] = True if alone else value or True
+            if alone:
                 faults.append(_after(value, shown))
         elif option.alone and value.lower() in SWITCHES:
             if value.lower() not in OFF:

@@ -83,6 +83,8 @@ EDITOR_LEASE = timedelta(seconds=30)
 LEFT = "left"
 # What it calls the request that was asked for, where another engine stands in, and who tried.
 INSTEAD = "instead"
+# What it calls why a prompt is drawn as it was asked for, though a better one was to be written.
+PLAINLY = "plainly"
 # What it calls the language of who asked, where that is not English.
 LANGUAGE = "language"
 # What a row's task says while its engine has reached a limit: since when.
@@ -388,11 +390,7 @@ class Generations:
 
     def _expect(self, request: Request) -> float:
         try:
-            if request.enhance:
-                # First its prompt, then the picture.
-                then = self.queue.pace.expect(replace(request, enhance="")).seconds
-                return self.queue.pace.expect(request).seconds + then
-            return self.queue.pace.expect(request).seconds
+            return self.queue.pace.whole(request)
         except RedisError:
             return FIRST_GUESS_SECONDS
 
@@ -483,7 +481,7 @@ class Generations:
                     started=None, ended=None,
                     enqueued=0, seconds=None, created=moment, undeliverable=None, charged=cost,
                     class_name=class_name, request=asdict(wanted), line=line_of(wanted), task=None,
-                    text=None, manner={**old.manner, INSTEAD: None},
+                    text=None, manner=_anew(old, wanted),
                     address={**old.address, **(address if address and same else {})},
                 )  # fmt: skip
                 if again:
@@ -617,13 +615,14 @@ class Generations:
                 )
             )  # fmt: skip
         told = replace(
-            old.request, prompt="", negative_prompt="", sources=(), mask="", loras=(), seed=0
-        )
+            old.request, prompt="", negative_prompt="", sources=(), mask="", loras=(), seed=0,
+            original="",
+        )  # fmt: skip
         with self.database.write() as connection:
             gone = self.set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
                 results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
-                removed=removed,
+                removed=removed, text=None,
             )  # fmt: skip
             if gone is None:
                 raise NotAllowed(
@@ -657,7 +656,7 @@ class Generations:
             "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
             "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
             "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
-            "error": None, "fingerprint": None,
+            "error": None, "fingerprint": None, "text": None,
         }  # fmt: skip
         with self.database.write() as connection:
             mine = generations.c.id.in_(ids), generations.c.state.in_(list(FINAL))
@@ -691,7 +690,8 @@ class Generations:
         return moved
 
     def edit(self, generation_id: int, request: Request, asker: Asker) -> Generation:
-        """Let a queued one of the asker's own draw something else, in its place in line.
+        """Let a queued one of the asker's own draw something else, in its place in line; one that
+        others are to draw or write now goes to their line, as a new attempt.
 
         Its cost is settled; what was drawn before is there at once. Of an edit and a claim at the
         same moment one comes first: either that is drawn, or nothing is changed. Raises NotFound,
@@ -715,10 +715,17 @@ class Generations:
                 old = read_row(row)
                 if old.request == request:
                     return old
+                # What writes its prompt is stopped.
+                waits = {State.QUEUED} | ({State.GENERATING} if old.request.enhance else set())
+                moved = old.state != State.QUEUED or line_of(request) != old.line
+                anew: dict[str, Any] = {"request": asdict(request), "manner": _anew(old, request)}
+                if moved:
+                    anew |= {"attempt": old.attempt + 1, "line": line_of(request), "enqueued": 0,
+                             "started": None, "due": None, "restarts": 0}  # fmt: skip
                 if request in before:
                     changed = self.set(
-                        connection, old, {State.QUEUED}, State.DONE, request=asdict(request),
-                        results=before[request], charged=0.0, seconds=0.0, error=None, due=None,
+                        connection, old, waits, State.DONE, **{**anew, "due": None},
+                        results=before[request], charged=0.0, seconds=0.0, error=None,
                         ended=moment,
                     )  # fmt: skip
                 else:
@@ -732,24 +739,30 @@ class Generations:
                             moment,
                         )  # fmt: skip
                     changed = self.set(
-                        connection, old, {State.QUEUED}, State.QUEUED, request=asdict(request),
-                        charged=cost,
-                    )  # fmt: skip
+                        connection, old, waits, State.QUEUED, **anew, charged=cost, error=None
+                    )
                     for who in filter(None, (old.user, old.chat) if changed else ()):
                         spend(connection, who, rules.day(old.created), 0, cost - old.charged)
             if changed:
                 break
         self.publish(changed.id)
         with contextlib.suppress(RedisError):
-            if changed.state == State.DONE:
-                self.queue.forget(changed.id, changed.attempt)
+            if old.state in RUNNING:
+                self.queue.stop(old.id, old.attempt)
+            if moved or changed.state == State.DONE:
+                self.queue.forget(old.id, old.attempt)
             else:
                 words, claim = described(changed), self.claim_of(changed)
                 self.queue.line(changed.line).change(changed.id, changed.attempt, words, claim)
+        if old.state in RUNNING:
+            self._let_go(changed)
+        if moved and changed.state == State.QUEUED:
+            self.line_up(changed)
         return changed
 
     def editable(self, generation_id: int, asker: Asker) -> Generation:
-        """A queued generation of the asker's own. Raises NotFound and NotAllowed."""
+        """A generation of the asker's own that is not drawn yet: it is queued, or its prompt is
+        being written. Raises NotFound and NotAllowed."""
         found = self.get(generation_id)
         if not self._own(found, asker):
             raise NotAllowed(tr("Only the person who asked for this picture can change it."))
@@ -760,6 +773,8 @@ class Generations:
                     number=found.id,
                 )
             )
+        if found.state == State.GENERATING and found.request.enhance:
+            return found
         if found.state in RUNNING:
             raise TooLate(
                 tr(
@@ -910,6 +925,9 @@ class Generations:
 
         Not `at_once`: whatever was wrong gets a while to pass, longer each time.
         """
+        if drawn.restarts >= len(PAUSES) and drawn.request.enhance:
+            told = tr("Drawn as you wrote it: what writes prompts stopped again and again.")
+            return self.enhanced(drawn, None, told)
         if drawn.restarts >= len(PAUSES):
             times = trn("I tried {n} time.", "I tried {n} times.", drawn.restarts + 1)
             return self.fail(drawn, f"{words} {times}")
@@ -940,11 +958,10 @@ class Generations:
         wanted = replace(asked, enhance="")
         if prompt:
             wanted = replace(wanted, prompt=prompt, original=asked.prompt)
-        left = [*one.manner.get(LEFT, ()), *([words] if words else ())]
         again = self.change(
             one, {one.state}, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0,
             due=None, restarts=0, error=None, request=asdict(wanted), line=line_of(wanted),
-            manner={**one.manner, LEFT: left},
+            manner={**one.manner, PLAINLY: words},
         )  # fmt: skip
         if again:
             self.queue.forget(one.id, one.attempt)
@@ -1287,8 +1304,18 @@ _BLANK = Request("", "", 1, 1, 1, 0.0, 0, "", "", 1)
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
     """What further rows of the same request share; of what was left out, and who stood in, only
     one tells."""
-    shared = {what: how for what, how in manner.items() if what not in (LEFT, LANGUAGE, INSTEAD)}
+    once = (LEFT, PLAINLY, LANGUAGE, INSTEAD)
+    shared = {what: how for what, how in manner.items() if what not in once}
     return {**shared, **_spoken()}
+
+
+def _anew(old: Generation, request: Request) -> dict[str, Any]:
+    """The manner of a row that draws a request anew: no other engine stands in, and where another
+    prompt counts, it is not told why the one before was drawn as it was."""
+    kept = {**old.manner, INSTEAD: None}
+    if request.enhance or request.prompt != old.request.prompt:
+        kept[PLAINLY] = None
+    return kept
 
 
 def _spoken() -> dict[str, str]:

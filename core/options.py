@@ -405,6 +405,13 @@ class Options(BaseModel):
         json_schema_extra=_flags("repeat", also=["r"], notes={"r": "a number"}),
         examples=[3],
     )
+    enhance: Annotated[bool, BeforeValidator(_yes)] = Field(
+        False,
+        description=mark("Let a text engine write the prompt out before it is drawn."),
+        json_schema_extra=_flags(
+            "enhance", "magic", "no-enhance", rare=True, notes={"no-enhance": "off"}
+        ),
+    )
     priority: Annotated[str, BeforeValidator(_priority)] = Field(
         "normal",
         description=mark("Its turn among your own pictures: low, normal or high."),
@@ -516,8 +523,10 @@ class Request:
         from core.media import content_of
 
         alike = replace(
-            self, sources=tuple(map(content_of, self.sources)), mask=content_of(self.mask)
-        )
+            self, sources=tuple(map(content_of, self.sources)), mask=content_of(self.mask),
+            # Whatever was asked for, the prompt draws.
+            original="",
+        )  # fmt: skip
         told = json.dumps([asdict(alike), revision], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 

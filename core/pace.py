@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import linear_regression
 from typing import Any
 
@@ -83,6 +83,13 @@ class Pace:
             self._lines[artist] = self._line(artist)
         start, rate = self._lines[artist]
         return Expected(start + rate * _work(request), known=False)
+
+    def whole(self, request: Request) -> float:
+        """The seconds of all that a request takes: first its prompt may have to be written."""
+        seconds = self.expect(request).seconds
+        if request.enhance:
+            seconds += self.expect(replace(request, enhance="")).seconds
+        return seconds
 
     def _line(self, model: str) -> tuple[float, float]:
         """Seconds that every drawing of a model takes, and seconds per unit of work besides.

@@ -37,7 +37,8 @@ _NAME = re.compile(r"\w[\w '&+.-]*")
 KEPT = tuple(
     one.name
     for one in OPTIONS
-    if one.name in Request.__dataclass_fields__ and one.name not in ("prompt", "seed", "count")
+    if one.name in Request.__dataclass_fields__
+    and one.name not in ("prompt", "seed", "count", "enhance")
     and (not one.modes or Mode.TEXT in one.modes)
 )  # fmt: skip
 # How long a process offers the names that somebody had, to who types.

@@ -97,7 +97,7 @@ class Proposals:
         # Redis away: a guess is as good as none.
         seconds = FIRST_GUESS_SECONDS * len(requests)
         with contextlib.suppress(RedisError):
-            seconds = sum(self.pace.expect(one).seconds for one in requests)
+            seconds = sum(map(self.pace.whole, requests))
         about = duration(seconds)
         return tr(
             "That makes {pictures}, about {time} of drawing. Queue them all?",

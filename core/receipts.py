@@ -75,7 +75,9 @@ class Notes:
 def notes(generation: int, request: Request, seed: int) -> Notes:
     """The notes of one picture of a generation."""
     alone = request.alone(seed)
-    return Notes(parameters(alone), json.dumps({**alone.told, "id": generation}))
+    # What was to write its prompt has done so, and says nothing to who draws it again.
+    told = {name: value for name, value in alone.told.items() if name != "enhance"}
+    return Notes(parameters(alone), json.dumps({**told, "id": generation}))
 
 
 def parameters(request: Request) -> str:
@@ -151,7 +153,10 @@ def read(text: str) -> Receipt | None:
         return None
     if not isinstance(told, dict) or not isinstance(told.get("prompt"), str):
         return None
-    given = {option.name: told[option.name] for option in OPTIONS if option.name in told}
+    given = {
+        option.name: told[option.name] for option in OPTIONS
+        if option.name in told and option.name != "enhance"
+    }  # fmt: skip
     given = {name: value for name, value in given.items() if isinstance(value, str | int | float)}
     if isinstance(loras := told.get("loras"), list):
         pairs = [one for one in loras if isinstance(one, list) and len(one) == 2]

@@ -28,7 +28,7 @@ from core.settings import Drawing, read
 YOURS, HERE, HOST = mark("yours"), mark("this chat's"), mark("the host's")
 # What a row's manner calls whether previews are shown, the preset, and what came of settings.
 PREVIEWS, PRESET, SET = "previews", "preset", "set"
-LANGUAGE = "language"
+LANGUAGE, ENHANCE = "language", "enhance"
 # As the person's app has it.
 AUTO = "auto"
 ON_OFF = ("on", "off")
@@ -66,6 +66,11 @@ class Taste:
         return frozenset((self.name, *flags))
 
     @property
+    def switch(self) -> bool:
+        """Whether it is but on or off."""
+        return not self.options or _BY_NAME[self.options[0]].kind is bool
+
+    @property
     def open(self) -> bool:
         """Whether there may be more values than are offered to choose from."""
         return any(_BY_NAME[name].kind is str for name in self.options)
@@ -83,7 +88,7 @@ class Taste:
         value = value.strip()
         if self.name == LANGUAGE:
             return _language(value)
-        if not self.options:
+        if self.switch:
             if value.lower() not in ON_OFF:
                 raise UserError(
                     tr(
@@ -137,6 +142,7 @@ TASTES = (
     ),
     Taste("sampler", ("sampler",), lambda: _BY_NAME["sampler"].choices),
     Taste("count", ("count",), _counts),
+    Taste(ENHANCE, ("enhance",), lambda: ON_OFF),
     Taste(PRESET, ("preset",)),
     Taste(PREVIEWS, (), lambda: ON_OFF, mark("Whether a card shows what is drawn by now.")),
     Taste(
@@ -292,9 +298,13 @@ class Tastes:
             manner[PRESET] = _named(one)
         # The model comes first: the others are looked at beside the one that counts.
         plain = [one for one in TASTES if one.options and one.name != PRESET]
+        worded = isinstance(words.get("prompt"), str) and bool(words["prompt"].strip())
+        if not worded:
+            # What a picture brings along was written already.
+            plain = [one for one in plain if one.name != ENHANCE]
         for what, origin in product(plain, (YOURS, HERE)):
             self._fill(made, manner, what, kept[origin].get(what.name), origin)
-        if not asked and isinstance(words.get("prompt"), str) and words["prompt"].strip():
+        if not asked and worded:
             # What a picture brings along had its template already.
             self._usual_preset(asker, made, manner, kept)
         if made.left:
@@ -308,7 +318,7 @@ class Tastes:
             return
         if why := made.take(one.given(value)):
             made.left.append(_left_out(one.name, origin, why))
-        else:
+        elif not (one.switch and value == ON_OFF[1]):
             manner.setdefault(SET, {}).setdefault(origin, []).append(one.name)
 
     def _usual_preset(
@@ -440,6 +450,8 @@ def _usual(one: Taste, kept: Mapping[str, Mapping[str, str]]) -> str:
             return NONE
         case "language":
             return AUTO
+        case "enhance":
+            return ON_OFF[1]
         case "count":
             return str(_BY_NAME["count"].default)
     named = kept[YOURS].get("model") or kept[HERE].get("model") or ""

@@ -26,12 +26,13 @@ from core.engine import (
     Turn,
     Wait,
 )
-from core.errors import report
+from core.errors import UserError, report
 from core.generations import PAUSES, Generation
 from core.house import House
 from core.languages import speaking, tr
 from core.lifecycle import State
-from core.options import Mode
+from core.options import Mode, Request
+from core.policy import policy
 from core.providers import PROVIDERS
 from core.queue import COLLECT, TASK
 from core.wordings import enhanced, talk_for
@@ -128,6 +129,8 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
     model = model_of(claimed)
     if request.mode.words:
         text = _write(claimed, model)
+        if request.mode == Mode.ENHANCE:
+            text = _proposed(request, text)
         finish = partial(
             Studio.house.generations.finish, claimed, [], time.monotonic() - begun, text=text
         )
@@ -182,7 +185,12 @@ def _enhance(claimed: Generation, heart: Heart, begun: float) -> None:
     except Stopped:
         raise
     except EngineError as error:
+        if Studio.leaving.is_set():
+            # The engine goes away with its worker: another one writes it.
+            raise
         words = tr("Drawn as you wrote it: {reason}", reason=str(error))
+    except JobTimeoutException:
+        words = tr("Drawn as you wrote it: writing a better prompt took too long.")
     except Exception as error:
         fault = report(f"the prompt of #{claimed.id} could not be enhanced", error)
         words = tr("Drawn as you wrote it. (fault {fault})", fault=fault)
@@ -192,6 +200,19 @@ def _enhance(claimed: Generation, heart: Heart, begun: float) -> None:
         line.ended(claimed.id, claimed.attempt, time.monotonic() - begun, taken)
     patiently(partial(generations.enhanced, claimed, prompt, words), DATABASE_SECONDS)
     heart.stop()
+
+
+def _proposed(request: Request, answer: str) -> str:
+    """The better prompt that an answer makes, to be shown. Raises AskDifferently."""
+    found = enhanced(request.prompt, answer)
+    if found == request.prompt:
+        raise AskDifferently(tr("No better prompt came of it. Try again, or in other words."))
+    try:
+        policy().drawable([replace(request, prompt=found)])
+    except UserError:
+        told = tr("The better prompt was one that is not drawn here. Try again.")
+        raise AskDifferently(told) from None
+    return found
 
 
 def _write(claimed: Generation, model: Model) -> str:
@@ -208,12 +229,16 @@ def _write(claimed: Generation, model: Model) -> str:
                 queue.say(claimed.id, claimed.attempt, words)
         return beat(None, "")
 
-    mode = Mode.ENHANCE if claimed.request.enhance else claimed.request.mode
-    talk = talk_for(replace(claimed.request, mode=mode), _before(claimed))
-    pictures = stored_pictures(claimed)
+    request, pictures = claimed.request, dict[str, bytes]()
+    if request.enhance:
+        # Its pictures are for who draws alone.
+        request = replace(request, mode=Mode.ENHANCE, sources=(), mask="")
+    else:
+        pictures = stored_pictures(claimed)
+    talk = talk_for(request, _before(claimed))
     if model.engine in PROVIDERS:
-        return Studio.branch.write(model, claimed.request, say, talk, pictures)
-    return Studio.engine.write(model, claimed.request, say, beat, talk, pictures)
+        return Studio.branch.write(model, request, say, talk, pictures)
+    return Studio.engine.write(model, request, say, beat, talk, pictures)
 
 
 def _before(claimed: Generation) -> list[Turn]:

@@ -256,7 +256,9 @@ function show(job) {
   node.version = job.version;
   node.dataset.status = job.status;
   const part = (name) => node.querySelector(name);
-  part(".prompt").textContent = `#${job.id} ${job.prompt}`;
+  part(".prompt").textContent = `#${job.id} ${job.original || job.prompt}`;
+  part(".better").textContent = job.card.better;
+  part(".better").hidden = !job.card.better;
   const moment = job.ready && new Date(job.ready).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const { status } = job.card;
   part(".status").textContent = moment ? tr("{status} · ready about {moment}", { status, moment }) : status;
@@ -373,9 +375,12 @@ async function edit(id, opener) {
   form.querySelector("[type=button]").addEventListener("click", close);
   form.addEventListener("submit", async (submit) => {
     submit.preventDefault();
+    const enhance = submit.submitter?.name === "enhance";
     try {
-      show(await call(`/api/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ text: area.value }) }));
+      const answer = await call(`/api/jobs/${id}`, { method: "PATCH", body: JSON.stringify({ text: area.value, enhance }) });
+      show(answer);
       close();
+      if (answer.id !== id) toEnd();
     } catch (error) {
       fault.textContent = error.message;
       fault.hidden = false;

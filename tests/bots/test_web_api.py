@@ -49,18 +49,31 @@ def test_a_line_that_comes_twice_is_answered_alike_and_done_once(
 
 
 def test_priority_and_enhance_stand_beside_the_prompt_as_programs_know_them(
-    house: House, web: httpx.Client
+    house: House, web: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = web.post("/api/jobs", json={"prompt": "a fox", "priority": "high", "enhance": False})
     assert told.status_code == 202 and house.generations.get(told.json()["id"]).priority == 2
+    better = web.post("/api/jobs", json={"prompt": "a fox", "enhance": True})
+    assert better.status_code == 202 and better.json()["parameters"]["enhance"]
     for body, words in (
         ({"prompt": "a fox", "priority": "urgent"}, "low, normal, high"),
-        ({"prompt": "a fox", "enhance": True}, "No text engine is here"),
         ({"type": "vary", "images": ["1"], "priority": "high"}, "vary takes no priority"),
+        ({"type": "vary", "images": ["1"], "enhance": True}, "vary takes no enhance"),
     ):
         refused = web.post("/api/jobs", json=body)
         assert refused.status_code == 422 and words in refused.json()["error"]
-    assert len(house.generations.of(LOCAL)) == 1
+    monkeypatch.setenv("DRAWQUEUE_TEXT_MODEL", "none")
+    settings._read.cache_clear()
+    refused = web.post("/api/jobs", json={"prompt": "a fox", "enhance": True})
+    assert refused.status_code == 422 and "Nothing here writes prompts" in refused.json()["error"]
+    assert len(house.generations.of(LOCAL)) == 2
+
+
+def test_enhance_counts_before_what_is_set(house: House, web: httpx.Client) -> None:
+    web.post("/api/chat", json={"text": "/settings set enhance on"})
+    for given, written in ((None, True), (True, True), (False, False)):
+        told = web.post("/api/jobs", json={"prompt": "a fox", "enhance": given}).json()
+        assert bool(told["parameters"]["enhance"]) == written, given
 
 
 def test_a_prompt_among_the_parameters_is_refused_with_the_other_faults(

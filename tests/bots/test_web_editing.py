@@ -22,7 +22,8 @@ BROWSER, ON_SQLITE = test_web_page.pytestmark
 
 def test_the_interface_tells_the_line_and_takes_another(house: House, web: httpx.Client) -> None:
     made = web.post("/api/jobs", json={"prompt": "a fox", "parameters": {"seed": 7}}).json()
-    assert [one["action"] for one in made["card"]["buttons"]] == ["edit", "cancel", "why"]
+    pressed = [one["action"] for one in made["card"]["buttons"]]
+    assert pressed == ["edit", "enhance", "cancel", "why"]
     path = f"/api/jobs/{made['id']}"
     assert web.get(f"{path}/line").json() == {"text": "a fox --seed 7"}
     changed = web.patch(path, json={"text": "a wolf --steps 9"})

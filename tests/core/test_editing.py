@@ -485,7 +485,8 @@ def test_what_is_made_larger_has_no_words(house: House, ann: Asker) -> None:
     buttons = [one.action for one in house.card(made).buttons]
     assert buttons == ["cancel", "why"]
     queued = ask(house, "a fox", ann)
-    assert [one.action for one in house.card(queued).buttons] == ["edit", "cancel", "why"]
+    pressed = [one.action for one in house.card(queued).buttons]
+    assert pressed == ["edit", "enhance", "cancel", "why"]
 
 
 def test_edit_without_words_tells_those_it_has(house: House, ann: Asker) -> None:

@@ -112,7 +112,16 @@ def test_an_option_is_declared_in_one_file() -> None:
         "lora",
         "preset",
     }
-    settled_from = {"mode", "sources", "mask", "factor", "upscaler", "loras", "hires_strength"}
+    settled_from = {
+        "mode",
+        "sources",
+        "mask",
+        "factor",
+        "upscaler",
+        "loras",
+        "hires_strength",
+        "original",
+    }
     assert set(Options.model_fields) - how == set(Request.__dataclass_fields__) - settled_from
     settled = settle(ask("a fox --steps 9 --cfg 2 --sampler Heun --count 3 --no dogs"), 5)
     assert (settled.steps, settled.guidance, settled.sampler, settled.count) == (9, 2, "Heun", 3)

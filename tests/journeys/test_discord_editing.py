@@ -40,7 +40,7 @@ def opened(discord: Discord, asked: str) -> dict[str, Any]:
 
 
 def field(modal: dict[str, Any]) -> dict[str, Any]:
-    (label,) = modal["ack_data"]["components"]
+    label, *_ = modal["ack_data"]["components"]
     return dict(label["component"])
 
 
