@@ -1321,7 +1321,8 @@ def _due(
 
 def _begun(one: Generation) -> float:
     """What is to be paid for one that is cancelled now: other machines stop at nobody's word."""
-    elsewhere = one.line in PROVIDERS and one.request.mode != Mode.UPSCALE
+    # An edit may have left it in the line of another engine.
+    elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
     return policy().step(one.request) if one.state in RUNNING and elsewhere else 0.0
 
 

@@ -394,6 +394,14 @@ def test_an_edit_may_not_be_dearer_than_what_is_left(
     assert cost(house, made) == 0.1, "it is paid as it was drawn"
 
 
+def test_an_edit_to_another_machine_is_paid_when_that_has_begun(house: House) -> None:
+    made = submit(house, "e1", "pattern")
+    house.generations.edit(made.id, replace(made.request, model=FLUX), ANN)
+    one = claimed(house, made)
+    house.generations.stop(made)
+    assert cost(house, one) == used(house) == 0.1
+
+
 def test_one_who_has_spent_too_much_may_still_change_what_costs_no_more(
     house: House, rules: Callable[[str], None]
 ) -> None:
