@@ -134,7 +134,7 @@ class Answer(BaseModel):
     )
 
 
-class Count(BaseModel):
+class Counted(BaseModel):
     """What one asked for, and what became of it."""
 
     total: int
@@ -165,8 +165,8 @@ class Costs(BaseModel):
 class Stats(BaseModel):
     """Counts and times of one's own, those of deleted ones too: they were drawn."""
 
-    today: Count
-    all: Count
+    today: Counted
+    all: Counted
     currency: str
     everybody: Costs | None = Field(
         description="For moderators whom the host lists, where prices are set."
