@@ -408,8 +408,12 @@ def test_one_who_has_spent_too_much_may_still_change_what_costs_no_more(
     made = submit(house, "e1")
     for index in range(4):
         drawn(house, f"d{index}")
-    rules(f"{PRICES}{EVERYBODY}cost_per_day = 0.2\nseconds_per_day = 1000\n")
+    rules(f"{PRICES}{EVERYBODY}cost_per_day = 0.2\n")
     assert house.generations.edit(made.id, replace(made.request, prompt="an owl"), ANN)
+    assert submit(house, "free", "pattern")
+    rules(f"{PRICES}{EVERYBODY}seconds_per_day = 1\n")
+    dear = replace(made.request, model="openai")
+    assert house.generations.edit(made.id, dear, ANN), "dearer, and no slower"
 
 
 # People
