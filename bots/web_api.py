@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -16,10 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Words
+from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Stats, Words
 from bots.web_door import ask, asker, refused, stays
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
-from core import catalog, commands, events, history, options, parts, phrases, registry
+from core import catalog, commands, costs, events, history, options, parts, phrases, registry
 from core.asking import Reply
 from core.cards import ACTIONS, ASIDE, DECISIONS, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
@@ -28,7 +28,7 @@ from core.generations import Generation
 from core.house import House
 from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
-from core.policy import ALONE
+from core.policy import ALONE, policy
 from core.settings import Uploads, read
 from core.supervisor import NONCE
 
@@ -197,6 +197,14 @@ def _kept() -> list[str]:
     return [
         name for one in public for name in (one.name, *one.aliases, *commands.names(one).values())
     ]  # fmt: skip
+
+
+def _count(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "total": row["total"], "states": {state: row[str(state)] for state in State},
+        "average_seconds": row["average"], "seconds": row["seconds"],
+        "cost": row["cost"] if policy().prices else None,
+    }  # fmt: skip
 
 
 def looked(description: str) -> Any:
@@ -576,6 +584,21 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             except RedisError:
                 workers = 0
             return {str(state): counts.get(state, 0) for state in PENDING} | {"workers": workers}
+
+        return dict(await in_thread(work))
+
+    @api.get("/api/stats", response_model=Stats)
+    async def stats(request: Request) -> dict[str, Any]:
+        """How much one asked for, the time it took, and what it cost, today and in all."""
+
+        def work() -> dict[str, Any]:
+            who = asker(request)
+            today, every = (_count(one) for one in history.counts(house, who))
+            everybody = costs.everybodys(house.database) if costs.may_see(who) else None
+            return {
+                "today": today, "all": every, "currency": policy().money.currency,
+                "everybody": asdict(everybody) if everybody else None,
+            }  # fmt: skip
 
         return dict(await in_thread(work))
 

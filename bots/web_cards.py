@@ -142,6 +142,45 @@ class Answer(BaseModel):
     )
 
 
+class Counted(BaseModel):
+    """What one asked for, and what became of it."""
+
+    total: int
+    states: dict[State, int]
+    average_seconds: float | None = Field(description="Of a drawing; null where there is none.")
+    seconds: float = Field(description="Of drawing, in all.")
+    cost: float | None = Field(description="What it cost the host; null where no price is set.")
+
+
+class Share(BaseModel):
+    """What a model, or a person, has cost; without a name what was forgotten since."""
+
+    name: str
+    cost: float
+    pictures: int
+
+
+class Costs(BaseModel):
+    """What everybody's drawing has cost the host."""
+
+    today: float
+    lately: float = Field(description="In the last so many days, as models and people tell it.")
+    days: int
+    models: list[Share]
+    people: list[Share]
+
+
+class Stats(BaseModel):
+    """Counts and times of one's own, those of deleted ones too: they were drawn."""
+
+    today: Counted
+    all: Counted
+    currency: str
+    everybody: Costs | None = Field(
+        description="For moderators whom the host lists, where prices are set."
+    )
+
+
 class Words(BaseModel):
     """An answer in words."""
 

@@ -341,6 +341,10 @@ def doctor() -> None:
             told(part, "", f"not set up; {part.upper()}_TOKEN in .env does that")
         else:
             told(part, _asked(part))
+    from core import costs
+
+    if overlooked := costs.warnings():
+        told("prices", "", " ".join(overlooked))
     if read(Drawing).words:
         from core import phrases
 

@@ -161,6 +161,10 @@ generations = Table(
     Index(None, "chat", "state"),
     Index(None, "fingerprint"),
     Index(None, "parent"),
+    Index(
+        "ix_generations_paid", "created",
+        postgresql_where=text("cost > 0"), sqlite_where=text("cost > 0"),
+    ),
     # With the person and the chat among the words, one index finds a word of one person's.
     Index(
         "ix_generations_words", text(WORDS), postgresql_using="gin",

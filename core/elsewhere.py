@@ -225,15 +225,21 @@ class Elsewhere:
         return again
 
     def stand_in(self, one: Generation, words: str) -> Generation | None:
-        """Give a drawing to the next engine of the host's list that can draw it; None where there
-        is none, or the row has gone on.
+        """Give a drawing to the next engine of the host's list that can draw it, and that its
+        person's money is left for; None where there is none, or the row has gone on.
 
         `words` say why. What was asked for first is kept for its card.
         """
         before = one.manner.get(INSTEAD) or {}
-        found = next_in(one.request, before.get("tried", ()))
-        if one.request.enhance or not found:
-            return None
+        tried = list(before.get("tried", ()))
+        while not one.request.enhance and (found := next_in(one.request, tried)):
+            if again := self._give(one, found, words):
+                return again
+            tried.append(found.model)
+        return None
+
+    def _give(self, one: Generation, found: Request, words: str) -> Generation | None:
+        before = one.manner.get(INSTEAD) or {}
         instead = {
             "model": before.get("model", one.request.model),
             "request": before.get("request", asdict(one.request)),
@@ -244,6 +250,7 @@ class Elsewhere:
             one, PENDING, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0, due=None,
             restarts=0, task=None, request=asdict(found), line=line_of(found), error=None,
             manner={**one.manner, INSTEAD: instead},
+            only_if=lambda connection: self._generations.affords(connection, one, found),
         )  # fmt: skip
         if again:
             log.warning("#%d: %s stands in for %s", one.id, found.model, one.request.model)

@@ -59,6 +59,7 @@ from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
 from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
+from core.providers import PROVIDERS
 from core.queue import DRAW, WRITE, Standing, WorkQueue, job_id
 from core.settings import Drawing, read
 
@@ -334,7 +335,7 @@ class Generations:
             class_name, len(requests), cost,
             self._spent(connection, rules, generations.c.person, person.id, moment),
             self._spent(connection, rules, generations.c.chat, asker.chat, moment),
-            moment,
+            moment, cost=sum(map(rules.price, requests)),
         )  # fmt: skip
 
     def _known(
@@ -414,6 +415,8 @@ class Generations:
     ) -> Spent:  # fmt: skip
         if not who:
             return Spent()
+        # Before the day's sum: what is over in between counts twice for once, and never not at all.
+        due = _due(connection, rules, column == who, moment)
         day = connection.execute(
             select(usage).where(usage.c.who == who, usage.c.day == rules.day(moment))
         ).one_or_none()
@@ -423,7 +426,8 @@ class Generations:
         last = connection.execute(
             select(func.max(usage.c.last)).where(usage.c.who == who)
         ).scalar_one()
-        return Spent(queued, day.jobs if day else 0, day.seconds if day else 0.0, last)
+        spent = (day.jobs, day.seconds, day.cost) if day else (0, 0.0, 0.0)
+        return Spent(queued, spent[0], spent[1], last, spent[2], due)
 
     def quota(self, asker: Asker) -> str:
         """What is left to the asker today, in words for them."""
@@ -473,7 +477,7 @@ class Generations:
                     class_name, 1, cost,
                     self._spent(connection, rules, generations.c.person, old.user, moment),
                     self._spent(connection, rules, generations.c.chat, old.chat, moment),
-                    moment, again=again_today,
+                    moment, again=again_today, cost=rules.price(wanted),
                 )  # fmt: skip
                 again = self.set(
                     connection, old, REDOABLE_IN_PLACE, State.QUEUED,
@@ -573,17 +577,9 @@ class Generations:
 
     def stop(self, old: Generation) -> Generation | None:
         """Cancel one, whosever it is; None where it is over."""
-        # What another machine has begun is paid for.
-        begun = old.state == State.WAITING
         ended = self.change(
-            old, {State.WAITING} if begun else lifecycle.sources(State.CANCELLED) - {State.WAITING},
-            State.CANCELLED, error=None, ended=now(),
-            cost=old.cost + (policy().price(old.request) if begun else 0.0),
-        )  # fmt: skip
-        if not ended and not begun:
-            one = self.get(old.id)
-            if (one.state, one.attempt) == (State.WAITING, old.attempt):
-                return self.stop(one)
+            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
+        )
         if ended:
             with contextlib.suppress(RedisError):
                 self.queue.stop(old.id, old.attempt)
@@ -729,14 +725,15 @@ class Generations:
                         ended=moment,
                     )  # fmt: skip
                 else:
-                    if cost > old.charged:
+                    more = rules.price(request) - rules.price(old.request)
+                    if cost > old.charged or more > 0:
                         rules.dearer(
                             old.class_name, cost - old.charged,
                             self._spent(connection, rules, generations.c.person, old.user,
                                         old.created),
                             self._spent(connection, rules, generations.c.chat, old.chat,
                                         old.created),
-                            moment,
+                            moment, cost=more,
                         )  # fmt: skip
                     changed = self.set(
                         connection, old, waits, State.QUEUED, **anew, charged=cost, error=None
@@ -759,6 +756,21 @@ class Generations:
         if moved and changed.state == State.QUEUED:
             self.line_up(changed)
         return changed
+
+    def affords(self, connection: Connection, one: Generation, request: Request) -> bool:
+        """Whether person and chat have the money left for a request in the place of one's own."""
+        rules = policy()
+        more = rules.price(request) - rules.price(one.request)
+        if more <= 0:
+            return True
+        one_at_a_time(connection, one.user, one.chat)
+        person = self._spent(connection, rules, generations.c.person, one.user, one.created)
+        chat = self._spent(connection, rules, generations.c.chat, one.chat, one.created)
+        try:
+            rules.dearer(one.class_name, 0.0, person, chat, now(), cost=more)
+        except TooMuch:
+            return False
+        return True
 
     def editable(self, generation_id: int, asker: Asker) -> Generation:
         """A generation of the asker's own that is not drawn yet: it is queued, or its prompt is
@@ -883,19 +895,19 @@ class Generations:
 
     def finish(
         self, drawn: Generation, results: Iterable[Mapping[str, Any]], seconds: float,
-        revision: str = "", text: str | None = None,
+        revision: str = "", text: str | None = None, cost: float | None = None,
     ) -> Generation | None:  # fmt: skip
         """Note the stored pictures, or what was written; None when the attempt is no longer the
         row's.
 
-        `revision` is the model's: the same request is then answered by these pictures. Doing so
-        twice notes them once.
+        `revision` is the model's: the same request is then answered by these pictures. `cost` is
+        what they really cost, where who drew them says so. Doing so twice notes them once.
         """
         kept = [dict(result) for result in results]
         won = self.change(
             drawn, RUNNING, State.DONE, due=None,
             results=kept, text=text, seconds=seconds, ended=now(), error=None, charged=seconds,
-            cost=drawn.cost + policy().price(drawn.request),
+            paid=policy().step(drawn.request) if cost is None else cost,
             fingerprint=drawn.request.fingerprint(revision) if revision else None,
         )  # fmt: skip
         if won is None:
@@ -914,11 +926,13 @@ class Generations:
         """Let the card say something while an attempt is being drawn."""
         return self.change(drawn, {State.GENERATING}, State.GENERATING, error=words)
 
-    def fail(self, drawn: Generation, words: str) -> Generation | None:
-        """End an attempt with words for its asker; None when it is no longer the row's."""
+    def fail(self, drawn: Generation, words: str, paid: float = 0.0) -> Generation | None:
+        """End an attempt with words for its asker, and note what was paid for it all the same; None
+        when it is no longer the row's."""
         return self.change(
-            drawn, lifecycle.sources(State.FAILED), State.FAILED, error=words, ended=now()
-        )
+            drawn, lifecycle.sources(State.FAILED), State.FAILED, error=words, ended=now(),
+            paid=paid,
+        )  # fmt: skip
 
     def restart(self, drawn: Generation, words: str, *, at_once: bool = True) -> Generation | None:
         """Put an attempt that was lost back in front of the line, or fail it after too many.
@@ -944,11 +958,11 @@ class Generations:
         return again
 
     def enhanced(
-        self, one: Generation, prompt: str | None, words: str = ""
+        self, one: Generation, prompt: str | None, words: str = "", *, written: bool = False
     ) -> Generation | None:  # fmt: skip
         """Draw from a better prompt, in its fair place among what is drawn; from the one that was
-        asked for where there is none, and its card says why in these words. None when the attempt
-        is no longer the row's."""
+        asked for where there is none, and its card says why in these words. What was `written` is
+        paid, of use or not. None when the attempt is no longer the row's."""
         asked = one.request
         if prompt:
             try:
@@ -962,6 +976,7 @@ class Generations:
             one, {one.state}, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0,
             due=None, restarts=0, error=None, request=asdict(wanted), line=line_of(wanted),
             manner={**one.manner, PLAINLY: words},
+            paid=policy().step(asked) if written or prompt else 0.0,
         )  # fmt: skip
         if again:
             self.queue.forget(one.id, one.attempt)
@@ -1228,11 +1243,14 @@ class Generations:
         return True
 
     def change(
-        self, old: Generation, allowed: Iterable[State], target: State, **values: Any
-    ) -> Generation | None:
+        self, old: Generation, allowed: Iterable[State], target: State,
+        only_if: Callable[[Connection], bool] = lambda _connection: True, **values: Any,
+    ) -> Generation | None:  # fmt: skip
         """Move a row from one of the allowed states, in a transaction of its own, and tell."""
         with self.database.write() as connection:
-            won = self.set(connection, old, allowed, target, **values)
+            won = None
+            if only_if(connection):
+                won = self.set(connection, old, allowed, target, **values)
         if won:
             self.publish(won.id)
             if old.state in RUNNING and target not in RUNNING:
@@ -1241,23 +1259,29 @@ class Generations:
 
     def set(
         self, connection: Connection, old: Generation, allowed: Iterable[State], target: State,
-        **values: Any,
+        paid: float = 0.0, **values: Any,
     ) -> Generation | None:  # fmt: skip
         """The one conditional update; None when the row has gone on meanwhile.
 
-        What is over without a word of its cost is charged the time it was drawn.
+        What is over without a word of its cost is charged the time it was drawn. What was `paid`
+        for it adds to what it has cost the host.
         """
         charged = old.charged
         if target in FINAL:
-            # An edit may have settled another cost since this row was looked at.
-            charged = connection.execute(
-                select(generations.c.charged).where(generations.c.id == old.id).with_for_update()
-            ).scalar_one()
+            # An edit may have settled another cost since this row was looked at, or a worker begun.
+            found = connection.execute(
+                select(generations).where(generations.c.id == old.id).with_for_update()
+            ).one()
+            charged = found.charged
+            if target == State.CANCELLED:
+                paid = _begun(read_row(found))
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
             # No drawing takes longer than this, whenever its end was noticed.
             longest = float(read(Drawing).job_timeout)
             values["charged"] = min(longest, max(0.0, drawn.total_seconds()))
+        if paid:
+            values["cost"] = generations.c.cost + paid
         row = connection.execute(
             update(generations)
             .where(
@@ -1273,12 +1297,12 @@ class Generations:
         if row is None:
             return None
         _hold(connection, old.id, [str(one["key"]) for one in values.get("results", ())])
-        cost = float(values.get("cost", old.cost)) - old.cost
-        if target in FINAL and (cost or values["charged"] != charged):
-            day = policy().day(old.created)
-            for who in filter(None, (old.user, old.chat)):
-                spend(connection, who, day, 0, values["charged"] - charged, cost=cost)
-        return read_row(row)
+        seconds = values["charged"] - charged if target in FINAL else 0.0
+        # Its person may have been linked, or its chat have moved, since a worker took it.
+        made = read_row(row)
+        for who in filter(None, (made.user, made.chat) if paid or seconds else ()):
+            spend(connection, who, policy().day(made.created), 0, seconds, cost=paid)
+        return made
 
     def publish(self, generation_id: int) -> None:
         with contextlib.suppress(RedisError):
@@ -1295,6 +1319,41 @@ def part(connection: Connection, ids: Sequence[int]) -> None:
             undeliverable=None, editor=None, editor_until=None,
         )
     )  # fmt: skip
+
+
+def _due(
+    connection: Connection, rules: Policy, whose: ColumnElement[bool], moment: datetime
+) -> float:
+    """What those of a day will cost that are not over."""
+    if not rules.prices:
+        return 0.0
+    columns, asked = generations.c, generations.c.request
+    rows = connection.execute(
+        select(
+            asked["model"].as_string().label("model"), asked["mode"].as_string().label("mode"),
+            asked["enhance"].as_string().label("enhance"),
+            func.sum(asked["count"].as_integer()).label("pictures"), func.count().label("jobs"),
+        )
+        .where(
+            whose, columns.state.in_(list(PENDING)), columns.created >= rules.began(moment),
+            columns.created < rules.began(moment) + timedelta(days=1),
+        )
+        .group_by("model", "mode", "enhance")
+    ).all()  # fmt: skip
+    total = 0.0
+    for row in rows:
+        # What writes is asked once for each job, what draws for each picture.
+        drawn = replace(_BLANK, model=row.model, mode=Mode(row.mode or Mode.TEXT))
+        total += rules.step(drawn) * row.pictures
+        total += rules.step(replace(drawn, enhance=row.enhance)) * row.jobs if row.enhance else 0.0
+    return total
+
+
+def _begun(one: Generation) -> float:
+    """What is to be paid for one that is cancelled now: other machines stop at nobody's word."""
+    # An edit may have left it in the line of another engine.
+    elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
+    return policy().step(one.request) if one.state in RUNNING and elsewhere else 0.0
 
 
 # What is left of a request that was forgotten: nothing that anybody chose.

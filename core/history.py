@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
-from core import marks
+from core import costs, marks
 from core.asking import Ask, Reply, generation_id, one_picture
 from core.cards import ACTIONS, PAGES, Button, show_of
 from core.database import SIGNS, WORDS, files, generations, now
@@ -41,6 +41,7 @@ from core.languages import mark, tr, trn
 from core.lifecycle import FINAL, PENDING, State
 from core.lineage import family
 from core.options import COMMAND_OF, Mode
+from core.people import Asker
 from core.policy import Audience, Show, policy
 from core.settings import Chat, read
 
@@ -460,8 +461,26 @@ def _none(house: House, ask: Ask, filters: Filters, before: int | None) -> str:
 
 def stats(house: House, ask: Ask) -> Reply:
     """Counts and times, those of deleted ones too: they were drawn."""
-    person = house.people.get(ask.asker.platform, ask.asker.id).id
-    since = now() - timedelta(days=1) + timedelta(seconds=policy().renews(now()))
+    today, every = counts(house, ask.asker)
+    told = [tr("You have asked for nothing yet. /imagine draws a picture.")]
+    if every["total"]:
+        told = [
+            tr("Today: {figures}", figures=_counted(today)),
+            tr("In all: {figures}", figures=_counted(every)),
+        ]
+    if costs.may_see(ask.asker):
+        # What all of them cost is nothing for a group to read.
+        if ask.asker.platform in OPEN and not _audience(ask).alone:
+            told.append(tr("Write /stats to me alone to see what everybody's have cost."))
+        else:
+            told += costs.told(costs.everybodys(house.database))
+    return Reply("\n".join(told))
+
+
+def counts(house: House, asker: Asker) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """How many pictures somebody asked for, their time and what they cost, today and in all."""
+    person = house.people.get(asker.platform, asker.id).id
+    since = policy().began(now())
     columns = generations.c
     drawn = and_(columns.state == State.DONE, columns.charged > 0)
 
@@ -475,21 +494,15 @@ def stats(house: House, ask: Ask) -> Reply:
         func.coalesce(
             func.sum(case((columns.state.in_(list(FINAL)), columns.charged), else_=0.0)), 0.0
         ).label("seconds"),
+        func.coalesce(func.sum(columns.cost), 0.0).label("cost"),
     ).where(columns.person == person)
     with house.database.read() as connection:
         every = connection.execute(figures).one()
         today = connection.execute(figures.where(columns.created >= since)).one()
-    if not every.total:
-        return Reply(tr("You have asked for nothing yet. /imagine draws a picture."))
-    told = (
-        tr("Today: {figures}", figures=_counted(today)),
-        tr("In all: {figures}", figures=_counted(every)),
-    )
-    return Reply("\n".join(told))
+    return dict(today._mapping), dict(every._mapping)
 
 
-def _counted(row: Any) -> str:
-    found = row._mapping
+def _counted(found: Mapping[str, Any]) -> str:
     # No language's words for them go with every number.
     told = [f"{state.said} {found[str(state)]}" for state in State
             if found[str(state)] or state in FINAL]  # fmt: skip
@@ -497,6 +510,8 @@ def _counted(row: Any) -> str:
     if found["average"] is not None:
         words.append(tr("{time} a drawing on average.", time=duration(found["average"])))
     words.append(tr("{time} of drawing (GPU time).", time=duration(found["seconds"])))
+    if policy().prices:
+        words.append(tr("It cost the host {money}.", money=policy().said(found["cost"])))
     return " ".join(words)
 
 

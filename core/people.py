@@ -398,16 +398,19 @@ def _add_usage(connection: Connection, source: str, target: str) -> None:
     """Count what one has used for another alone."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
         jobs, seconds = row.jobs - row.copied_jobs, row.seconds - row.copied_seconds
-        spend(connection, target, row.day, max(0, jobs), max(0.0, seconds), row.last)
+        cost = max(0.0, row.cost - row.copied_cost)
+        spend(connection, target, row.day, max(0, jobs), max(0.0, seconds), row.last, cost)
     connection.execute(delete(usage).where(usage.c.who == source))
 
 
 def copy_usage(connection: Connection, source: str, target: str) -> None:
     """Count what a person has used for an account that leaves, too."""
     for row in connection.execute(select(usage).where(usage.c.who == source)).all():
-        spend(connection, target, row.day, row.jobs, row.seconds, row.last)
+        spend(connection, target, row.day, row.jobs, row.seconds, row.last, row.cost)
         connection.execute(
             update(usage)
             .where(usage.c.who == target, usage.c.day == row.day)
-            .values(copied_jobs=row.jobs, copied_seconds=row.seconds)
-        )
+            .values(
+                copied_jobs=row.jobs, copied_seconds=row.seconds, copied_cost=row.cost
+            )
+        )  # fmt: skip

@@ -4,11 +4,13 @@ A person, place or role is named as `platform:kind:id`. Nothing here looks at ro
 brings the figures (`Spent`), and is told in words for the asker what stands in the way.
 """
 
+import math
 import re
+import textwrap
 import tomllib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -19,7 +21,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from core.errors import InvalidOptions, NotAllowed, TooMuch, duration, nearest
 from core.languages import tr, trn
-from core.options import Request
+from core.options import Mode, Request
+from core.providers import provider_of
 from core.settings import Chat, named, read
 
 EVERYONE, MODERATOR = "everyone", "moderator"
@@ -72,6 +75,11 @@ class Limits(_Table):
     seconds_per_day: float = Field(
         0, ge=0, le=MOST, allow_inf_nan=False, description="Seconds of drawing a day."
     )
+    cost_per_day: float = Field(
+        0, ge=0, le=MOST, allow_inf_nan=False,
+        description="What a day's pictures may cost, by [prices]; what costs nothing is not "
+        "counted.",
+    )  # fmt: skip
 
 
 class Class(Limits):
@@ -242,6 +250,21 @@ class Marked(_Table):
         return places
 
 
+def _sign(text: str) -> str:
+    if not 0 < len(text.strip()) <= 8:
+        raise ValueError('a currency has a sign or a short name: "$" or "EUR"')
+    return text.strip()
+
+
+class Money(_Table):
+    """How money is told."""
+
+    currency: Annotated[str, AfterValidator(_sign)] = Field(
+        "$", description="The sign or the name of the currency that all prices are in."
+    )
+
+
+Price = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 DEFAULT = "fast"
 
 
@@ -253,11 +276,12 @@ class Policy(_Table):
     line: Line = Line()
     access: Access = Access()
     words: Words = Words()
-    prices: Mapping[str, Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]] = Field(
+    prices: Mapping[str, Price] = Field(
         {},
-        description="What a picture, or an answer, of a model costs the host, by the model's name, "
-        "in one currency.",
+        description="What a picture, or an answer, costs the host, by the model's name, or by that "
+        "of an engine for all its models; the longer name counts.",
     )
+    money: Money = Money()
     marked: Marked = Marked()
 
     def entitled(self, names: Iterable[str], granted: str = "") -> list[str]:
@@ -279,9 +303,12 @@ class Policy(_Table):
 
     def renews(self, moment: datetime) -> float:
         """Seconds until the next day's limits."""
+        return (self.began(moment) + timedelta(days=1) - moment).total_seconds()
+
+    def began(self, moment: datetime) -> datetime:
+        """When the day began whose limits a moment counts for."""
         since = moment.astimezone(UTC) - self.line.start
-        midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
-        return (midnight + timedelta(days=1) - since).total_seconds()
+        return since.replace(hour=0, minute=0, second=0, microsecond=0) + self.line.start
 
     # What stands in the way
 
@@ -336,11 +363,42 @@ class Policy(_Table):
             raise InvalidOptions(faults)
 
     def price(self, request: Request) -> float:
-        """What a request costs the host, whichever way it is made."""
-        return self.prices.get(request.model, 0.0) * request.count
+        """What a request costs the host from its asking to its end."""
+        if request.enhance:
+            return self.step(request) + self.step(replace(request, enhance=""))
+        return self.step(request)
+
+    def step(self, request: Request) -> float:
+        """What it costs to do the next with a request: to write its prompt, else to draw it."""
+        if request.enhance:
+            return self.price_of(request.enhance, words=True) or 0.0
+        if request.mode == Mode.UPSCALE:
+            return 0.0  # Whoever drew it, this house makes it larger.
+        return (self.price_of(request.model, request.mode.words) or 0.0) * request.count
+
+    def price_of(self, model: str, words: bool = False) -> float | None:
+        """What the host says a picture of a model costs, or an answer in words; None where nothing
+        is said of it, nor of its engine."""
+        if not self.prices:
+            return None
+        known = {name.lower(): price for name, price in self.prices.items()}
+        name = model.lower()
+        if not (elsewhere := provider_of(name)):
+            return known.get(name)
+        # An engine alone stands for its usual model, which is another one for words.
+        full = name if words else ":".join(elsewhere).lower()
+        return known.get(full, known.get(elsewhere[0]))
+
+    def said(self, amount: float) -> str:
+        """So much money in words, as exact as it must be: $12.00, $0.0035, 3.50 EUR."""
+        places = 2 if not 0 < amount < 1 else max(2, min(9, 2 - math.floor(math.log10(amount))))
+        whole, _, part = f"{amount:.{places}f}".partition(".")
+        figure = f"{whole}.{part.rstrip('0').ljust(2, '0')}"
+        currency = self.money.currency
+        return f"{figure} {currency}" if currency[-1].isalpha() else f"{currency}{figure}"
 
     def room(self, name: str, jobs: int, seconds: float, person: "Spent", chat: "Spent",
-             moment: datetime, *, again: bool = False) -> None:  # fmt: skip
+             moment: datetime, *, again: bool = False, cost: float = 0.0) -> None:  # fmt: skip
         """Raises TooMuch when these jobs are more than the person or the chat has left.
 
         A job tried `again` is in the day's number already.
@@ -358,12 +416,42 @@ class Policy(_Table):
                 raise TooMuch(words, wait)
         for own, limits, spent in ((True, self.of_class(name), person), (False, self.chat, chat)):
             _left(own, limits, spent, jobs, 0 if again else jobs, seconds, self.renews(moment))
+            self._money_left(own, limits, spent, cost, moment)
 
     def dearer(self, name: str, seconds: float, person: "Spent", chat: "Spent",
-               moment: datetime) -> None:  # fmt: skip
-        """Raises TooMuch when a job in line may not take so many seconds more."""
+               moment: datetime, *, cost: float = 0.0) -> None:  # fmt: skip
+        """Raises TooMuch when a job in line may not take so many seconds, or cost so much, more."""
         for own, limits, spent in ((True, self.of_class(name), person), (False, self.chat, chat)):
-            _time_left(own, limits, spent, seconds, self.renews(moment))
+            if seconds > 0:
+                _time_left(own, limits, spent, seconds, self.renews(moment))
+            self._money_left(own, limits, spent, cost, moment)
+
+    def _money_left(
+        self, own: bool, limits: Limits, spent: "Spent", cost: float, moment: datetime
+    ) -> None:
+        # Prices are no binary fractions: three of 0.1 are a little more than 0.3.
+        most = limits.cost_per_day * (1 + 1e-9)
+        if not limits.cost_per_day or cost <= 0 or spent.money + cost <= most:
+            return
+        values = {
+            "used": self.said(spent.money), "most": self.said(limits.cost_per_day),
+            "more": self.said(cost),
+        }  # fmt: skip
+        if own:
+            words = tr(
+                "Your pictures of today cost {used} of at most {most}, with those that are not "
+                "yet drawn; this would cost {more} more.",
+                **values,
+            )
+        else:
+            words = tr(
+                "This chat's pictures of today cost {used} of at most {most}, with those that are "
+                "not yet drawn; this would cost {more} more.",
+                **values,
+            )
+        free = tr("What costs nothing may be asked for all the same.")
+        renews = self.renews(moment)
+        raise TooMuch(f"{words} {free} {_again(renews)}", renews)
 
     def running(self, name: str, person: int, chat: int) -> bool:
         """Whether another picture may be drawn beside those being drawn for person and chat."""
@@ -373,12 +461,20 @@ class Policy(_Table):
 
 @dataclass(frozen=True)
 class Spent:
-    """What a person or a chat has in line, has used today, and when they last asked."""
+    """What a person or a chat has in line, has used today, and when they last asked; what today's
+    pictures have cost, and what those will cost that are not over."""
 
     queued: int = 0
     jobs: int = 0
     seconds: float = 0.0
     last: datetime | None = None
+    cost: float = 0.0
+    due: float = 0.0
+
+    @property
+    def money(self) -> float:
+        """What today's pictures cost, when all are drawn."""
+        return self.cost + self.due
 
 
 def _left(
@@ -466,9 +562,9 @@ def told(policy: Policy, name: str, choice: Sequence[str], person: Spent, chat: 
     lines = [tr("Your class: {name}, weight {weight}.", name=name, weight=f"{own.weight:g}")]
     if len(choice) > 1:
         lines[0] += " " + tr("Yours to choose by /class: {classes}.", classes=", ".join(choice))
-    if mine := _figures(own, person):
+    if mine := _figures(policy, own, person):
         lines.append(tr("You: {figures}.", figures=mine))
-    if ours := _figures(policy.chat, chat):
+    if ours := _figures(policy, policy.chat, chat):
         lines.append(tr("This chat: {figures}.", figures=ours))
     caps = []
     if own.steps:
@@ -482,11 +578,14 @@ def told(policy: Policy, name: str, choice: Sequence[str], person: Spent, chat: 
         lines.append(tr("At most {limits}.", limits=", ".join(caps)))
     if len(lines) == 1:
         lines.append(tr("There is no limit on what you ask for."))
+    if policy.prices:
+        spent = policy.said(person.cost)
+        lines.append(tr("What was drawn for you today has cost the host {money}.", money=spent))
     lines.append(tr("A new day begins in {wait}.", wait=duration(policy.renews(moment))))
     return "\n".join(lines)
 
 
-def _figures(limits: Limits, spent: Spent) -> str:
+def _figures(policy: Policy, limits: Limits, spent: Spent) -> str:
     """What is used of limits, in phrases; empty where there are none."""
     parts = []
     if limits.queued:
@@ -500,6 +599,10 @@ def _figures(limits: Limits, spent: Spent) -> str:
     if limits.seconds_per_day:
         used, most = duration(spent.seconds), duration(limits.seconds_per_day)
         parts.append(tr("{used} of {most} of drawing today", used=used, most=most))
+    if limits.cost_per_day:
+        used, most = policy.said(spent.money), policy.said(limits.cost_per_day)
+        # Translators: {used} and {most} are money, such as: $0.12 of $1.00.
+        parts.append(tr("{used} of {most} for what is drawn today", used=used, most=most))
     return ", ".join(parts)
 
 
@@ -515,13 +618,17 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
         if head := re.match(r"\s*\[{1,2}([^\[\]#]+)\]", line):
             table = _path(head[1])
             found.setdefault(table, number)
-        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            found.setdefault((*table, *_path(key[1])), number)
+        elif key := re.match(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w.-])+)\s*=", line):
+            path = _path(key[1])
+            for most in range(1, len(path) + 1):
+                found.setdefault((*table, *path[:most]), number)
     return found
 
 
 def _path(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+    # A name in quotes may have dots in it.
+    parts = re.findall(r"\"([^\"]*)\"|'([^']*)'|([^.\"']+)", dotted)
+    return tuple(double or single or plain.strip() for double, single, plain in parts)
 
 
 def _known(table: Sequence[str]) -> list[str]:
@@ -568,6 +675,10 @@ def _word(error: Any, place: tuple[str, ...]) -> str:
             return f"“{where}” must be at least {error['ctx']['ge']:g}; {got}."
         case "less_than_equal":
             return f"“{where}” must be at most {error['ctx']['le']:.0f}; {got}."
+        case "dict_type" | "mapping_type" if name == "prices":
+            return f"“{where}” must be a table, such as [prices]; {got}."
+        case "float_type" if table[:1] == ["prices"] and isinstance(error.get("input"), dict):
+            return f"“{where}”: a name with dots in it stands in quotes; {got}."
         case _:
             return f"“{where}” must be {_KINDS.get(kind, 'different')}; {got}."
 
@@ -577,7 +688,9 @@ def parse(text: str, name: str = "policy.toml") -> Policy:
     try:
         made = Policy.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise PolicyFault([f"{name} is not TOML: {error}."]) from None
+        bare = re.search(r"^[ \t]*[\w.-]+[:/][^=\n]*=", text, re.MULTILINE)
+        hint = " A name with : or / in it stands in quotes." if bare else ""
+        raise PolicyFault([f"{name} is not TOML: {error}.{hint}"]) from None
     except RecursionError:
         raise PolicyFault([f"{name} is nested too deeply."]) from None
     except ValidationError as error:
@@ -634,6 +747,10 @@ def policy() -> Policy:
         raise PolicyFault([f"{str(path)[:200]} cannot be read: {error.strerror}."]) from None
 
 
+# What the example shows.
+PRICED = {"openai": 0.04, '"kie:seedream/4.5-text-to-image"': 0.0325}
+
+
 def example() -> str:
     """`policy.example.toml`, written from the declarations."""
     out = [
@@ -650,6 +767,7 @@ def example() -> str:
         ("line", Line, {}),
         ("access", Access, {}),
         ("words", Words, {}),
+        ("money", Money, {}),
         ("marked", Marked, {}),
     ]
     explained: set[type[_Table]] = set()
@@ -665,6 +783,9 @@ def example() -> str:
                 f"{'' if name in values else '#'}{name} = {_toml(values.get(name, field.default))}"
             )
         explained.add(kind)
+    lines = textwrap.wrap(str(Policy.model_fields["prices"].description), 88)
+    out += ["", *(f"# {line}" for line in lines), "[prices]"]
+    out += [f"#{name} = {price}" for name, price in PRICED.items()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(out)) + "\n"
 
 

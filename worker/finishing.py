@@ -24,6 +24,7 @@ from core.errors import report
 from core.generations import Generation
 from core.house import House
 from core.languages import speaking, tr
+from core.policy import policy
 from core.queue import ALIVE_SECONDS, WorkQueue
 from core.receipts import Picture, sealed
 
@@ -66,6 +67,8 @@ class Drawing:
     images: "Sequence[Image]"
     seconds: float
     heart: Heart
+    # What it cost, where who drew it says so.
+    cost: float | None = None
 
 
 class Finisher:
@@ -123,8 +126,9 @@ def finish(house: House, drawing: Drawing) -> None:
         )
     if not words:
         finish = partial(
-            house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model)
-        )
+            house.generations.finish, claimed, stored, drawing.seconds, revision(drawing.model),
+            cost=drawing.cost,
+        )  # fmt: skip
         if patiently(finish, DATABASE_SECONDS):
             # Behind the picture, which nobody waits longer for.
             for image, one in zip(drawing.images, stored, strict=True):
@@ -133,7 +137,9 @@ def finish(house: House, drawing: Drawing) -> None:
     for one in stored:
         with contextlib.suppress(Exception):
             house.media.delete(one["key"])
-    if words and patiently(partial(house.generations.fail, claimed, words), DATABASE_SECONDS):
+    paid = policy().step(claimed.request) if drawing.cost is None else drawing.cost
+    fail = partial(house.generations.fail, claimed, words, paid)
+    if words and patiently(fail, DATABASE_SECONDS):
         with contextlib.suppress(RedisError):
             house.queue.line(claimed.line).failed(claimed.id, claimed.attempt, words)
     # What was drawn in vain was drawn for its asker all the same.

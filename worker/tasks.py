@@ -174,12 +174,13 @@ def _enhance(claimed: Generation, heart: Heart, begun: float) -> None:
     Whatever goes wrong, what was asked for is drawn.
     """
     generations, asked = Studio.house.generations, claimed.request.prompt
-    prompt, words = None, ""
+    prompt, words, written = None, "", False
     try:
         model = writers.writers().get(claimed.request.enhance)
         if model is None:
             raise GiveUp(tr("Nothing here writes any more."))
-        prompt = enhanced(asked, _write(claimed, model))
+        answer = _write(claimed, model)
+        written, prompt = True, enhanced(asked, answer)
         if prompt == asked:
             prompt, words = None, tr("Drawn as you wrote it: no better prompt came of it.")
     except Stopped:
@@ -198,7 +199,8 @@ def _enhance(claimed: Generation, heart: Heart, begun: float) -> None:
         line = Studio.house.queue.line(claimed.line)
         taken = claimed.request if prompt else None
         line.ended(claimed.id, claimed.attempt, time.monotonic() - begun, taken)
-    patiently(partial(generations.enhanced, claimed, prompt, words), DATABASE_SECONDS)
+    then = partial(generations.enhanced, claimed, prompt, words, written=written)
+    patiently(then, DATABASE_SECONDS)
     heart.stop()
 
 

@@ -16,6 +16,10 @@ def upgrade() -> None:
     op.add_column("generations", sa.Column("task", sa.JSON()))
     op.add_column("generations", sa.Column("text", sa.Text()))
     op.add_column("generations", sa.Column("cost", sa.Float(), nullable=False, server_default="0"))
+    paid = sa.text("cost > 0")
+    op.create_index(
+        "ix_generations_paid", "generations", ["created"], postgresql_where=paid, sqlite_where=paid
+    )
     op.add_column("usage", sa.Column("cost", sa.Float(), nullable=False, server_default="0"))
     op.add_column("usage", sa.Column("copied_cost", sa.Float(), nullable=False, server_default="0"))
 
@@ -23,5 +27,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("copied_cost", "cost"):
         op.drop_column("usage", name)
+    op.drop_index("ix_generations_paid", "generations")
     for name in ("cost", "text", "task", "line"):
         op.drop_column("generations", name)

@@ -107,7 +107,7 @@ def test_every_answer_is_described_and_nothing_is_left_out(house: House, web: ht
     }
     answers = {
         "Job", "Made", "Answer", "Completed", "Words", "Model", "Queue", "Upload", "Page", "Count",
-        "Told", "Kept", "Shared",
+        "Told", "Kept", "Shared", "Stats",
     }  # fmt: skip
     assert set(told.values()) == answers, told
     made = house.generations.submit(validate({"prompt": "a fox"}), LOCAL, "e", {})

@@ -522,9 +522,9 @@ def test_a_better_prompt_is_shown_and_used(house: House, engine: Engine) -> None
     shown = proposal(house, made)
     assert (shown.request.mode, shown.parent, shown.text) == (Mode.ENHANCE, made.id, BETTER)
     card = house.card(shown)
-    assert (card.prompt, card.better) == ("a fox", f"Enhanced: {BETTER}")
+    assert (card.prompt, card.text) == ("a fox", BETTER)
     assert [one.action for one in card.buttons] == ["use", "retry"] and not card.media
-    assert as_json(card, shown, None)["enhanced"] == BETTER
+    assert as_json(card, shown, None)["text"] == BETTER
     assert house.generations.get(made.id).request == made.request, "nothing is changed yet"
     told = pushed(house, "use", shown)
     assert told.generation and told.generation.id == made.id and "better prompt" in told.text

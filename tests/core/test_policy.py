@@ -57,11 +57,16 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
     made = parse(example())
     assert list(made.classes) == ["turbo", "fast", "relax"]
     every_line = "\n".join(line.lstrip("#") for line in example().splitlines() if " = " in line)
-    for kind in (module.Class, module.Limits, module.Line, module.Access, module.Marked):
+    kinds = module.Class, module.Limits, module.Line, module.Access, module.Marked, module.Money
+    for kind in kinds:
         for name in kind.model_fields:
             assert f"{name} = " in every_line
     # What stands there as a comment is the default, and can be taken as it stands.
     parse(example().replace("\n#queued", "\nqueued").replace("\n#longest", "\nlongest"))
+    prices = "[prices]\n" + example().split("\n[prices]\n")[1].replace("#", "")
+    assert parse(prices + "[classes.fast]\nmembers = ['everyone']").prices == {
+        "openai": 0.04, "kie:seedream/4.5-text-to-image": 0.0325,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,14 @@ def test_the_example_is_a_policy_and_names_every_setting() -> None:
         ("[classes.fast]\nmembers = ['moderator']", 1, "members"),
         ("[classes.fast\nweight = 2", 1, "not TOML"),
         ("weight = 2", 1, "Known: access, chat, classes, line"),
+        ("[prices]\nkie = -0.1", 2, "“prices.kie” must be at least 0; got -0.1"),
+        ("[prices]\n\n'kie:a/4.5' = 'x'", 3, "“prices.kie:a/4.5” must be a number; got 'x'"),
+        ("[prices]\n\nkie = inf", 3, "a number with an end"),
+        ("[prices]\n\ngpt-image-1.5 = 0.1", 3, "a name with dots in it stands in quotes"),
+        ("[prices]\nkie:a = 1", 2, "A name with : or / in it stands in quotes."),
+        ("prices = 3", 1, "a table, such as [prices]"),
+        ("[chat]\ncost_per_day = -1", 2, "at least 0"),
+        ("[money]\ncurrency = ''", 2, "a sign or a short name"),
         ("# \u2028 \x85\n[chat]\nqueued = -1", 3, "at least 0"),
     ],
 )

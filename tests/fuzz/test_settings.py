@@ -144,10 +144,12 @@ def test_no_secret_stands_in_a_fault_of_the_settings() -> None:
 
 # The policy file
 
-KEYS = ["classes", "classes.fast", "classes.'a b'", "chat", "line", "access", "x", "a.b.c", '"é"']
+KEYS = ["classes", "classes.fast", "classes.'a b'", "chat", "line", "access", "prices", "money",
+        "x", "a.b.c", '"é"']  # fmt: skip
 NAMES = ["members", "weight", "queued", "running", "jobs_per_day", "seconds_per_day", "steps",
          "side", "count", "longest", "cooldown", "ask_above", "permutations", "day_starts",
-         "allow", "block", "x", "wieght", "fast", "classes", "chat"]  # fmt: skip
+         "allow", "block", "cost_per_day", "currency", '"kie:a/4.5"', "x", "wieght", "fast",
+         "classes", "chat"]  # fmt: skip
 TOML = st.one_of(
     TEXT, st.integers().map(str), st.floats().map(repr), st.sampled_from([
         "1", "0", "-1", "true", "nan", "inf", '"06:00"', "'everyone'", "['everyone']", "[]", "{}",
