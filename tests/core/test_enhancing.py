@@ -175,6 +175,8 @@ def test_what_draws_is_the_recipe_and_what_was_asked_for_a_note(
     assert told.theirs.startswith(f"{BETTER}\nSteps: ") and '"original": "a fox"' in told.ours
     receipt = read(told.ours)
     assert receipt and receipt.given["prompt"] == BETTER and "--enhance" not in receipt.line()
+    others = read('{"prompt": "a fox", "enhance": true}')
+    assert others and others.line() == "/imagine a fox", "whatever a file asks for"
 
 
 def test_each_of_several_has_a_prompt_of_its_own(house: House, engine: Engine) -> None:
