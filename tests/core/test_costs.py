@@ -398,7 +398,7 @@ def test_an_edit_to_another_machine_is_paid_when_that_has_begun(house: House) ->
     made = submit(house, "e1", "pattern")
     house.generations.edit(made.id, replace(made.request, model=FLUX), ANN)
     one = claimed(house, made)
-    house.generations.stop(made)
+    house.generations.stop(one)
     assert cost(house, one) == used(house) == 0.1
 
 
