@@ -144,6 +144,8 @@ class Card:
     preview: str = ""
     # What was written, as far as it is.
     text: str = ""
+    # Whether words are what it makes, or makes first: of those nobody knows which share is done.
+    words: bool = False
 
     @property
     def live(self) -> bool:
@@ -382,6 +384,7 @@ def _card_for(
         buttons=buttons_of(generation),
         media=tuple(keys),
         text=(generation.text or said) if request.mode.words else "",
+        words=request.mode.words or bool(request.enhance),
         alt=(f"{tr('Not finished yet.')} " if preview else "") + alt_text(request.prompt),
         notice=notice,
         show=show,

@@ -573,11 +573,13 @@ class Generations:
 
     def stop(self, old: Generation) -> Generation | None:
         """Cancel one, whosever it is; None where it is over."""
+        # What is written by now is read on.
+        said = self.said(old) if old.request.mode.words and old.state == State.GENERATING else ""
         # What another machine has begun is paid for.
         cost = old.cost + (policy().price(old.request) if old.state == State.WAITING else 0.0)
         ended = self.change(
             old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now(),
-            cost=cost,
+            cost=cost, text=said or None,
         )  # fmt: skip
         if ended:
             with contextlib.suppress(RedisError):
@@ -615,8 +617,8 @@ class Generations:
         with self.database.write() as connection:
             gone = self.set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
-                results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
-                removed=removed,
+                results=[], text=None, error=words, fingerprint=None, charged=old.charged,
+                asker_name="", removed=removed,
             )  # fmt: skip
             if gone is None:
                 raise NotAllowed(
@@ -650,7 +652,7 @@ class Generations:
             "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
             "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
             "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
-            "error": None, "fingerprint": None,
+            "text": None, "error": None, "fingerprint": None,
         }  # fmt: skip
         with self.database.write() as connection:
             mine = generations.c.id.in_(ids), generations.c.state.in_(list(FINAL))
@@ -746,6 +748,10 @@ class Generations:
         found = self.get(generation_id)
         if not self._own(found, asker):
             raise NotAllowed(tr("Only the person who asked for this picture can change it."))
+        if found.request.mode.words:
+            raise NotAllowed(
+                tr("#{number} is no picture: cancel it, and ask anew.", number=found.id)
+            )
         if found.request.mode == Mode.UPSCALE:
             raise NotAllowed(
                 tr(
@@ -1011,11 +1017,12 @@ class Generations:
 
     def of(
         self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
-        before: int | None = None, *, taken: bool = False,
+        before: int | None = None, *, taken: bool = False, drawn: bool = False,
     ) -> list[Generation]:  # fmt: skip
         """The asker's generations in these states, newest first, older than `before`.
 
-        With those that were `taken` down, where their cards have to say so.
+        With those that were `taken` down, where their cards have to say so; without what is
+        written, where it shall be `drawn`.
         """
         person = self.people.get(asker.platform, asker.id).id
         with self.database.read() as connection:
@@ -1029,6 +1036,7 @@ class Generations:
                         generations.c.removed == TAKEN_DOWN if taken else false(),
                     ),
                     generations.c.id < before if before else true(),
+                    generations.c.text.is_(None) if drawn else true(),
                 )
                 .order_by(generations.c.id.desc())
                 .limit(limit)

@@ -298,12 +298,20 @@ class Policy(_Table):
     def drawable(self, requests: Iterable[Request]) -> None:
         """Raises NotAllowed for a prompt that holds what the host refuses to draw."""
         for prompt in {one.prompt for one in requests} if self.words.refuse else ():
-            plain = _plain(prompt)
-            for phrase in self.words.refuse:
-                if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", plain):
-                    raise NotAllowed(
-                        tr("The host of this bot does not draw “{phrase}”.", phrase=phrase)
-                    )
+            if phrase := self._refused(prompt):
+                raise NotAllowed(
+                    tr("The host of this bot does not draw “{phrase}”.", phrase=phrase)
+                )
+
+    def sayable(self, words: str) -> bool:
+        """Whether what a model wrote holds nothing that the host refuses."""
+        return not self._refused(words)
+
+    def _refused(self, words: str) -> str:
+        plain = _plain(words) if self.words.refuse else ""
+        found = (re.search(rf"(?<!\w){re.escape(one)}(?!\w)", plain) and one
+                 for one in self.words.refuse)  # fmt: skip
+        return next(filter(None, found), "")
 
     def suits(self, name: str, requests: Sequence[Request]) -> None:
         """Raises InvalidOptions naming everything that is more than the class may ask."""
