@@ -351,10 +351,11 @@ class Poster:
         said, pace = f"drawqueue:streamed:{generation.job}", f"drawqueue:pace:{generation.job}"
         # What the card itself has to tell comes first.
         behind = generation.message is None or generation.shown_version < generation.version
+        if hushed(redis, place) or not self._streams(drawer, place, generation):
+            return None
         if generation.state in FINAL:
-            begun = redis.delete(said)
-            return self.house.card(generation) if begun and not hushed(redis, place) else None
-        if behind or hushed(redis, place) or not self._streams(drawer, place, generation):
+            return self.house.card(generation) if redis.delete(said) else None
+        if behind:
             return None
         card = self.house.card(generation)
         shown: Any = redis.get(said)
