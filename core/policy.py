@@ -136,7 +136,10 @@ def _phrase(text: str) -> str:
 def _plain(text: str) -> str:
     """Words as they are compared: without capitals, accents and what no eye sees."""
     parts = unicodedata.normalize("NFKD", text.casefold())
-    seen = "".join(sign for sign in parts if not unicodedata.category(sign).startswith(("M", "C")))
+    seen = "".join(
+        sign for sign in parts
+        if sign.isspace() or not unicodedata.category(sign).startswith(("M", "C"))
+    )  # fmt: skip
     return " ".join(seen.split())
 
 
@@ -144,7 +147,11 @@ class Words(_Table):
     """What is not drawn."""
 
     refuse: Annotated[tuple[Annotated[str, AfterValidator(_phrase)], ...], Field(strict=False)] = (
-        Field((), description="Words and phrases; a prompt with one of them is refused.")
+        Field(
+            (),
+            description="Words and phrases; what has one of them in it is not drawn, nor shown as "
+            "words.",
+        )
     )
 
 
@@ -304,8 +311,8 @@ class Policy(_Table):
                 )
 
     def sayable(self, words: str) -> bool:
-        """Whether what a model wrote holds nothing that the host refuses."""
-        return not self._refused(words)
+        """Whether what a model wrote, in whatever markup, holds nothing that the host refuses."""
+        return not self._refused(re.sub(r"[*_`~]", "", words))
 
     def _refused(self, words: str) -> str:
         plain = _plain(words) if self.words.refuse else ""
