@@ -349,14 +349,12 @@ class Poster:
         """The card whose words are to be shown beside it now; None where they are not."""
         redis = self.house.queue.redis
         said, pace = f"drawqueue:streamed:{generation.job}", f"drawqueue:pace:{generation.job}"
-        # What the card itself has to tell comes first.
-        behind = generation.message is None or generation.shown_version < generation.version
         if hushed(redis, place) or not self._streams(drawer, place, generation):
             return None
         if generation.state in FINAL:
             return self.house.card(generation) if redis.delete(said) else None
-        if behind:
-            return None
+        if generation.message is None:
+            return None  # The card comes first.
         card = self.house.card(generation)
         shown: Any = redis.get(said)
         if not card.text or shown == str(len(card.text)).encode():

@@ -248,6 +248,7 @@ def test_alone_words_grow_in_a_draft_and_the_card_has_them_all(house: Everywhere
     grown = [one["text"].replace("\u2060", "") for one in shown_by_then[:-1]]
     assert len(grown) >= 3 and all(whole.startswith(one) for one in grown)
     assert grown == sorted(grown, key=len) and grown[0] != grown[-1]
+    assert len(grown[0].split()) * 0.25 <= 2, "the first words come within two seconds"
     assert not any("(1)" in shown(one) for one in card["versions"][:-1]), "said once at a time"
     # Who answers what was written goes on with it.
     telegram.say("/write and then? sleep:0", reply_to_message_id=card["message_id"])
