@@ -16,6 +16,7 @@ import yarl
 
 from bots.pictures import fitted
 from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
+from bots.words import parted
 from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
@@ -28,6 +29,8 @@ from core.settings import Discord, read
 CONTENT = 2000
 DESCRIPTION = 4096
 FOOTER = 2048
+# So much of a prompt stands above what is written for it.
+ASKED = 300
 ALT = 1024
 LABEL = 80
 # Of a modal and of its fields; what helps with those, and with commands and their options.
@@ -63,6 +66,9 @@ COLOURS = {
 # What most want next stands out; the others are grey.
 STYLES = {"retry": discord.ButtonStyle.primary, "agree": discord.ButtonStyle.success}
 NOBODY = discord.AllowedMentions.none()
+# What tells somebody who waited long that it is there.
+PICTURE = mark("{person} your picture is here.")
+TEXT = mark("{person} your text is here.")
 
 
 def point_at_proxies() -> None:
@@ -97,6 +103,8 @@ def plain(text: str, limit: int = CONTENT) -> str:
 def embed(card: Card, picture: str | None) -> discord.Embed:
     """The card's body: the prompt as plain words, which ping nobody."""
     shown = plain(card.prompt, DESCRIPTION)
+    if card.text:
+        shown = "\n".join(filter(None, [asked(card), written(card, room_for(card))]))
     if card.better:
         better = plain(card.better, DESCRIPTION // 2)
         room = DESCRIPTION - len(better) - len(card.notice) - 4
@@ -110,12 +118,42 @@ def embed(card: Card, picture: str | None) -> discord.Embed:
     return made
 
 
+def asked(card: Card) -> str:
+    """What was asked for, above what is written."""
+    line = plain(" ".join(card.prompt.split()), ASKED)
+    return f"> {line}" if line else ""
+
+
+def room_for(card: Card) -> int:
+    """How much of what is written has room in an embed."""
+    beside = asked(card), card.notice
+    return DESCRIPTION - sum(len(one) + 2 for one in beside if one)
+
+
+def written(card: Card, room: int) -> str:
+    """What is written, as it was: its beginning where there is no room for all of it, or its end
+    as long as it grows."""
+    return parted(card.text, room, plain_whole, end=card.live)
+
+
+def plain_whole(text: str) -> str:
+    """Words as they were written, however many."""
+    return plain(text, len(text) * 4 + 1)
+
+
+def whole(card: Card) -> tuple[str, bytes] | None:
+    """All that was written as a file, where the card shows a part of it."""
+    if card.live or not card.text or len(plain_whole(card.text)) <= room_for(card):
+        return None
+    return f"{card.generation}.txt", card.text.encode()
+
+
 def bar(card: Card) -> str:
     """The status line, with a bar of ten while generating."""
     if card.ready and card.state == State.QUEUED:
         # Each reader's own clock counts down to it.
         return f"{card.status} · <t:{card.ready}:R>"
-    if card.state != State.GENERATING:
+    if card.state != State.GENERATING or card.words:
         return card.status
     full = round(card.progress * 10)
     return f"{card.status}\n`{'█' * full}{'░' * (10 - full)}`"
@@ -166,14 +204,16 @@ def message(card: Card, file: tuple[str, bytes] | None) -> dict[str, Any]:
     if card.preview and not file:
         return {"content": bar(card), "allowed_mentions": NOBODY}
     files, name = [], None
+    if text := whole(card):
+        files.append(discord.File(io.BytesIO(text[1]), filename=text[0]))
     if file:
         name, data = file
         covered = card.show == Show.SPOILER
-        files = [
+        files.append(
             discord.File(
                 io.BytesIO(data), filename=name, description=cut(card.alt, ALT), spoiler=covered
             )
-        ]
+        )
         # In an embed nothing is covered: there it stands by itself.
         name = None if covered else name
     return {
@@ -323,7 +363,10 @@ class DiscordDrawer:
         assert self.client
         try:
             await self._partial(generation).reply(
-                tr("{person} your picture is here.", person=f"<@{generation.asker}>"),
+                tr(
+                    TEXT if generation.request.mode.words else PICTURE,
+                    person=f"<@{generation.asker}>",
+                ),
                 allowed_mentions=discord.AllowedMentions(
                     users=[discord.Object(int(generation.asker))], replied_user=False
                 ),

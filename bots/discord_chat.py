@@ -51,7 +51,7 @@ from core.house import House, open_house
 from core.languages import closest, mark, speak, tr, trn
 from core.lifecycle import State
 from core.media import Source
-from core.options import PROMPT_LIMIT, Mode, Option
+from core.options import COMMAND_OF, PROMPT_LIMIT, Mode, Option
 from core.people import Asker
 from core.policy import Audience
 from core.settings import Discord, read
@@ -774,10 +774,12 @@ def _slash(bot: Bot, command: Command, name: str) -> app_commands.Command[Any, A
     )
     for option in _typed(command):
         made._params[option.name].description = discord_words.description(option.help)
+        if option.name == "prompt" and command.name == COMMAND_OF[Mode.WRITE]:
+            continue  # Words for pictures are none to be written about.
         if option.name == "prompt":
             made.autocomplete(option.name)(_complete_prompt)
         elif option.name in commands.CHANGING or commands.suggestions(option.name):
-            made.autocomplete(option.name)(_complete(option.name))
+            made.autocomplete(option.name)(_complete(option.name, command.name))
     return made
 
 
@@ -788,10 +790,10 @@ def _optional(kind: Any) -> Any:
 
 
 def _complete(
-    option: str,
+    option: str, command: str
 ) -> Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]:
     async def complete(interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        known = commands.suggestions(option)
+        known = commands.suggestions(option, command)
         if option in choosing.PERSONAL:
             # What is known to all does, where the database is slow.
             with contextlib.suppress(TimeoutError, *DATABASE_AWAY):

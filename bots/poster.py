@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -27,7 +27,7 @@ from core.errors import report
 from core.generations import FORGOTTEN, Generation
 from core.house import House
 from core.languages import speak
-from core.lifecycle import FINAL
+from core.lifecycle import FINAL, State
 from core.reports import Notice
 from core.settings import Chat, Discord, Telegram, read
 
@@ -36,6 +36,10 @@ log = logging.getLogger("drawqueue")
 PACE_MS = 2500
 # Of words people read along.
 WORDS_PACE_MS = 1200
+# Where they are shown beside the card, which costs no edit, and so long until that must be said
+# anew: Telegram's drafts vanish after 30 seconds. A chat that takes none is not asked for a while.
+STREAM_PACE_MS = 1000
+STREAM_SECONDS, UNSTREAMED_SECONDS = 20, 3600
 # A card's preview changes at most so often; where it alone is new, only while of the chat's
 # budget no more than this is spent.
 PREVIEW_PACE_MS = 6000
@@ -116,6 +120,20 @@ class Drawer(Protocol):
 
     async def mention(self, generation: Generation) -> None:
         """Tell the asker, once, that a picture that took long is there."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """Draws on a platform that shows words as they grow beside a card, which says the rest."""
+
+    def streams(self, generation: Generation) -> bool:
+        """Whether words are shown so where this one stands."""
+
+    async def stream(self, generation: Generation, card: Card) -> bool:
+        """Show what a card's words are by now, or that they are all there, in passing.
+
+        False where the platform takes no such thing. Raises Later.
+        """
 
 
 @dataclass(frozen=True)
@@ -267,6 +285,8 @@ class Poster:
     async def _redraw(self, drawer: Drawer, place: Place, generation: Generation) -> None:
         # In this task, which is of one card: what its chat adds to it.
         speak(generation.language)
+        if generation.state == State.GENERATING:
+            await self._stream(drawer, place, generation)
         if not await asyncio.to_thread(self._may_edit, drawer, place, generation):
             return
         if not await asyncio.to_thread(self.house.showing.lease, generation.id, self.name):
@@ -280,7 +300,7 @@ class Poster:
             if fresh.removed == FORGOTTEN:
                 await self._part(drawer, fresh)
                 return
-            card = await asyncio.to_thread(self.house.card, fresh)
+            card = await asyncio.to_thread(self._card, drawer, place, fresh)
             if not await asyncio.to_thread(self._granted, drawer, place, fresh, card):
                 return
             card, picture = await asyncio.to_thread(self._pictured, fresh, card)
@@ -307,6 +327,56 @@ class Poster:
             won = await asyncio.to_thread(functools.partial(shown, **told))
         if won and told.get("mentioned"):
             await drawer.mention(fresh)
+        if won and told.get("version") and not card.live:
+            await self._stream(drawer, place, fresh)
+
+    async def _stream(self, drawer: Drawer, place: Place, generation: Generation) -> None:
+        """Show what is written by now beside the card, or that it stands there."""
+        if not generation.request.mode.words or not isinstance(drawer, Streaming):
+            return
+        redis = self.house.queue.redis
+        card = await asyncio.to_thread(self._due, drawer, place, generation)
+        if card is None:
+            return
+        try:
+            if not await drawer.stream(generation, card):
+                unstreamed = place.key("unstreamed")
+                await asyncio.to_thread(redis.set, unstreamed, 1, ex=UNSTREAMED_SECONDS)
+        except Later as wait:
+            await asyncio.to_thread(hush, redis, place, wait.seconds)
+
+    def _due(self, drawer: Drawer, place: Place, generation: Generation) -> Card | None:
+        """The card whose words are to be shown beside it now; None where they are not."""
+        redis = self.house.queue.redis
+        said, pace = f"drawqueue:streamed:{generation.job}", f"drawqueue:pace:{generation.job}"
+        if hushed(redis, place) or not self._streams(drawer, place, generation):
+            return None
+        if generation.state in FINAL:
+            return self.house.card(generation) if redis.delete(said) else None
+        if generation.message is None:
+            return None  # The card comes first.
+        card = self.house.card(generation)
+        shown: Any = redis.get(said)
+        if not card.text or shown == str(len(card.text)).encode():
+            return None
+        if not redis.set(pace, 1, nx=True, px=STREAM_PACE_MS):
+            return None
+        redis.set(said, len(card.text), ex=STREAM_SECONDS)
+        return card
+
+    def _streams(self, drawer: Drawer, place: Place, generation: Generation) -> bool:
+        return (
+            isinstance(drawer, Streaming) and generation.request.mode.words
+            and drawer.streams(generation)
+            and not self.house.queue.redis.exists(place.key("unstreamed"))
+        )  # fmt: skip
+
+    def _card(self, drawer: Drawer, place: Place, generation: Generation) -> Card:
+        """The card as it stands now; its words are left to what shows them beside it."""
+        card = self.house.card(generation)
+        if card.live and card.text and self._streams(drawer, place, generation):
+            return replace(card, text="")
+        return card
 
     async def _tell(self) -> None:
         """Show moderators what was reported, and what became of it; at least once."""
@@ -394,13 +464,17 @@ class Poster:
             return False
         if generation.state in FINAL:
             return True
-        if not self._has_news(drawer, place, generation, self.house.card(generation)):
+        card = self._card(drawer, place, generation)
+        if not self._has_news(drawer, place, generation, card):
             return False
-        spent: Any = redis.get(_window(drawer, place))
-        if int(spent or 0) >= drawer.budget.edits:
+        window: Any = redis.get(_window(drawer, place))
+        spent = int(window or 0)
+        if spent >= drawer.budget.edits:
             return False
-        pace = WORDS_PACE_MS if generation.request.mode.words else PACE_MS
-        return bool(redis.set(f"drawqueue:pace:{generation.id}", 1, nx=True, px=pace))
+        # The first words wait for nothing that was shown before.
+        name = f"drawqueue:pace:{generation.id}{':words' if card.text else ''}"
+        pace = _pace(drawer, spent) if card.text else PACE_MS
+        return bool(redis.set(name, 1, nx=True, px=pace))
 
     def _granted(self, drawer: Drawer, place: Place, generation: Generation, card: Card) -> bool:
         """Spend an edit, where there is news, from the chat's budget, which every poster shares.
@@ -483,6 +557,15 @@ def hushed(redis: Redis, place: Place) -> float:
 def _looks(card: Card) -> bytes:
     """What of a card changes without a new version."""
     return f"{card.version} {card.status} {len(card.text)}".encode()
+
+
+def _pace(drawer: Drawer, spent: int) -> int:
+    """How long words stand that grow, in milliseconds: the first edits of a window come soon, the
+    others last until it is over."""
+    budget = drawer.budget
+    left = budget.seconds - time.time() % budget.seconds
+    evenly = int(left * 1000 / (budget.edits - spent))
+    return WORDS_PACE_MS if spent < budget.edits / 2 else max(WORDS_PACE_MS, evenly)
 
 
 def _shown_preview(generation: Generation) -> str:

@@ -25,6 +25,7 @@ from telegram.constants import FileSizeLimit, InlineKeyboardMarkupLimit, Message
 from telegram.error import (
     BadRequest,
     ChatMigrated,
+    EndPointNotFound,
     Forbidden,
     InvalidToken,
     RetryAfter,
@@ -34,10 +35,11 @@ from telegram.request import HTTPXRequest
 
 from bots.pictures import blurred, fitted
 from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
+from bots.words import parted
 from core.asking import Choice
 from core.cards import Button, Card
 from core.generations import Generation
-from core.languages import tr
+from core.languages import mark, tr
 from core.lifecycle import State
 from core.policy import Show
 from core.settings import Telegram, read
@@ -47,7 +49,14 @@ SIDES = 10_000
 RATIO = 20
 # As low as a photo may be, in pixels.
 BLANK = (320, 20)
+# So much of a prompt stands above what is written for it.
+ASKED = 200
+# How long a draft may take: the next one shows more.
+DRAFT_SECONDS = 3.0
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
+# What tells somebody who waited long that it is there.
+PICTURE = mark("{person}, your picture is here.")
+TEXT = mark("{person}, your text is here.")
 NOT_MODIFIED = "message is not modified"
 # A message older than 48 hours, and one that was deleted already.
 KEPT, NOT_THERE = "can't be deleted", "message to delete not found"
@@ -56,7 +65,7 @@ NO_TEXT, NO_CAPTION = "there is no text in the message", "there is no caption in
 
 
 def body(card: Card, limit: int) -> str:
-    """The card as HTML of at most `limit` characters, a person's words escaped."""
+    """The card as HTML of at most `limit` characters, a person's words escaped, and a model's."""
     head = f"<b>{html.escape(status(card))}</b>"
     tail = f"#{card.generation} · {html.escape(card.details)}"
     if card.notice:
@@ -64,10 +73,33 @@ def body(card: Card, limit: int) -> str:
     # Counted as if nothing were markup, which only ever leaves room to spare.
     room = max(0, limit - len(card.notice) - len(card.details) - len(status(card)) - 40)
     words, better = unmentioned(card.prompt), ""
+    if card.text:
+        asked = _fitting(" ".join(words.split()), ASKED)
+        above = f"<blockquote>{html.escape(asked)}</blockquote>" if asked else ""
+        text = html.escape(written(card, room - units(asked)))
+        return "\n".join(filter(None, [head, above, text, f"<i>{tail}</i>"]))
     if card.better:
         better = "\n" + _fitting(unmentioned(card.better), room // 2)
     prompt = _fitting(words, room - units(better)) + better
     return f"{head}\n{html.escape(prompt)}\n<i>{tail}</i>"
+
+
+def written(card: Card, room: int) -> str:
+    """What is written, as it was: its beginning where there is no room for all of it, or its end
+    as long as it grows."""
+    return parted(card.text, max(0, room), unmentioned, end=card.live, length=units)
+
+
+def whole(card: Card) -> tuple[str, bytes] | None:
+    """All that was written as a file, where a message shows a part of it."""
+    text = unmentioned(card.text)
+    if (
+        card.state != State.DONE
+        or not text
+        or html.escape(text) in body(card, MessageLimit.MAX_TEXT_LENGTH)
+    ):
+        return None
+    return f"{card.generation}.txt", card.text.encode()
 
 
 def unmentioned(text: str) -> str:
@@ -90,7 +122,7 @@ def status(card: Card) -> str:
     if card.ready and card.state == State.QUEUED:
         moment = datetime.fromtimestamp(card.ready, UTC)
         return tr("{status} · about {time} UTC", status=card.status, time=f"{moment:%H:%M}")
-    if card.state != State.GENERATING:
+    if card.state != State.GENERATING or card.words:
         return card.status
     full = round(card.progress * 10)
     return f"{card.status} {'▰' * full}{'▱' * (10 - full)}"
@@ -126,9 +158,10 @@ def text(card: Card) -> dict[str, Any]:
 
 
 async def sized(card: Card, picture: bytes | None) -> tuple[str, bytes] | None:
-    """The picture as a file that Telegram takes, made smaller beside the event loop."""
+    """The picture as a file that Telegram takes, made smaller beside the event loop; or a text that
+    no message holds."""
     if not picture:
-        return None
+        return whole(card)
     if card.show == Show.SPOILER:
         return await asyncio.to_thread(_coverable, picture)
     return await asyncio.to_thread(fitted, picture, FileSizeLimit.FILESIZE_UPLOAD)
@@ -155,7 +188,7 @@ def media(card: Card, file: tuple[str, bytes]) -> InputMediaPhoto | InputMediaDo
     given: dict[str, Any] = {
         "caption": body(card, MessageLimit.CAPTION_LENGTH), "parse_mode": "HTML", "filename": name,
     }  # fmt: skip
-    if _is_photo(data):
+    if not card.text and _is_photo(data):
         return InputMediaPhoto(data, has_spoiler=card.show == Show.SPOILER, **given)
     return InputMediaDocument(data, **given)
 
@@ -327,6 +360,29 @@ class TelegramDrawer:
                     raise
             return
 
+    def streams(self, generation: Generation) -> bool:
+        # Telegram has drafts in private chats alone, whose ids are people's.
+        return int(generation.address.get("chat") or 0) > 0
+
+    async def stream(self, generation: Generation, card: Card) -> bool:
+        address = generation.address
+        # A draft vanishes by itself within 30 seconds, until when nothing is said twice.
+        words = written(card, MessageLimit.MAX_TEXT_LENGTH - 1) if card.live else card.status
+        drafting = self.bot.send_message_draft(
+            int(address["chat"]), card.generation, words, message_thread_id=address.get("topic")
+        )
+        try:
+            await asyncio.wait_for(drafting, DRAFT_SECONDS)
+        except RetryAfter as error:
+            raise later(error) from error
+        except (BadRequest, Forbidden, EndPointNotFound, InvalidToken):
+            # An API server that is older than drafts knows no such address.
+            return False
+        except (TelegramError, TimeoutError):
+            # The next one shows as much, and the card itself all of it.
+            pass
+        return True
+
     async def remove(self, generation: Generation) -> bool:
         if not generation.address.get("chat"):
             raise Gone("nobody knows where it stands")
@@ -349,12 +405,14 @@ class TelegramDrawer:
         return True
 
     async def mention(self, generation: Generation) -> None:
-        name = html.escape(generation.asker_name or tr("Your picture"))
+        words = generation.request.mode.words
+        yours = tr("Your text") if words else tr("Your picture")
+        name = html.escape(generation.asker_name or yours)
         person = f'<a href="tg://user?id={generation.asker}">{name}</a>'
         try:
             await self.bot.send_message(
                 int(generation.address["chat"]),
-                tr("{person}, your picture is here.", person=person),
+                tr(TEXT if words else PICTURE, person=person),
                 parse_mode="HTML",
                 message_thread_id=generation.address.get("topic"),
                 reply_parameters=ReplyParameters(int(generation.message or 0)),

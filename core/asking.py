@@ -122,11 +122,13 @@ def generation_id(value: Any) -> int:
     return int(match[1])
 
 
-def which_one(house: House, ask: Ask, states: frozenset[State], nothing: str) -> int:
+def which_one(
+    house: House, ask: Ask, states: frozenset[State], nothing: str, *, drawn: bool = False
+) -> int:  # fmt: skip
     """The number that was given, else the newest in some states; `nothing` says that none is."""
     if ask.given.get("id"):
         return generation_id(ask.given["id"])
-    newest = house.generations.of(ask.asker, states, 1)
+    newest = house.generations.of(ask.asker, states, 1, drawn=drawn)
     if not newest:
         raise UserError(tr(nothing))
     return newest[0].id
@@ -135,7 +137,7 @@ def which_one(house: House, ask: Ask, states: frozenset[State], nothing: str) ->
 def one_picture(house: House, ask: Ask, nothing: str) -> tuple[int, int | None]:
     if ask.given.get("id"):
         return picture_number(ask.given["id"])
-    return which_one(house, ask, frozenset({State.DONE}), nothing), None
+    return which_one(house, ask, frozenset({State.DONE}), nothing, drawn=True), None
 
 
 def index_of(one: Generation, place: int | None) -> int:

@@ -150,6 +150,8 @@ class Card:
     text: str = ""
     # The better prompt that was written of the one that was asked for, in words.
     better: str = ""
+    # Whether words are what it makes, or makes first: of those nobody knows which share is done.
+    words: bool = False
 
     @property
     def live(self) -> bool:
@@ -409,6 +411,7 @@ def _card_for(
         buttons=buttons_of(generation),
         media=tuple(keys),
         text=(generation.text or said) if request.mode.words else "",
+        words=request.mode.words or bool(request.enhance),
         alt=(f"{tr('Not finished yet.')} " if preview else "") + alt_text(request.prompt),
         notice=notice,
         show=show,

@@ -59,6 +59,7 @@ from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
 from core.people import Asker
 from core.policy import policy
+from core.writers import writers
 
 log = logging.getLogger("drawqueue")
 
@@ -130,7 +131,7 @@ class Command:
         if self.draws:
             words = ["prompt", "[--flags]"]
         if self.line:
-            words = [words[0], "[filters]"]
+            words = [words[0], "[filters]" if self.name == HISTORY else f"[--{self.takes[1].name}]"]
         return " ".join([f"/{self.name}", *words])
 
     @property
@@ -229,12 +230,14 @@ def _cancel(house: House, ask: Ask) -> Reply:
 def _retry(house: House, ask: Ask) -> Reply:
     nothing = mark("You have nothing to retry.")
     which = which_one(house, ask, frozenset(State) - PENDING, nothing)
-    return _again(house, ask, house.generations.visible(which, ask.asker), new_seed=False)
+    return _again(house, ask, house.generations.visible(which, ask.asker))
 
 
-def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool) -> Reply:
+def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool = False) -> Reply:
     if old.request.mode == Mode.ENHANCE:
         return enhancing.again(house, ask, old)
+    # The same words from the same seed would be no other.
+    new_seed = new_seed or (old.request.mode.words and old.state == State.DONE)
     made = house.generations.redo(
         old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None,
         message=ask.message, manner=house.tastes.manner(ask.asker),
@@ -928,8 +931,10 @@ TYPED = re.compile(r"/([^\W\d][\w-]*)(?:@\w+)?(?:\s+|$)")
 CHANGING = ("model", "lora", "what")
 
 
-def suggestions(option: str) -> list[str]:
-    """What may be written for an option, where the house knows."""
+def suggestions(option: str, command: str = "") -> list[str]:
+    """What may be written for an option, of a command where those differ, if the house knows."""
+    if option == "model" and command == COMMAND_OF[Mode.WRITE]:
+        return list(writers())
     if option == "about":
         return [FLAGS, MODERATING, *BY_NAME]
     if option == "model":
@@ -996,9 +1001,7 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
                 return varied(house, ask, old, number - 1, "strong")
             case _:
                 return upscaled(house, ask, old, 0, number)
-    # The same words from the same seed would be no other.
-    anew = action == "reseed" or (old.request.mode.words and old.state == State.DONE)
-    return _again(house, ask, old, new_seed=anew)
+    return _again(house, ask, old, new_seed=action == "reseed")
 
 
 def choose(house: House, id_: str, ask: Ask) -> Reply:

@@ -48,10 +48,11 @@ MOST_FILES = 10
 PAGE = 200
 # What a ZIP needs beside each file's bytes, twice its name, and at its end.
 AROUND, END = 400, 1000
-COLUMNS = ("id", "created", "status", "prompt", "error", "seconds", "parent", "pictures")
+COLUMNS = ("id", "created", "status", "prompt", "error", "seconds", "parent", "pictures", "text")
 README = (
     "pictures/12-1.png is the first picture of request 12, pictures/12-1.json what it was drawn\n"
-    "with. requests.csv and requests.json list every request, those that failed too.\n"
+    "with, texts/13.txt what was written for request 13. requests.csv and requests.json list\n"
+    "every request, those that failed too.\n"
 )
 
 
@@ -257,7 +258,9 @@ def _first(house: House, person: Person, path: Path) -> tuple[zipfile.ZipFile, i
 
 
 def _of(house: House, one: Generation) -> Iterator[tuple[str, bytes]]:
-    """The pictures of one, as names and bytes, each after what it was drawn with."""
+    """The pictures of one, as names and bytes, each after what it was drawn with; or its text."""
+    if one.text:
+        yield f"texts/{one.id}.txt", one.text.encode()
     hidden = show_of(one, ALONE) == Show.WITHHOLD
     for index, result in enumerate(one.results, 1):
         name = f"pictures/{one.id}-{index}"
@@ -274,7 +277,8 @@ def _told(one: Generation) -> dict[str, Any]:
     return {
         "id": one.id, "created": one.created.isoformat(), "status": str(one.state),
         "prompt": one.request.prompt, "error": one.error, "seconds": one.seconds,
-        "parent": one.parent, "pictures": len(one.results), "platform": one.platform,
+        "parent": one.parent, "pictures": len(one.results), "text": one.text,
+        "platform": one.platform,
         "parameters": {name: value for name, value in one.request.told.items()
                        if name != "prompt"},
     }  # fmt: skip

@@ -84,7 +84,8 @@ def page(
 
     A request is never parted: a page may hold more pictures than requests.
     """
-    found = find(house, ask, replace(filters, state=State.DONE), limit + 1, before=before)
+    done = replace(filters, state=State.DONE)
+    found = find(house, ask, done, limit + 1, before=before, drawn=True)
     shown = found[:limit]
     pictures = [
         one for one in known(house, shown)
@@ -133,6 +134,7 @@ def count(house: House, asker: Asker) -> Count:
     columns = generations.c
     mine = (
         columns.person == person, columns.state == State.DONE, columns.deleted.is_(None),
+        columns.text.is_(None),
     )  # fmt: skip
     each, key, size = _results(house)
     files = (

@@ -577,9 +577,12 @@ class Generations:
 
     def stop(self, old: Generation) -> Generation | None:
         """Cancel one, whosever it is; None where it is over."""
+        # What is written by now is read on.
+        said = self.said(old) if old.request.mode.words and old.state == State.GENERATING else ""
         ended = self.change(
-            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now()
-        )
+            old, lifecycle.sources(State.CANCELLED), State.CANCELLED, error=None, ended=now(),
+            text=said or None,
+        )  # fmt: skip
         if ended:
             with contextlib.suppress(RedisError):
                 self.queue.stop(old.id, old.attempt)
@@ -778,6 +781,10 @@ class Generations:
         found = self.get(generation_id)
         if not self._own(found, asker):
             raise NotAllowed(tr("Only the person who asked for this picture can change it."))
+        if found.request.mode.words:
+            raise NotAllowed(
+                tr("#{number} is no picture: cancel it, and ask anew.", number=found.id)
+            )
         if found.request.mode == Mode.UPSCALE:
             raise NotAllowed(
                 tr(
@@ -1053,11 +1060,12 @@ class Generations:
 
     def of(
         self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
-        before: int | None = None, *, taken: bool = False,
+        before: int | None = None, *, taken: bool = False, drawn: bool = False,
     ) -> list[Generation]:  # fmt: skip
         """The asker's generations in these states, newest first, older than `before`.
 
-        With those that were `taken` down, where their cards have to say so.
+        With those that were `taken` down, where their cards have to say so; without what is
+        written, where it shall be `drawn`.
         """
         person = self.people.get(asker.platform, asker.id).id
         with self.database.read() as connection:
@@ -1071,6 +1079,7 @@ class Generations:
                         generations.c.removed == TAKEN_DOWN if taken else false(),
                     ),
                     generations.c.id < before if before else true(),
+                    generations.c.text.is_(None) if drawn else true(),
                 )
                 .order_by(generations.c.id.desc())
                 .limit(limit)

@@ -245,10 +245,10 @@ def _searched(words: str) -> list[str]:
 
 def find(
     house: House, ask: Ask, filters: Filters, limit: int, *, before: int | None = None,
-    after: int | None = None, skip: int = 0,
+    after: int | None = None, skip: int = 0, drawn: bool = False,
 ) -> list[Generation]:  # fmt: skip
     """What fits, newest first: the asker's own, or a shared chat's, older than `before`; or the
-    next newer than `after`; without so many of the first."""
+    next newer than `after`; without so many of the first, or without what is written."""
     columns, request = generations.c, generations.c.request
     where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
     # What somebody keeps pictures under is told to nobody else.
@@ -281,6 +281,8 @@ def find(
         where.append(columns.id < before)
     if after:
         where.append(columns.id > after)
+    if drawn:
+        where.append(columns.text.is_(None))
     order = columns.id.asc() if after else columns.id.desc()
     found = house.generations.found(
         select(generations).where(*where).order_by(order).limit(limit).offset(skip or None)

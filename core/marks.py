@@ -115,7 +115,7 @@ def mine(house: House, asker: Asker, given: object) -> tuple[Generation, int]:
     if given:
         number, place = picture_number(given)
     else:
-        newest = house.generations.of(asker, {State.DONE}, 1)
+        newest = house.generations.of(asker, {State.DONE}, 1, drawn=True)
         if not newest:
             raise UserError(tr("You have no pictures yet. /imagine draws one."))
         number, place = newest[0].id, None

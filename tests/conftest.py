@@ -267,11 +267,12 @@ class Running:
         found = {}
         for pid, words in parents.get(self.process.pid, []):
             if len(words) > 2:  # One that is just starting has no name yet.
-                # What follows the module tells one kind of worker from another.
-                found[" ".join(words[2:]).strip() if words[1] == "-m" else "valkey"] = pid
-        for pid, words in parents.get(found.get("worker", -1), []):
-            if "spawn_main" in " ".join(words):
-                found["engine"] = pid
+                # What a worker does besides drawing is said behind its name.
+                found[" ".join(words[2:4]).strip() if words[1] == "-m" else "valkey"] = pid
+        for worker, engine in (("worker", "engine"), ("worker write", "writing engine")):
+            for pid, words in parents.get(found.get(worker, -1), []):
+                if "spawn_main" in " ".join(words):
+                    found[engine] = pid
         return found
 
     def stop(self) -> None:

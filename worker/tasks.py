@@ -219,14 +219,18 @@ def _proposed(request: Request, answer: str) -> str:
 
 def _write(claimed: Generation, model: Model) -> str:
     """What a model writes for a request, shown as it grows. Raises EngineError."""
-    queue, told = Studio.house.queue, 0.0
-    beat = beats(claimed)
+    queue, told, longest = Studio.house.queue, 0.0, 0
+    beat, fitting = beats(claimed), True
 
     def say(words: str) -> bool:
-        nonlocal told
+        nonlocal told, longest, fitting
         moment = time.monotonic()
-        if not told or moment - told > PROGRESS_EVERY_SECONDS:
-            told = moment
+        # The first words are told at once.
+        if not longest or moment - told > PROGRESS_EVERY_SECONDS:
+            told, longest = moment, len(words)
+            fitting = policy().sayable(words)
+            if not fitting:
+                return False
             with contextlib.suppress(RedisError):
                 queue.say(claimed.id, claimed.attempt, words)
         return beat(None, "")
@@ -238,9 +242,20 @@ def _write(claimed: Generation, model: Model) -> str:
     else:
         pictures = stored_pictures(claimed)
     talk = talk_for(request, _before(claimed))
-    if model.engine in PROVIDERS:
-        return Studio.branch.write(model, request, say, talk, pictures)
-    return Studio.engine.write(model, request, say, beat, talk, pictures)
+    try:
+        if model.engine in PROVIDERS:
+            written = Studio.branch.write(model, request, say, talk, pictures)
+        else:
+            written = Studio.engine.write(model, request, say, beat, talk, pictures)
+    except Stopped:
+        if fitting:
+            raise
+        written = ""
+    if not fitting or not policy().sayable(written):
+        raise AskDifferently(
+            tr("What was written is not shown: it says what the host of this bot refuses.")
+        )
+    return written
 
 
 def _before(claimed: Generation) -> list[Turn]:

@@ -1,7 +1,8 @@
-"""A deterministic engine that draws without a model, for tests of everything else.
+"""A deterministic engine that draws and writes without a model, for tests of everything else.
 
-Words in the prompt steer it: `sleep:S` takes S seconds a step, `crash:segv` ends the process,
-`fail:ask`, `fail:transient`, `fail:give-up`, `fail:bug` and `fail:oom` raise.
+Words in the prompt steer it: `sleep:S` takes S seconds a step, or a word, `crash:segv` ends the
+process, `fail:ask`, `fail:transient`, `fail:give-up`, `fail:bug` and `fail:oom` raise; what is
+written has `words:N` words, and goes wrong in its middle.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -19,19 +20,28 @@ from core.engine import (
     AskDifferently,
     GiveUp,
     Report,
+    Say,
     ShowPreview,
     Stopped,
     TransientError,
+    Turn,
 )
 from core.languages import tr
 from core.options import Mode, Request
 from worker import frames, previews
 
 STEP_SECONDS = 0.02
+# So many words are written where nobody says, of these.
+LENGTH = 12
+VOCABULARY = (
+    *("a", "lighthouse", "the", "sea", "grey", "waves", "old", "stone", "warm", "light", "in"),
+    *("fog", "gulls", "over", "quiet", "water", "and", "slow", "red", "boats", "under", "clouds"),
+)
+_STEERING = re.compile(r"\s*\b(?:sleep|words|fail|crash):\S+")
 
 
 class Pattern:
-    """Draws coloured tiles that depend on the request alone."""
+    """Draws coloured tiles that depend on the request alone, and writes words that do."""
 
     # Nothing is loaded, so whatever was asked for is there.
     held: Collection[str] = ("pattern",)
@@ -44,8 +54,7 @@ class Pattern:
         pictures: Mapping[str, Image.Image] = NOTHING, show: ShowPreview | None = None,
     ) -> list[Image.Image]:  # fmt: skip
         _misbehave(request.prompt)
-        found = re.search(r"sleep:([\d.]+)", request.prompt)
-        pause = float(found[1]) if found else STEP_SECONDS
+        pause = _steered(request.prompt, "sleep", STEP_SECONDS)
         clock = previews.Clock()
         for step in range(request.passes):
             time.sleep(pause)
@@ -65,6 +74,41 @@ class Pattern:
             return tiles
         frame = frames.laid(request, pictures)
         return [frame.kept(Image.blend(frame.image, one, request.strength)) for one in tiles]
+
+    def write(
+        self, model: Model, request: Request, say: Say, talk: Sequence[Turn],
+        pictures: Mapping[str, Image.Image] = NOTHING,
+    ) -> str:  # fmt: skip
+        asked = talk[-1].words
+        pause = _steered(asked, "sleep", STEP_SECONDS)
+        words = _words(request, talk, pictures, int(_steered(asked, "words", LENGTH)))
+        for number in range(len(words) + 1):
+            if number == len(words) // 2:
+                _misbehave(asked)
+            if not say(" ".join(words[:number])):
+                raise Stopped
+            time.sleep(pause if number < len(words) else 0)
+        return " ".join(words)
+
+
+def _steered(prompt: str, by: str, usual: float) -> float:
+    found = re.search(rf"{by}:([\d.]+)", prompt)
+    return float(found[1]) if found else usual
+
+
+def _words(
+    request: Request, talk: Sequence[Turn], pictures: Mapping[str, Image.Image], number: int
+) -> list[str]:  # fmt: skip
+    """Which time it answers in this talk, what it is asked, and words that follow from all that."""
+    shown = [pictures[key].tobytes() for key in request.sources]
+    told = repr((request.seed, talk)).encode() + b"".join(shown)
+    times = sum(turn.role == "user" for turn in talk)
+    asked = _STEERING.sub("", talk[-1].words).split()
+    chosen = (
+        VOCABULARY[hashlib.sha256(told + str(place).encode()).digest()[0] % len(VOCABULARY)]
+        for place in range(number)
+    )
+    return [f"({times})", *asked, *chosen][: max(1, number)]
 
 
 def _misbehave(prompt: str) -> None:
