@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core import receipts
 from core.errors import nearest
 from core.languages import mark, tr
 from core.options import OPTIONS, Misfit, Option, Options
@@ -255,6 +254,9 @@ def split_flags(text: str) -> tuple[dict[str, Any], list[str]]:
 
 def _prompted(text: str) -> dict[str, Any]:
     """The options that stand before the flags: a prompt, or what was copied from AUTOMATIC1111."""
+    # With it come decoders of pictures, which few processes that read this table need.
+    from core import receipts
+
     if recipe := receipts.infotext(text):
         return {name: value for name, value in recipe.given.items() if value != ""}
     negative = _NEGATIVE.search(text)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import fsspec
-
 PART = ".part"
 # What follows a picture's key in that of its small copy.
 SMALL = ".small.webp"
@@ -46,6 +44,9 @@ class Media:
     """Bytes by key below one root (`/path`, `s3://bucket/path`)."""
 
     def __init__(self, root: str) -> None:
+        # Who reads the commands alone opens no storage.
+        import fsspec
+
         # On a disk, folders are made on the way; s3fs refuses to be told so.
         local = fsspec.core.split_protocol(root)[0] in (None, "file", "local")
         options = {"auto_mkdir": True} if local else {}

@@ -9,11 +9,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core import samplers, workflows
+from core import samplers
 from core.options import MULTIPLE, Mode
 from core.settings import Remote, read
+
+if TYPE_CHECKING:
+    from core.workflows import Workflow
 
 # What a service that takes a prompt and a size knows nothing of, by the names of options.
 PLAIN = frozenset({
@@ -155,7 +158,7 @@ def known_of(engine: str) -> Provider:
     if engine != "comfyui" or not read(Remote).comfyui_workflow:
         return one
     try:
-        own = workflows.workflow(read(Remote).comfyui_workflow)
+        own = _workflow(read(Remote).comfyui_workflow)
     except ValueError:
         return one  # `unset` says why.
     lacks = set(one.lacks)
@@ -175,13 +178,20 @@ def known_of(engine: str) -> Provider:
     )  # fmt: skip
 
 
+def _workflow(path: str) -> "Workflow":
+    """ComfyUI's workflow, which few hosts have. Raises ValueError."""
+    from core.workflows import workflow
+
+    return workflow(path)
+
+
 def setup(engine: str) -> str:
     """What distinguishes how a host has set an engine up from any other way; empty where there is
     but one."""
     if engine != "comfyui" or not (path := read(Remote).comfyui_workflow):
         return ""
     try:
-        own = workflows.workflow(path)
+        own = _workflow(path)
     except ValueError:
         return ""
     return hashlib.sha256(json.dumps(own.nodes, sort_keys=True).encode()).hexdigest()[:16]
@@ -221,7 +231,7 @@ def unset(engine: str) -> str:
         return f"{title} needs its key: set {_key_name(engine)}."
     if engine == "comfyui":
         try:
-            workflows.workflow(read(Remote).comfyui_workflow)
+            _workflow(read(Remote).comfyui_workflow)
         except ValueError as error:
             return f"COMFYUI_WORKFLOW: {error}."
     return ""
