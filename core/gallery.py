@@ -84,7 +84,8 @@ def page(
 
     A request is never parted: a page may hold more pictures than requests.
     """
-    found = find(house, ask, replace(filters, state=State.DONE), limit + 1, before=before)
+    done = replace(filters, state=State.DONE)
+    found = find(house, ask, done, limit + 1, before=before, drawn=True)
     shown = found[:limit]
     pictures = [
         one for one in known(house, shown)
@@ -145,7 +146,7 @@ def count(house: House, asker: Asker) -> Count:
     )  # fmt: skip
     model = columns.request["model"].as_string()
     number = func.sum(func.json_array_length(columns.results))
-    drawn = select(model, number).where(*mine).group_by(model)
+    drawn = select(model, number).where(*mine).group_by(model).having(number > 0)
     with house.database.read() as connection:
         stored = connection.execute(files).all()
         tags = {tag: int(number) for tag, number in connection.execute(tagged).all()}

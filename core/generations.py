@@ -746,6 +746,8 @@ class Generations:
         found = self.get(generation_id)
         if not self._own(found, asker):
             raise NotAllowed(tr("Only the person who asked for this picture can change it."))
+        if found.request.mode.words:
+            raise NotAllowed(tr("Words in line stay as they are: cancel them, and ask anew."))
         if found.request.mode == Mode.UPSCALE:
             raise NotAllowed(
                 tr(

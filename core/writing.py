@@ -13,6 +13,7 @@ from core.house import House
 from core.languages import mark, tr
 from core.lifecycle import State
 from core.options import PROMPT_LIMIT, SEED_LIMIT, Mode, Request
+from core.proposals import escaped
 from core.writers import captioners, writer, writers
 
 # A model may be named behind all that is written; any other flag is a word of the prompt.
@@ -72,16 +73,24 @@ def describe(house: House, ask: Ask) -> Reply:
 
 
 def go_on(house: House, ask: Ask, old: Generation) -> Reply:
-    """Let what was written go on."""
+    """Let what was written go on. Raises NotFound."""
+    going_on(old)
     request = replace(request_of(Mode.WRITE, tr("Go on.")), model=old.request.model)
     return _asked(house, ask, request, old)
 
 
+def going_on(old: Generation) -> Generation:
+    """What was written, where one can go on with it. Raises NotFound."""
+    if old.request.mode != Mode.WRITE or not old.text:
+        raise NotFound(tr("#{number} has no words to go on with.", number=old.id))
+    return old
+
+
 def drawn_from(old: Generation) -> Mapping[str, Any]:
-    """What to draw from words: they are the prompt. Raises NotFound."""
+    """What to draw from words: they are the prompt, whatever braces are in it. Raises NotFound."""
     if old.state != State.DONE or not old.text:
         raise NotFound(tr("#{number} has no words yet.", number=old.id))
-    return {"prompt": " ".join(old.text.split())[:PROMPT_LIMIT]}
+    return {"prompt": escaped(" ".join(old.text.split()))[:PROMPT_LIMIT]}
 
 
 def _seen(house: House, ask: Ask) -> Generation | None:
