@@ -616,7 +616,7 @@ class Generations:
             gone = self.set(
                 connection, old, {old.state}, old.state, deleted=now(), request=asdict(told),
                 results=[], error=words, fingerprint=None, charged=old.charged, asker_name="",
-                removed=removed,
+                removed=removed, text=None,
             )  # fmt: skip
             if gone is None:
                 raise NotAllowed(
@@ -650,7 +650,7 @@ class Generations:
             "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
             "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
             "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
-            "error": None, "fingerprint": None,
+            "error": None, "fingerprint": None, "text": None,
         }  # fmt: skip
         with self.database.write() as connection:
             mine = generations.c.id.in_(ids), generations.c.state.in_(list(FINAL))

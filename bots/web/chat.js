@@ -384,11 +384,13 @@ function ofWords(job) {
 }
 // The card that the next line answers.
 const answers = document.querySelector("#answers");
+const plainly = text.placeholder;
 let answered = 0;
 function answer(id) {
   answered = id;
   answers.hidden = !id;
   answers.querySelector("span").textContent = id ? tr("Answer to #{number}", { number: id }) : "";
+  text.placeholder = id ? tr("What to say to it") : plainly;
   text.focus();
   follow();
 }
