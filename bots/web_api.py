@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi import Path as InPath
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -19,7 +19,18 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from bots.web_cards import Answer, Completed, Job, Made, Model, Queue, Stats, Words
 from bots.web_door import ask, asker, refused, stays
 from bots.web_pictures import Brought, JobId, sample_url, tree_of
-from core import catalog, commands, costs, events, history, options, parts, phrases, registry
+from core import (
+    catalog,
+    commands,
+    costs,
+    events,
+    history,
+    options,
+    parts,
+    phrases,
+    registry,
+    writing,
+)  # fmt: skip
 from core.asking import Reply
 from core.cards import ACTIONS, ASIDE, DECISIONS, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
@@ -28,9 +39,12 @@ from core.generations import Generation
 from core.house import House
 from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
+from core.people import Asker
 from core.policy import ALONE, policy
+from core.queue import WRITE as LINE_OF_WORDS
 from core.settings import Uploads, read
 from core.supervisor import NONCE
+from core.writers import captioners, writers
 
 EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
 PROGRESS_SECONDS = 0.4
@@ -76,10 +90,15 @@ class Given(BaseModel):
         return json.loads(json.dumps(given, ensure_ascii=False).encode(errors="replace"))
 
 
-# What makes pictures: from a prompt, or from one picture.
-KINDS = {one.name: one for one in COMMANDS if one.public and (one.draws or PICTURE in one.takes)}
+# What makes pictures or words: from a prompt, or from one picture.
+WRITE = options.COMMAND_OF[options.Mode.WRITE]
+PROMPTED = {
+    one.name: one for one in COMMANDS
+    if one.public and any(option.name == "prompt" for option in one.takes)
+}  # fmt: skip
+KINDS = PROMPTED | {one.name: one for one in COMMANDS if one.public and PICTURE in one.takes}
 _OWN = {
-    one.name: [option.name for option in one.takes if option != PICTURE]
+    one.name: [option.name for option in one.takes if option.name not in (PICTURE.name, "prompt")]
     for one in KINDS.values() if not one.draws
 }  # fmt: skip
 
@@ -90,6 +109,7 @@ def _kind(given: str) -> str:
     return given
 
 
+JobNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # An upload's id, the number of a finished picture, or where one is.
 Image = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^\S+$")]
 Images = Annotated[list[Image], Field(
@@ -124,6 +144,10 @@ class Wanted(Given):
         "none is. Left out: as one's settings have it.",
     )  # fmt: skip
     confirm: bool = Field(False, description="Queue them though they are many.")
+    continue_: JobNumber | None = Field(
+        None, alias="continue", description=f"For {WRITE}: the job that it goes on with; without a "
+        "prompt what was written there goes on.",
+    )  # fmt: skip
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Options by name: " + ", ".join(
             option.name for option in options.OPTIONS if not option.required
@@ -139,6 +163,9 @@ class Line(Given):
         default="", max_length=64, pattern=EVENT, description="Sent twice, handled once."
     )
     images: Images = []
+    answers: JobNumber | None = Field(
+        None, description="The job that is answered: what was written there goes on."
+    )
 
 
 class Chosen(Given):
@@ -207,6 +234,19 @@ def _count(row: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def defaults(model: catalog.Model) -> dict[str, Any]:
+    """What a model does where nothing is said, without what means nothing to it."""
+    told = {
+        "size": model.size, "largest": model.largest, "steps": model.steps,
+        "guidance": model.guidance, "sampler": model.sampler,
+    }  # fmt: skip
+    lacks = {"size", "largest"} if all(mode.words for mode in model.modes) else set()
+    return {
+        what: None if what in lacks or what in model.family.lacks else value
+        for what, value in told.items()
+    }
+
+
 def looked(description: str) -> Any:
     """Something that is looked for, as a query says it."""
     return Query(max_length=LOOKED, description=description)
@@ -265,6 +305,13 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             house.queue.redis.set(kept, words, ex=SAID_SECONDS)
         return told
 
+    def pressed_by(who: Asker, action: str, id: int, event: str = "") -> dict[str, Any]:
+        house.generations.visible(id, who)
+        reply = commands.press(house, action, id, ask(who, event=event))
+        if reply.generation is None:
+            raise NotAllowed(reply.text)
+        return shown(reply.generation)
+
     async def in_thread(work: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(work)
 
@@ -276,7 +323,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
     async def submit(
         request: Request, job: Annotated[Wanted, Body()], event: Once = ""
     ) -> dict[str, Any]:
-        """Queue a picture, or several (`also` names the others); answers at once.
+        """Queue a picture, or several (`also` names the others), or words; answers at once.
 
         More than the host's threshold need `confirm`; without it the answer is 409.
         """
@@ -292,7 +339,9 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         else:
             given, known = job.parameters, _OWN[job.type]
             odd = [name[:40] for name in given if name not in known]
-            if job.prompt.strip():
+            if job.type in PROMPTED:
+                given = {**given, "prompt": job.prompt}
+            elif job.prompt.strip():
                 faults.append(tr("{command} takes no prompt.", command=job.type))
             if job.priority:
                 faults.append(tr("{command} takes no priority.", command=job.type))
@@ -305,11 +354,19 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             ]  # fmt: skip
             if faults:
                 raise InvalidOptions(faults)
+        before = job.continue_
+        if before and job.type != WRITE:
+            raise InvalidOptions([tr("{command} takes no continue.", command=job.type)])
 
         def work() -> dict[str, Any]:
             who = asker(request)
+            if before:
+                writing.going_on(house.generations.visible(before, who))
+                if given == {"prompt": ""} and not job.images:
+                    return {**pressed_by(who, "more", before, event), "also": []}
             full, sources = brought.along(who, command, given, job.images, job.mask)
             asked = ask(who, full, event, tuple(faults), agreed=job.confirm, pictures=sources)
+            asked = replace(asked, seen=before)
             reply = commands.run(house, job.type, asked)
             if reply.generation is None:
                 then = tr("Then send the same with confirm: true.")
@@ -391,6 +448,15 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         return dict(await in_thread(work))
 
+    @api.get("/api/jobs/{id}/text", response_class=PlainTextResponse)
+    async def text(request: Request, id: JobId) -> PlainTextResponse:
+        """What a finished job has written, as a file."""
+        one = await in_thread(lambda: house.generations.visible(id, asker(request)))
+        if not one.text:
+            raise NotFound(tr("#{number} has no words yet.", number=id))
+        named = {"Content-Disposition": f'attachment; filename="drawqueue-{id}.txt"'}
+        return PlainTextResponse(one.text, headers=named)
+
     @api.get("/api/jobs/{id}/line", response_model=Words)
     async def line(request: Request, id: JobId) -> dict[str, str]:
         """The prompt and flags of a queued job of one's own, as one would type them."""
@@ -433,14 +499,8 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         return await press(request, id, action, event and f"{action}:{id}:{event}")
 
     async def press(request: Request, id: int, action: str, event: str = "") -> dict[str, Any]:
-        def work() -> dict[str, Any]:
-            who = asker(request)
-            house.generations.visible(id, who)
-            reply = commands.press(house, action, id, ask(who, event=event))
-            assert reply.generation
-            return shown(reply.generation)
-
-        return dict(await in_thread(work))
+        who = asker(request)
+        return dict(await in_thread(lambda: pressed_by(who, action, id, event)))
 
     @api.post("/api/proposals/{id}/{answer}", response_model=Words)
     async def proposal(
@@ -487,19 +547,22 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
     @api.post("/api/chat", response_model=Answer)
     async def chat(request: Request, line: Line) -> dict[str, Any]:
         """Say a line as one would in any chat: a command, or a prompt."""
-        name, given, faults = commands.from_text(line.text)
+        said, given, faults = commands.from_text(line.text)
         who = asker(request)
         bare = ask(who, given, line.event, faults)
 
         def work() -> dict[str, Any]:
-            asked = bare
+            name, asked = said, replace(bare, seen=line.answers)
+            if line.answers and not line.text.lstrip().startswith("/"):
+                writing.going_on(house.generations.visible(line.answers, who))
+                name, asked = WRITE, replace(asked, given={"prompt": line.text}, faults=())
             if line.images and (command := commands.BY_NAME.get(name)):
-                told, sources = brought.along(who, command, given, line.images)
+                told, sources = brought.along(who, command, dict(asked.given), line.images)
                 asked = replace(bare, given=told, pictures=sources)
             return {**answer(commands.run(house, name, asked)), "private": secret}
 
         # What is for one pair of eyes is kept nowhere.
-        secret = name in commands.BY_NAME and commands.BY_NAME[name].private
+        secret = said in commands.BY_NAME and commands.BY_NAME[said].private
         kept = line.event and not secret
         return dict(await in_thread(lambda: once(bare.event, work) if kept else work()))
 
@@ -555,20 +618,20 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
     @api.get("/api/models", response_model=list[Model])
     async def models() -> list[dict[str, Any]]:
-        """What can draw, and its defaults."""
+        """What can draw, write and describe, and its defaults."""
 
         def work() -> list[dict[str, Any]]:
             loaded: frozenset[str] = frozenset()
             with contextlib.suppress(RedisError):
-                loaded = house.queue.draw.loaded()
+                loaded = house.queue.draw.loaded() | house.queue.line(LINE_OF_WORDS).loaded()
             pictures = {name: sample_url(name) for name, _key in registry.samples()}
             return [
-                {"name": m.name, "size": m.size, "steps": m.steps, "guidance": m.guidance,
-                 "sampler": m.sampler, "largest": m.largest, "modes": sorted(m.modes),
+                {"name": m.name, "engine": m.engine, **defaults(m),
+                 "modes": sorted(m.modes), "lacks": sorted(m.family.lacks),
                  "loras": sorted(one.name for one in parts.loras(m).values()),
                  "loaded": m.name in loaded, "note": registry.note("model", m.name),
                  "picture": pictures.get(m.name)}
-                for m in catalog.models().values()
+                for m in (*catalog.models().values(), *writers().values(), *captioners().values())
             ]  # fmt: skip
 
         return list(await in_thread(work))

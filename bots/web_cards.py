@@ -64,9 +64,10 @@ class Card(BaseModel):
 
 
 class Job(BaseModel):
-    """One request, from asking to its pictures."""
+    """One request, from asking to its pictures, or to what is written."""
 
     id: int
+    type: str = Field(description="What was asked for, as `POST /api/jobs` calls it.")
     status: State
     progress: float = Field(description="The share drawn, 0 to 1.")
     place: int | None = Field(description="Place in line while queued; 1 is next.")
@@ -85,6 +86,9 @@ class Job(BaseModel):
     parameters: dict[str, Any] = Field(description="Every option as it is drawn with.")
     sources: list[Begun] = Field(description="The pictures that it begins with.")
     parent: int | None = Field(description="The job that this one draws again, or begins with.")
+    text: str | None = Field(
+        description="What is written by now, as plain text; null where a picture is drawn."
+    )
     error: str | None = Field(description="What went wrong, in words for the asker.")
     seconds: float | None = Field(description="How long the drawing took.")
     created: datetime
@@ -194,15 +198,19 @@ class Completed(BaseModel):
 
 
 class Model(BaseModel):
-    """Something that draws, and its defaults."""
+    """Something that draws, writes or describes, and its defaults: null is nothing to it."""
 
     name: str
-    size: int
-    steps: int
-    guidance: float
-    sampler: str
-    largest: int = Field(description="Most pixels a side.")
-    modes: list[str] = Field(description="What it can begin with.")
+    engine: str = Field(description="What it runs on: here, or a service by its name.")
+    size: int | None
+    steps: int | None
+    guidance: float | None
+    sampler: str | None
+    largest: int | None = Field(description="Most pixels a side.")
+    modes: list[str] = Field(
+        description="What it can begin with; write, enhance and describe make words."
+    )
+    lacks: list[str] = Field(description="The parameters that mean nothing to it.")
     loras: list[str] = Field(description="The LoRAs that fit it.")
     loaded: bool = Field(description="Whether a worker has it loaded now.")
     note: str = Field(description="What a moderator says of it.")

@@ -12,7 +12,7 @@ from core.errors import UserError, duration
 from core.generations import HELD, INSTEAD, LEFT, PLAINLY, TAKEN_DOWN, Generation
 from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
-from core.options import Mode
+from core.options import COMMAND_OF, Mode
 from core.policy import Audience, Show, policy
 from core.queue import Standing
 from core.settings import Web, read
@@ -462,6 +462,7 @@ def as_json(
     """The card as the JSON interface answers it; `marked` are keys of what it begins with."""
     return {
         "id": generation.id,
+        "type": COMMAND_OF[generation.request.mode],
         "status": str(generation.state),
         "progress": 1.0 if generation.state == State.DONE else card.progress,
         "place": standing.place if standing else None,
@@ -484,7 +485,7 @@ def as_json(
             for index, key in enumerate(generation.request.held)
         ],
         "parent": generation.parent,
-        "text": card.text or None,
+        "text": card.text if generation.request.mode.words and not generation.deleted else None,
         "error": generation.error,
         "seconds": generation.seconds,
         "created": generation.created.isoformat(),

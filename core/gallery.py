@@ -147,7 +147,7 @@ def count(house: House, asker: Asker) -> Count:
     )  # fmt: skip
     model = columns.request["model"].as_string()
     number = func.sum(func.json_array_length(columns.results))
-    drawn = select(model, number).where(*mine).group_by(model)
+    drawn = select(model, number).where(*mine).group_by(model).having(number > 0)
     with house.database.read() as connection:
         stored = connection.execute(files).all()
         tags = {tag: int(number) for tag, number in connection.execute(tagged).all()}

@@ -782,9 +782,7 @@ class Generations:
         if not self._own(found, asker):
             raise NotAllowed(tr("Only the person who asked for this picture can change it."))
         if found.request.mode.words:
-            raise NotAllowed(
-                tr("#{number} is no picture: cancel it, and ask anew.", number=found.id)
-            )
+            raise NotAllowed(tr("Words in line stay as they are: cancel them, and ask anew."))
         if found.request.mode == Mode.UPSCALE:
             raise NotAllowed(
                 tr(

@@ -248,7 +248,7 @@ def find(
     after: int | None = None, skip: int = 0, drawn: bool = False,
 ) -> list[Generation]:  # fmt: skip
     """What fits, newest first: the asker's own, or a shared chat's, older than `before`; or the
-    next newer than `after`; without so many of the first, or without what is written."""
+    next newer than `after`; without so many of the first; or only what is `drawn`, no words."""
     columns, request = generations.c, generations.c.request
     where: list[ColumnElement[bool]] = [columns.deleted.is_(None)]
     # What somebody keeps pictures under is told to nobody else.
@@ -269,6 +269,9 @@ def find(
     if filters.mode:
         # Rows of the first versions name no mode.
         where.append(func.coalesce(request["mode"].as_string(), str(Mode.TEXT)) == filters.mode)
+    if drawn:
+        words = [str(mode) for mode in Mode if mode.words]
+        where.append(func.coalesce(request["mode"].as_string(), "").not_in(words))
     if filters.model:
         where.append(func.lower(request["model"].as_string()) == filters.model.lower())
     if filters.state:
@@ -430,7 +433,8 @@ def _title(filters: Filters) -> str:
 
 
 def _line(one: Generation) -> str:
-    words = " ".join(one.request.prompt.split()) or COMMAND_OF[one.request.mode]
+    told = one.request.prompt or (one.text or "")[: 2 * PROMPT]
+    words = " ".join(told.split()) or COMMAND_OF[one.request.mode]
     words = words if len(words) <= PROMPT else words[: PROMPT - 1] + "…"
     return f"#{one.id} {one.state.said}, {_age(one)}: {words}"
 

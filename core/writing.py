@@ -74,17 +74,22 @@ def describe(house: House, ask: Ask) -> Reply:
 
 def go_on(house: House, ask: Ask, old: Generation) -> Reply:
     """Let what was written go on. Raises NotFound."""
-    if not old.text:
-        raise NotFound(tr("#{number} has no words yet.", number=old.id))
+    going_on(old)
     request = replace(request_of(Mode.WRITE, tr("Go on.")), model=old.request.model)
     return _asked(house, ask, request, old)
 
 
+def going_on(old: Generation) -> Generation:
+    """What was written, where one can go on with it. Raises NotFound."""
+    if old.request.mode != Mode.WRITE or not old.text:
+        raise NotFound(tr("#{number} has no words to go on with.", number=old.id))
+    return old
+
+
 def drawn_from(old: Generation) -> Mapping[str, Any]:
-    """What to draw from words: they are the prompt. Raises NotFound."""
+    """What to draw from words: they are the prompt, whatever braces are in it. Raises NotFound."""
     if old.state != State.DONE or not old.text:
         raise NotFound(tr("#{number} has no words yet.", number=old.id))
-    # A model's braces and cards mean themselves.
     return {"prompt": escaped(" ".join(old.text.split()))[:PROMPT_LIMIT]}
 
 

@@ -91,6 +91,11 @@ function draw(line) {
     node = document.createElement("article");
     node.className = line.kind;
     if (line.images?.length) node.append(thumbs(line.images));
+    if (line.answers) {
+      const small = document.createElement("small");
+      small.append(...marked(tr("To #{number}:", { number: line.answers })));
+      node.append(small);
+    }
     node.append(...marked(line.words));
     drawn.set(line, node);
     if (line.choices?.length) node.append(question(line));
@@ -269,8 +274,10 @@ function show(job) {
     part(".status").before(thumbs(job.sources.map((one) => ({ thumb: one.marked ? "" : one.url, name: one.mask ? tr("What is painted anew") : tr("What it begins with") }))));
   }
   if (!job.sources.length) part(".thumbs")?.remove();
-  part("progress").hidden = job.status !== "generating";
+  // What is written shows how far it is by itself.
+  part("progress").hidden = job.status !== "generating" || job.text !== null;
   part("progress").value = job.progress;
+  written(node, job);
   const pictures = part(".pictures");
   const wanted = job.status === "done" ? job.results : [];
   if (pictures.dataset.shown !== String(wanted.map((one) => one.url))) {
@@ -312,6 +319,7 @@ function show(job) {
     buttons.dataset.shown = labels;
     const rows = new Map();
     if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].marked ? "" : wanted[0].url));
+    if (job.status === "done" && job.text) rows.set(-1, ofWords(job));
     for (const one of job.card.buttons) rows.set(one.row, [...rows.get(one.row) || [], actionOf(job, one)]);
     buttons.replaceChildren(...[...rows.values()].map((row) => {
       const node = document.createElement("div");
@@ -321,6 +329,74 @@ function show(job) {
     }));
   }
 }
+// What is written by now: text, in which nothing is markup, and which a browser may have selected a
+// part of. What one has seen growing is not folded under their eyes.
+const LONG = 900, LINES = 14;
+function written(node, job) {
+  const words = node.querySelector(".written"), fold = node.querySelector(".fold"), now = job.text || "";
+  const growing = job.status === "generating", grown = Boolean(words.dataset.growing) && !growing;
+  const known = words.firstChild?.data || "";
+  if (growing) words.dataset.growing = "1";
+  if (now !== known) {
+    if (known && now.startsWith(known)) words.firstChild.appendData(now.slice(known.length));
+    else words.replaceChildren(...now ? [now] : []);
+  }
+  words.hidden = !now;
+  const long = !growing && (now.length > LONG || now.split("\n", LINES + 1).length > LINES);
+  // A short answer is read out when it is whole; a long one waits to be gone through.
+  if (grown && now && !long && !words.contains(getSelection().anchorNode)) {
+    words.ariaLive = "polite";
+    words.replaceChildren(now);
+    delete words.dataset.growing;
+  }
+  words.open = growing || Boolean(words.open);
+  const drawFold = () => {
+    words.classList.toggle("folded", long && !words.open);
+    fold.textContent = words.open ? tr("Show less") : tr("Show all");
+    fold.ariaExpanded = String(words.open);
+    fold.hidden = !long;
+  };
+  drawFold();
+  fold.onclick = () => {
+    words.open = !words.open;
+    drawFold();
+    if (!words.open) node.scrollIntoView({ block: "nearest" });
+  };
+}
+async function copy(words, button) {
+  let copied = true;
+  // A page that came without https may write nothing there itself.
+  try { await navigator.clipboard.writeText(words); } catch {
+    const area = Object.assign(document.createElement("textarea"), { value: words, className: "hidden" });
+    document.body.append(area);
+    area.select();
+    copied = document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  if (!copied) return tell(tr("Your browser lets nothing be copied here: select the words, please."), "bot sorry");
+  button.textContent = tr("Copied");
+  setTimeout(() => { button.textContent = tr("Copy"); }, 2000);
+}
+function ofWords(job) {
+  const file = document.createElement("a");
+  Object.assign(file, { className: "button", href: `/api/jobs/${job.id}/text`, download: "", textContent: tr("Download") });
+  const row = [pressable(tr("Copy"), (button) => copy(job.text, button)), file];
+  return job.type === "write" ? [...row, pressable(tr("Answer"), () => answer(job.id))] : row;
+}
+// The card that the next line answers.
+const answers = document.querySelector("#answers");
+const plainly = text.placeholder;
+let answered = 0;
+function answer(id) {
+  answered = id;
+  answers.hidden = !id;
+  answers.querySelector("span").textContent = id ? tr("Answer to #{number}", { number: id }) : "";
+  text.placeholder = id ? tr("What to say to it") : plainly;
+  text.focus();
+  follow();
+}
+answers.querySelector("button").addEventListener("click", () => answer(0));
 // What is drawn by now, in the places and sizes of what comes: of several, each its part.
 function preview(pictures, job) {
   if (pictures.dataset.shown) return;
@@ -589,14 +665,14 @@ document.addEventListener("drop", (drag) => {
 });
 enlarge();
 
-function say(words, images = []) {
+function say(words, images = [], about = 0) {
   // The same event though it is sent again: whatever arrived twice is done once.
   const event = [...crypto.getRandomValues(new Uint32Array(3))].join("-");
-  send(tell(words, "mine", { event, open: true, images }));
+  send(tell(words, "mine", { event, open: true, images, answers: about || undefined }));
 }
 async function send(line) {
   try {
-    const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id) }) });
+    const answer = await call("/api/chat", { method: "POST", body: JSON.stringify({ text: line.words, event: line.event, images: (line.images || []).map((one) => one.id), answers: line.answers }) });
     line.open = false;
     line.secret = answer.private;
     if (answer.text) tell(answer.text, "bot", { ...said(answer), after: line.after, secret: line.secret });
@@ -635,7 +711,8 @@ form.addEventListener("submit", (submit) => {
   for (const one of [...chosen]) drop(one);
   text.value = "";
   unoffer();
-  say(words, images);
+  say(words, images, answered);
+  if (answered) answer(0);
 });
 // What the line may become, below which one goes on writing: nothing is taken that nobody chose.
 const offers = document.querySelector("#offers");
@@ -662,7 +739,7 @@ text.addEventListener("input", () => {
   unoffer();
   const words = text.value;
   // Only at the end of what is written, and of something.
-  if (!words.trim() || text.selectionStart !== words.length) return;
+  if (!words.trim() || answered || text.selectionStart !== words.length) return;
   typing = setTimeout(async () => {
     let found = [];
     try { found = (await call("/api/complete", { method: "POST", body: JSON.stringify({ text: words }) })).texts; } catch { /* it is a convenience */ }

@@ -90,7 +90,7 @@ def test_every_answer_is_described_and_nothing_is_left_out(house: House, web: ht
     described = web.get("/api/openapi.json").json()
     # What is no JSON of ours: streams, pictures, files.
     streams = (
-        "/preview", "/stream", "/events", "/{name}", "/tree", "/health", "/small", "/zip",
+        "/preview", "/stream", "/events", "/text", "/{name}", "/tree", "/health", "/small", "/zip",
         "/recipe", "/media/{id}/{index}", "/source/{index}",
     )  # fmt: skip
 
