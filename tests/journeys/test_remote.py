@@ -18,7 +18,8 @@ from PIL import Image
 from sqlalchemy import select, update
 
 from core.database import generations, now, usage
-from tests.conftest import Running, running
+from tests.conftest import Running
+from tests.journeys.chats import Everywhere, everywhere, shown
 from tests.servers.remote_kie import KieServer
 from tests.servers.remote_pollinations import PollinationsServer
 
@@ -49,17 +50,22 @@ def flux() -> Iterator[PollinationsServer]:
 
 
 @pytest.fixture(scope="module")
-def house(
+def chats(
     kie: Slow, flux: PollinationsServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+) -> Iterator[Everywhere]:
     folder = tmp_path_factory.mktemp("remote")
     (folder / "policy.toml").write_text('[prices]\nkie = 0.04\n"pollinations:flux" = 0.01\n')
-    with running(
-        folder / "home", DRAWQUEUE_MODEL=f"kie,{FLUX},pattern", DRAWQUEUE_TEXT_MODEL="none",
+    with everywhere(
+        folder, DRAWQUEUE_MODEL=f"kie,{FLUX},pattern", DRAWQUEUE_TEXT_MODEL="none",
         DRAWQUEUE_FAILOVER=f"kie, {FLUX}, pattern", DRAWQUEUE_FETCH_HOSTS="127.0.0.1",
         DRAWQUEUE_POLICY=str(folder / "policy.toml"), **kie.settings(), **flux.settings(),
-    ) as drawqueue:  # fmt: skip
-        yield drawqueue
+    ) as made:  # fmt: skip
+        yield made
+
+
+@pytest.fixture
+def house(chats: Everywhere) -> Running:
+    return chats.drawqueue
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +129,29 @@ def test_a_task_elsewhere_becomes_a_picture_and_nobody_waits_for_it(
     for number in made:
         drawn(house, number)
     assert len(kie.tasks) == 6 and row(house, made[0]).cost == pytest.approx(0.04)
+
+
+def test_each_chats_message_tells_the_story(chats: Everywhere, kie: Slow) -> None:
+    kie.takes = 4.0
+    chats.discord.command("imagine", prompt="a lighthouse of discord", model="kie")
+    chats.telegram.say("/imagine a lighthouse of telegram --model kie")
+    on_discord = chats.discord.card("lighthouse of discord", "done")
+    on_telegram = chats.telegram.card("lighthouse of telegram", "done in")
+    told = [str(one.get("content")) for one in on_discord["versions"]]
+    assert any("waiting for another server" in one for one in told), told
+    told = [shown(one) for one in on_telegram["versions"]]
+    assert any("waiting for another server" in one for one in told), told
+    assert on_discord["versions"][-1]["attachments"] and on_telegram["versions"][-1]["photo"]
+    # A button of either chat asks for another one elsewhere.
+    kie.takes = 0.3
+    chats.discord.press(on_discord["id"], "🎲 New seed")
+    chats.telegram.press(on_telegram, "🎲 New seed")
+    until(lambda: len(kie.tasks) == 4)
+    until(lambda: set(house_states(chats)) == {"done"})
+
+
+def house_states(chats: Everywhere) -> list[str]:
+    return list(chats.drawqueue.rows().values())
 
 
 def test_killed_after_asking_and_before_noting_the_task(house: Running, kie: Slow) -> None:
