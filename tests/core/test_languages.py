@@ -227,7 +227,8 @@ def test_a_card_is_in_the_language_of_who_asked(house: House, spoken_here: None)
     assert card.alt == "Bild zum Prompt: ein Fuchs"
     assert [one.label for one in card.buttons if one.action == "cancel"] == ["Abbrechen"]
     told = cards.as_json(card, mine, None)
-    assert told["card"]["buttons"][1]["label"] == "Abbrechen" and told["status"] == "queued"
+    labels = [one["label"] for one in told["card"]["buttons"]]
+    assert "Abbrechen" in labels and told["status"] == "queued"
     with speaking("ru"):
         assert "no worker is on line" in house.card(theirs).status, "whoever draws it"
         assert "Startwert 7" in house.card(mine).details and spoken() == "ru"

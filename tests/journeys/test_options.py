@@ -26,7 +26,8 @@ OPTIONS: dict[str, Any] = {
     "chaos": 40, "subseed": 5, "lora": "blueprint:0.3", "vae": "other", "clip_skip": 1,
     "tile": True, "hires": 1.25, "priority": "high",
 }  # fmt: skip
-LEFT = {"prompt", "source", "look", "width", "height", "quality", "repeat", "preset"}
+LEFT = {"prompt", "source", "look", "width", "height", "quality", "repeat", "preset",
+        "enhance"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
