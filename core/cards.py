@@ -76,6 +76,8 @@ WRITTEN: dict[Mode, tuple[str, ...]] = {
     Mode.ENHANCE: ("use", "retry"),
     Mode.DESCRIBE: ("picture", "retry"),
 }
+# What of a request means something where words come of it.
+OF_WORDS = ("model", "mode", "seed")
 # What can be made of one finished picture.
 FURTHER = (("subtle", "strong"), ("up2", "up4"))
 # The first of each row that draws over a picture, which not every model can.
@@ -475,6 +477,7 @@ def as_json(
             name: value
             for name, value in generation.request.told.items()
             if name not in ("prompt", "original")
+            and (name in OF_WORDS or not generation.request.mode.words)
         },
         "sources": [
             {

@@ -246,7 +246,9 @@ def _write(claimed: Generation, model: Model) -> str:
         if model.engine in PROVIDERS:
             written = Studio.branch.write(model, request, say, talk, pictures)
         else:
-            written = Studio.engine.write(model, request, say, beat, talk, pictures)
+            written = Studio.engine.write(
+                model, request, say, beat, talk, pictures, _loading(claimed, model)
+            )
     except Stopped:
         if fitting:
             raise
@@ -256,6 +258,22 @@ def _write(claimed: Generation, model: Model) -> str:
             tr("What was written is not shown: it says what the host of this bot refuses.")
         )
     return written
+
+
+def _loading(claimed: Generation, model: Model) -> Callable[[str, float], None]:
+    """Tells the asker, once, that the model must be loaded before it writes."""
+    told = model.name in Studio.engine.held
+
+    def loading(_name: str, share: float) -> None:
+        nonlocal told
+        if told or share >= 1:
+            return
+        told = True
+        words = tr("{model} is being loaded: the first words take a while.", model=model.name)
+        with contextlib.suppress(*AWAY):
+            Studio.house.generations.tell(claimed, words)
+
+    return loading
 
 
 def _before(claimed: Generation) -> list[Turn]:

@@ -209,11 +209,12 @@ class WarmEngine:
     def write(
         self, model: Model, request: Request, say: Say, beat: Beat, talk: Sequence[Turn],
         pictures: Mapping[str, bytes] = engine.NOTHING,
+        loading: Callable[[str, float], None] = lambda _name, _share: None,
     ) -> str:  # fmt: skip
         """Write the answer to a talk; `say` hears it grow, `beat` that the engine lives, and either
-        may stop it. Raises EngineError, as `draw` does."""
+        may stop it; `loading` is told what is loaded first. Raises EngineError, as `draw` does."""
         work = Work(model, request, dict(pictures), tuple(talk))
-        return str(self._talk(work, beat, lambda _name, _share: None, say=say))
+        return str(self._talk(work, beat, loading, say=say))
 
     def look(self, model: Model, pictures: Sequence[bytes]) -> "list[Image]":
         """The pictures that another machine drew, with their marks. Raises EngineError."""
