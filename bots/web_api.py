@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -47,6 +47,7 @@ from core.supervisor import NONCE
 from core.writers import captioners, writers
 
 EVENTS: dict[str, Any] = {"content": {"text/event-stream": {}}}
+FILE: dict[str, Any] = {"content": {"text/plain": {}}}
 PROGRESS_SECONDS = 0.4
 # What a page is shown: so many that are over, the newest, and of those that are not the next.
 SHOWN, LIVE = 50, 300
@@ -448,7 +449,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         return dict(await in_thread(work))
 
-    @api.get("/api/jobs/{id}/text", response_class=PlainTextResponse)
+    @api.get("/api/jobs/{id}/text", response_class=Response, responses={200: FILE})
     async def text(request: Request, id: JobId) -> PlainTextResponse:
         """What a finished job has written, as a file."""
         one = await in_thread(lambda: house.generations.visible(id, asker(request)))

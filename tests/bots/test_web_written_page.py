@@ -53,7 +53,7 @@ def test_words_grow_in_their_card_and_nothing_jumps(house: House, page: Page) ->
     expect(card(page, 1)).to_have_attribute("data-status", "done")
     expect(of(page, 1)).to_contain_text("The end.")
     assert page.locator("#messages").evaluate("e => e.scrollTop") == top
-    expect(of(page, 1)).not_to_have_class("folded")
+    expect(of(page, 1)).to_have_class("written")
     fits(page)
 
 
@@ -100,7 +100,7 @@ STRANGE: dict[str, str] = {
     "<a href='javascript:bad'>&lt;b&gt;</a>",
     "markdown": "# A *title* with `code` and [a link](https://example.com) ![x](http://x.example)",
     "bidi": "safe \u202egnp.exe\u202c \u2066\u200f\u05d0\u05d1\u2069 end\n\u05e9\u05dc\u05d5\u05dd",
-    "long word": "a" * 3000 + "\t" + "\u0301" * 50,
+    "long word": "a" * 800 + "\t" + "\u0301" * 50,
     "much": "The sea is wide. " * 6200,
 }
 
