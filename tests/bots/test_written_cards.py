@@ -104,7 +104,8 @@ def test_a_card_on_discord_holds_what_it_can_and_the_file_all_of_it(
 def test_a_card_on_telegram_is_whole_html_within_its_limits(times: int) -> None:
     text = NASTY * times
     for state in (State.GENERATING, State.CANCELLED, State.DONE):
-        one = card(text, state)
+        # Of so long a prompt a part stands above.
+        one = card(text, state, prompt="a <poem> & @bobby123 " * 30)
         for limit in (4096, 1024):
             told, entities = parse_html(telegram_cards.body(one, limit))
             assert units(told) <= limit
