@@ -35,7 +35,7 @@ class Guard:
 
 
 GENERATIONS = "core/generations.py"
-MENDING, SHOWING = "core/mending.py", "core/showing.py"
+MENDING, SHOWING, ELSEWHERE = "core/mending.py", "core/showing.py", "core/elsewhere.py"
 GUARDS = (
     Guard(
         "an event is accepted once, however often it comes",
@@ -112,6 +112,27 @@ GUARDS = (
         "::test_what_was_taken_in_waits_for_a_database_that_is_away",
     ),
     Guard(
+        "a task elsewhere whose worker died before it noted it is not asked for twice",
+        MENDING,
+        "        if self._elsewhere.adopt(generation):",
+        "        if False:",
+        "tests/core/test_elsewhere.py::test_the_sweep_finds_who_died",
+    ),
+    Guard(
+        "news of other machines prove themselves",
+        ELSEWHERE,
+        "            if not hmac.compare_digest(proof, _proof(secret)) or",
+        "            if",
+        "tests/core/test_elsewhere.py::test_who_does_not_prove_themselves_is_not_heard",
+    ),
+    Guard(
+        "one of two fetches what another machine has drawn",
+        ELSEWHERE,
+        "                .values(due=now() + COLLECT)",
+        "                .values(due=generations.c.due)",
+        "tests/core/test_elsewhere.py::test_one_of_two_takes_it_up",
+    ),
+    Guard(
         "a worker that stores for long is not taken for dead",
         "worker/finishing.py",
         "        while not self._over.wait(BEAT_EVERY_SECONDS):",
@@ -121,7 +142,7 @@ GUARDS = (
     Guard(
         "a result that was noted and not answered is not thrown away",
         GENERATIONS,
-        "won = one if one.state == State.DONE and list(one.results) == kept else None",
+        "won = one if one.state == State.DONE and same else None",
         "won = None",
         "tests/worker/test_finishing.py::test_noting_a_result_twice_notes_it_once",
     ),
@@ -135,8 +156,8 @@ GUARDS = (
     Guard(
         "no file is left of a picture that nobody gets",
         "worker/finishing.py",
-        '                house.media.delete(one["key"])',
-        "                pass",
+        '            house.media.delete(one["key"])',
+        "            pass",
         "tests/worker/test_finishing.py::test_a_picture_cancelled_while_it_is_stored_is_not_kept",
     ),
     Guard(
