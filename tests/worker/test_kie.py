@@ -274,6 +274,7 @@ def test_one_bears_with_what_is_odd_for_a_while(
     server.unknown, server.lives = False, -60.0
     assert collected(engine, task.name) == task, "and then its picture is gone"
     monkeypatch.setattr(kie, "ODD_SECONDS", 0.01)
+    time.sleep(0.05)
     with pytest.raises(TransientError, match="without a picture"):
         collected(engine, task.name)
     server.lives, server.unknown = 60.0, True

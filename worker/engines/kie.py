@@ -149,13 +149,10 @@ class Kie:
         names = task.split(",") if task else []
         told = _record(news)
         told = told if told and _TASK.fullmatch(str(told.get("taskId"))) else {}
-        name, unnoted = str(told.get("taskId", "")), False
-        if name and name not in names:
-            unnoted = len(names) < request.count
-            if unnoted:
-                names.append(name)
-            else:
-                told = {}
+        name = str(told.get("taskId", ""))
+        unnoted = bool(name) and name not in names and len(names) < request.count
+        if unnoted:
+            names.append(name)
         if not names:
             # Whoever asked for it died, and no word of it came.
             raise self.calls.refused(500, "")
