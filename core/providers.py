@@ -100,10 +100,16 @@ PROVIDERS: Mapping[str, Provider] = {
 }  # fmt: skip
 _GUIDED = PLAIN - {"negative_prompt", "guidance"}
 _EDITS = {"modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}}
+_SMALLER = {"size": 1024, "smallest": 0, "largest": 2048}
 _OVER = TEXT | {Mode.REMIX}
 # What single models do otherwise than the others of their engine, by what their names begin with;
 # the first that fits counts.
 OTHERWISE: Mapping[str, Mapping[str, Any]] = {
+    "kie:z-image": _SMALLER,
+    "kie:google/nano-banana": _SMALLER,
+    "kie:bytedance/seedream-v4": {},
+    "kie:bytedance/seedream": _SMALLER,
+    "kie:qwen/": _SMALLER,
     "openai:gpt-image": _EDITS,
     "openai:chatgpt-image": _EDITS,
     "openai:dall-e-2": {"modes": TEXT | {Mode.INPAINT}, "lacks": PLAIN | {"strength"}},
