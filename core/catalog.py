@@ -220,7 +220,7 @@ def _remote(source: str, engine: str, model: str) -> Model:
         "size": one.size, "steps": one.steps, "guidance": one.guidance,
         "sampler": next(iter(one.samplers), ""),
     }  # fmt: skip
-    if one.home and one is PROVIDERS[engine]:
+    if one.home and one == PROVIDERS[engine]:
         # A checkpoint at home is one of those that are drawn with here; a name says which.
         named = next((usual for word, usual in USUAL if word in source.lower()), {})
         facts |= {name: value for name, value in named.items() if name in facts}
