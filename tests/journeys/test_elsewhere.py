@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 from core import catalog, settings
+from core.people import Asker
+from core.registry import Registry
 from migrations import migrate
 from tests.conftest import ROOT, Running, running
 from tests.journeys.test_doctor import doctor
 from tests.servers.remote_a1111 import A1111Server
 from tests.servers.remote_comfyui import ComfyServer
 from tests.servers.remote_pollinations import PollinationsServer
+from tests.servers.remote_stability import StabilityServer
 from worker.__main__ import KNOCK_SECONDS, REMOTE, notes
 from worker.__main__ import check as wrong_with
 
+MOD = Asker("web", "mod", "Mod", trusted=True)
 # What a host that only asks others has not installed.
 NOT_THERE = (
     "torch", "diffusers", "transformers", "numpy", "scipy", "safetensors", "accelerate", "peft",
@@ -55,13 +59,21 @@ def far() -> Iterator[PollinationsServer]:
 
 
 @pytest.fixture(scope="module")
+def other() -> Iterator[StabilityServer]:
+    with StabilityServer() as made:
+        yield made  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
 def host(
-    tmp_path_factory: pytest.TempPathFactory, without_torch: str, far: PollinationsServer
-) -> Iterator[Running]:
+    tmp_path_factory: pytest.TempPathFactory, without_torch: str, far: PollinationsServer,
+    other: StabilityServer,
+) -> Iterator[Running]:  # fmt: skip
     home = tmp_path_factory.mktemp("host") / "home"
     with running(
-        home, PYTHONPATH=without_torch, DRAWQUEUE_MODEL="pollinations:flux", **far.settings()
-    ) as made:
+        home, PYTHONPATH=without_torch, DRAWQUEUE_MODEL="pollinations:flux", **far.settings(),
+        **other.settings(),
+    ) as made:  # fmt: skip
         yield made
 
 
@@ -109,6 +121,23 @@ def test_larger_ones_are_made_without_torch_too(host: Running) -> None:
         "/api/jobs", json={"type": "upscale", "images": [str(made["id"])]}
     ).json()
     assert host.until(larger["id"], "done", "failed")["status"] == "done", larger
+
+
+def test_an_engine_that_a_moderator_adds_meanwhile_is_asked(
+    host: Running, other: StabilityServer
+) -> None:
+    with host.database() as database:
+        Registry(database).add("model", "stability:core", "", MOD, workers=True)
+    host.until_log("asking stability")
+    given = {"prompt": "a hen", "parameters": {"model": "stability:core"}}
+    # The web process knows it within seconds, too.
+    end = time.monotonic() + 30
+    while "stability:core" not in host.client.get("/api/models").text:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    made = host.client.post("/api/jobs", json=given).json()
+    assert host.until(made["id"], "done", "failed")["status"] == "done"
+    assert any(other.heard(call) == "a hen" for call in other.asked)
 
 
 # What the doctor says
