@@ -644,10 +644,13 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
         def work() -> dict[str, Any]:
             counts = house.generations.counts()
             try:
-                workers = house.queue.workers()
+                lines = house.queue.workers()
             except RedisError:
-                workers = 0
-            return {str(state): counts.get(state, 0) for state in PENDING} | {"workers": workers}
+                lines = {}
+            # Who writes draws nothing.
+            workers = sum(number for name, number in lines.items() if name != LINE_OF_WORDS)
+            told: dict[str, Any] = {str(state): counts.get(state, 0) for state in PENDING}
+            return told | {"workers": workers, "lines": lines}
 
         return dict(await in_thread(work))
 

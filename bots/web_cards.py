@@ -223,4 +223,5 @@ class Queue(BaseModel):
     queued: int
     generating: int
     waiting: int = Field(description="Being drawn by another server.")
-    workers: int
+    workers: int = Field(description="How many can be drawn at once.")
+    lines: dict[str, int] = Field(description="How many work on each line: draw, write, kie, …")

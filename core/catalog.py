@@ -41,7 +41,7 @@ from core.parts import (
 )
 from core.policy import policy
 from core.providers import PROVIDERS, provider, provider_of, setup, unset
-from core.settings import Drawing, Safety, read
+from core.settings import Drawing, Remote, Safety, read
 
 if TYPE_CHECKING:
     from core.media import Source
@@ -222,7 +222,7 @@ def _remote(source: str, engine: str, model: str) -> Model:
         "size": one.size, "steps": one.steps, "guidance": one.guidance,
         "sampler": next(iter(one.samplers), ""),
     }  # fmt: skip
-    if one.home and one is PROVIDERS[engine]:
+    if one.home and one == PROVIDERS[engine]:
         # A checkpoint at home is one of those that are drawn with here; a name says which.
         named = next((usual for word, usual in USUAL if word in source.lower()), {})
         facts |= {name: value for name, value in named.items() if name in facts}
@@ -259,7 +259,8 @@ offers.on_change.append(models.cache_clear)
 
 def _offered(one: Offer) -> Model:
     """A model that a moderator added, as this machine sees its folder, or as another one did."""
-    if (Path(one.source) / "model_index.json").is_file() or not one.facts:
+    here = (Path(one.source) / "model_index.json").is_file() or provider_of(one.source)
+    if here or not one.facts:
         return replace(_model(one.source), name=one.name)
     known = {name: value for name, value in one.facts.items() if name in Model.__dataclass_fields__}
     known["family"] = FAMILIES.get(str(known.get("family")), ANOTHER)
@@ -340,24 +341,45 @@ def missing_starter() -> bool:
     return not read(Drawing).model and not (STARTER / "model_index.json").is_file()
 
 
-def faults() -> list[str]:
-    """What is wrong with the models that the host names, as this machine sees it, in words."""
+def faults(*, everywhere: bool = True) -> list[str]:
+    """What is wrong with the models that the host names, as this machine sees it, in words;
+    `everywhere`: with those on other machines, too."""
     if missing_starter():
         return ["No model: set DRAWQUEUE_MODEL to a folder or hub id."]
     found: list[str] = []
     for model in _named():
         folder = Path(model.source)
         if model.engine in PROVIDERS:
-            found += filter(None, [unset(model.engine)])
+            found += filter(None, [unset(model.engine) if everywhere else ""])
             continue
         if model.engine == "pattern" or (folder / "model_index.json").is_file():
             continue
         if folder.exists():
             found.append(f"{model.source} is no model's folder: it holds no model_index.json.")
         elif not HUB_ID.fullmatch(model.source):
-            meant = " Did you mean pattern?" if nearest(model.source, ["pattern"]) else ""
-            found.append(f"There is no folder {model.source}.{meant or ' A hub id is owner/name.'}")
-    return [*(f"DRAWQUEUE_MODEL: {fault}" for fault in found), *parts.faults()]
+            engine, colon, own = model.source.partition(":")
+            meant = nearest(engine, ["pattern", *PROVIDERS])
+            hint = f"Did you mean {meant}{colon}{own}?" if meant else "A hub id is owner/name."
+            found.append(f"There is no folder {model.source}. {hint}")
+    return [*(f"DRAWQUEUE_MODEL: {fault}" for fault in dict.fromkeys(found)), *parts.faults()]
+
+
+def stand_in_faults() -> list[str]:
+    """What is wrong with the host's list of models that stand in for each other, in words."""
+    names = list(dict.fromkeys(name.lower() for name in read(Remote).stand_ins))
+    every = {name.lower(): name for name in every_model()}
+    found = []
+    for name in names:
+        if name in every:
+            continue
+        near = nearest(name, every)
+        hint = f"Did you mean {every[near]}?" if near else "Name it in DRAWQUEUE_MODEL, too."
+        found.append(f"{name} is not on offer. {hint}")
+        if elsewhere := provider_of(name):
+            found += filter(None, [unset(elsewhere[0])])
+    if len(names) == 1:
+        found.append(f"nothing stands in for {names[0]}: name another model behind it.")
+    return [f"DRAWQUEUE_FAILOVER: {fault}" for fault in dict.fromkeys(found)]
 
 
 def known_parts(kind: Parts, *, hidden: bool = False) -> list[str]:

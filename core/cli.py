@@ -26,7 +26,18 @@ from core import catalog, policy, writers
 from core import settings as declared
 from core.catalog import missing_starter
 from core.providers import PROVIDERS
-from core.settings import Dashboard, Discord, Drawing, Safety, Storage, Telegram, Web, read
+from core.settings import (
+    Dashboard,
+    Discord,
+    Drawing,
+    Remote,
+    Safety,
+    Storage,
+    Telegram,
+    Web,
+    Words,
+    read,
+)
 from core.supervisor import LEFT_OUT, NONCE, CannotStart, Supervisor, door, python
 
 app = typer.Typer(
@@ -41,6 +52,8 @@ out = Console(highlight=False, soft_wrap=True)
 MODULES = {
     "web": "bots.web_chat",
     "worker": "worker",
+    "writer": "worker",
+    "remote": "worker",
     "dashboard": "bots.dashboard",
     "discord": "bots.discord_chat",
     "telegram": "bots.telegram_chat",
@@ -50,8 +63,14 @@ MODULES = {
 BOTS: Mapping[str, type[Discord] | type[Telegram]] = {"discord": Discord, "telegram": Telegram}
 # Where this machine is reached that listens on all its addresses.
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-# The workers that there are.
-KINDS = ("draw", "write", "remote")
+# The workers that there are, and what each is told to do.
+KINDS = {"worker": "draw", "writer": "write", "remote": "remote"}
+# Why one of them has nothing to do here.
+NEEDLESS = {
+    "worker": "not needed: nothing draws on this machine",
+    "writer": "not needed: nothing writes on this machine",
+    "remote": "not needed: no engine on another machine is named",
+}
 UP_MAKES_IT = "not there yet; `drawqueue up` makes it"
 
 
@@ -62,10 +81,15 @@ def _installed(part: str) -> bool:
         return False
 
 
-def _become(part: str, *more: str) -> None:
+def _command(part: str) -> list[str]:
+    """What starts a part."""
+    return [*python(MODULES[part]), *([KINDS[part]] if part in KINDS else [])]
+
+
+def _become(part: str) -> None:
     _checked()
     # Replaced, not wrapped: signals and exit codes are the part's own.
-    os.execv(sys.executable, [*python(MODULES[part]), *more])
+    os.execv(sys.executable, _command(part))
 
 
 @app.command()
@@ -131,7 +155,10 @@ def _unready() -> list[str]:
     ]
     if not missing_starter():
         device = read(Drawing).device not in ("", "cpu")
-        found += catalog.faults() or ([_asked("worker")] if device else [])
+        here = _needed()["worker"] and device
+        found += catalog.faults() or ([_asked("worker")[0]] if here else [])
+    if read(Words).model or read(Words).captioner:
+        found += writers.faults()
     return list(dict.fromkeys(filter(None, found)))
 
 
@@ -189,6 +216,8 @@ def _welcome(supervisor: Supervisor, ports: Mapping[str, int]) -> None:
             what = "  From network:" if index else "  Operators:   "
             user = "" if index else f"  (user {board.user}, password {kept})"
             out.print(f"{what} {address}{user}", markup=False)
+    running = ", ".join(child.name for child in supervisor.children)
+    out.print(f"  Running:      {running}", markup=False)
     out.print("  Ctrl-C stops everything.\n")
 
 
@@ -201,6 +230,9 @@ def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None
             "Set DRAWQUEUE_MODEL to a model's folder or hub id to draw for real.",
             style="yellow",
         )
+    if mute := _mute():
+        os.environ["DRAWQUEUE_TEXT_MODEL"] = writers.NONE
+        out.print(f"Nothing writes. {mute}", style="yellow", markup=False)
     if subprocess.run(python(MODULES["migrate"])).returncode:
         raise CannotStart("The database could not be brought up to date; see the lines above.")
     if not read(Storage).redis_url:
@@ -208,15 +240,16 @@ def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None
     supervisor.add(
         "web", *python(MODULES["web"]), DRAWQUEUE_WEB_PORT=str(ports["web"]), **{NONCE: nonce}
     )
-    here, elsewhere = _shared(catalog.every_model().values())
-    words, spoken = _shared([*writers.writers().values(), *writers.captioners().values()])
-    for number, device in enumerate(_devices() if here else ()):
-        supervisor.add(f"worker {number + 1}", *python(MODULES["worker"]), DRAWQUEUE_DEVICE=device)
-    if words:
+    # Engines of others may have been put on offer by a moderator.
+    _know_offers()
+    needed = _needed()
+    for number, device in enumerate(_devices() if needed["worker"] else ()):
+        supervisor.add(f"worker {number + 1}", *_command("worker"), DRAWQUEUE_DEVICE=device)
+    if needed["writer"]:
         # Pictures are drawn without it.
-        supervisor.add("writer", *python(MODULES["worker"]), "write").spare = True
-    if elsewhere or spoken:
-        supervisor.add("remote", *python(MODULES["worker"]), "remote")
+        supervisor.add("writer", *_command("writer")).spare = True
+    if needed["remote"]:
+        supervisor.add("remote", *_command("remote"))
     if "dashboard" in ports:
         supervisor.add(
             "dashboard", *python(MODULES["dashboard"]),
@@ -227,6 +260,30 @@ def _start(supervisor: Supervisor, ports: Mapping[str, int], nonce: str) -> None
         if read(section).token.get_secret_value():
             # A platform that is away now is there again later.
             supervisor.add(f"{part} bot", *python(MODULES[part])).spare = True
+
+
+def _needed() -> dict[str, bool]:
+    """Which workers have something to do, as what is on offer says."""
+    drawn, asked = _shared(catalog.every_model().values())
+    written, spoken = _shared([*writers.writers().values(), *writers.captioners().values()])
+    return {"worker": drawn, "writer": written and not _mute(), "remote": asked or spoken}
+
+
+def _mute() -> str:
+    """Why the small model, which nobody named, does not write on this machine; empty when it
+    does."""
+    named = read(Words).model or read(Words).captioner
+    return "" if named else " ".join(writers.faults())
+
+
+def _know_offers() -> None:
+    """Know what moderators have put on offer, where the database tells."""
+    from core.database import AWAY, Database
+    from core.registry import Registry
+
+    house = contextlib.closing(Database(read(Storage).database))
+    with contextlib.suppress(*AWAY), house as database:
+        Registry(database).refresh()
 
 
 def _shared(models: Iterable[catalog.Model]) -> tuple[bool, bool]:
@@ -294,14 +351,20 @@ def web() -> None:
 @app.command()
 def worker(
     kind: Annotated[
-        str, typer.Argument(help="What it does: draw, write, or remote (asks other machines).")
+        str,
+        typer.Argument(
+            help="What it does: draw (on one GPU or the CPU), write (words, on the CPU), or remote "
+            "(asks engines on other machines, many at a time)."
+        ),
     ] = "draw",
 ) -> None:
-    """Run one worker, on one GPU or the CPU."""
-    if kind not in KINDS:
-        out.print(f"There is no worker {kind}. There are: {', '.join(KINDS)}.", style="red")
+    """Run one worker: one that draws, one that writes, or one that asks other machines."""
+    part = next((name for name, does in KINDS.items() if does == kind), "")
+    if not part:
+        kinds = ", ".join(KINDS.values())
+        out.print(f"There is no worker {kind}. There are: {kinds}.", style="red", markup=False)
         raise typer.Exit(2)
-    _become("worker", kind)
+    _become(part)
 
 
 @app.command()
@@ -318,7 +381,7 @@ def migrate() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check settings, database, Redis, tokens, model and GPU, and say what is wrong."""
+    """Check settings, database, Redis, tokens, models, engines and GPU, and say what is wrong."""
     _checked()
     faults = 0
 
@@ -332,15 +395,24 @@ def doctor() -> None:
     told("settings", "")
     told("home", _unwritable("DRAWQUEUE_HOME", home), "" if home.exists() else UP_MAKES_IT)
     told("pictures", _media_fault())
-    told("database", *_database())
+    database = _database()
+    told("database", *database)
+    if not any(database):
+        _know_offers()
     told("Redis", *_redis())
-    for part in ("web", "worker", "dashboard", "discord", "telegram"):
+    needed = _needed()
+    for part in ("web", *KINDS, "dashboard", "discord", "telegram"):
         if not _installed(part):
             told(part, "", "not installed")
         elif part in BOTS and not read(BOTS[part]).token.get_secret_value():
             told(part, "", f"not set up; {part.upper()}_TOKEN in .env does that")
+        elif not needed.get(part, True):
+            told(part, "", NEEDLESS[part])
         else:
-            told(part, _asked(part))
+            told(part, *_asked(part))
+    told(*_writing(known=needed["writer"]))
+    if read(Remote).stand_ins:
+        told("failover", " ".join(catalog.stand_in_faults()))
     from core import costs
 
     if overlooked := costs.warnings():
@@ -348,10 +420,10 @@ def doctor() -> None:
     if read(Drawing).words:
         from core import phrases
 
-        told("words", " ".join(phrases.faults()))
+        told("DRAWQUEUE_WORDS", " ".join(phrases.faults()))
     if _installed("worker"):
         looks, note = _safety()
-        told(looks, _asked("safety") if read(Safety).classifier else "", note)
+        told(looks, _asked("safety")[0] if read(Safety).classifier else "", note)
     raise typer.Exit(bool(faults))
 
 
@@ -372,13 +444,30 @@ def _safety() -> tuple[str, str]:
     return "safety", f"{'; '.join(looks)}. DRAWQUEUE_CLASSIFIER in .env looks at everything"
 
 
-def _asked(part: str) -> str:
-    """What a part finds wrong with itself, in words; empty when nothing."""
-    answer = subprocess.run([*python(MODULES[part]), "--check"], capture_output=True, text=True)
+def _writing(known: bool) -> tuple[str, str, str]:
+    """Which models write and tell what a picture shows, what is wrong with them where that is not
+    `known` yet, and what is to be known of them."""
+    mute = _mute()
+    writing = [] if mute else [f"{name} writes" for name in writers.writers()]
+    describing = [f"{name} describes pictures" for name in writers.captioners()]
+    notes = []
+    if not writing:
+        notes.append(mute or "nothing writes; DRAWQUEUE_TEXT_MODEL in .env names what does")
+    if not describing:
+        notes.append("nothing describes pictures; DRAWQUEUE_CAPTIONER in .env names what does")
+    what = ", ".join([*writing, *describing])
+    faults = [] if known or mute else writers.faults()
+    return f"words: {escape(what)}" if what else "words", " ".join(faults), "; ".join(notes)
+
+
+def _asked(part: str) -> tuple[str, str]:
+    """What a part finds wrong with itself, and what is to be known of it, in words."""
+    answer = subprocess.run([*_command(part), "--check"], capture_output=True, text=True)
     if answer.returncode == 0:
-        return ""
+        return "", "; ".join(answer.stdout.strip().splitlines())
     said = (answer.stdout + answer.stderr).strip().splitlines()
-    return " ".join(line.removeprefix(f"{part}: ") for line in said) or "it does not start"
+    words = " ".join(line.removeprefix(f"{part}: ") for line in said)
+    return words or "it does not start", ""
 
 
 def _unwritable(setting: str, folder: Path) -> str:

@@ -59,6 +59,8 @@ from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
 from core.people import Asker
 from core.policy import policy
+from core.providers import PROVIDERS, provider_of
+from core.queue import DRAW
 from core.writers import writers
 
 log = logging.getLogger("drawqueue")
@@ -259,12 +261,14 @@ def _models(house: House, ask: Ask) -> Reply:
 
 def _told_of(model: catalog.Model, loaded: bool) -> str:
     """What one model can do, in a line."""
-    what = [
-        f"{model.size}×{model.size}", trn("{n} step", "{n} steps", model.steps), model.sampler,
-        tr("up to {number} pixels a side", number=model.largest),
-    ]  # fmt: skip
+    steps = "" if "steps" in model.family.lacks else trn("{n} step", "{n} steps", model.steps)
+    largest = tr("up to {number} pixels a side", number=model.largest)
+    what = filter(None, (f"{model.size}×{model.size}", steps, model.sampler, largest))
     ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
     name = tr("{model} (loaded)", model=model.name) if loaded else model.name
+    if elsewhere := PROVIDERS.get(model.engine):
+        # Translators: of a model that a service or a server draws with, such as kie.ai.
+        name = tr("{model} (elsewhere, by {engine})", model=model.name, engine=elsewhere.title)
     words = f"{name}: {', '.join(what)}; {' '.join(ways)}"
     for title, kind in (("LoRAs", parts.loras), ("VAEs", parts.vaes)):
         if fitting := [one.name for one in kind(model).values()]:
@@ -337,7 +341,7 @@ def _model(house: House, ask: Ask) -> Reply:
         )  # fmt: skip
     match do:
         case "add":
-            return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house)))
+            return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house, what)))
         case "hide" | "unhide":
             return Reply(kept.hide(kind, what, ask.asker, do == "hide"))
         case "default":
@@ -387,9 +391,11 @@ def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
     )  # fmt: skip
 
 
-def _workers(house: House) -> bool:
+def _workers(house: House, source: str) -> bool:
+    """Whether somebody is on line who sees, or asks, what a source names."""
+    elsewhere = provider_of(source)
     with contextlib.suppress(RedisError):
-        return house.queue.draw.workers() > 0
+        return house.queue.line(elsewhere[0] if elsewhere else DRAW).workers() > 0
     return False
 
 

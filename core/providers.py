@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core import samplers
-from core.options import MULTIPLE, Mode
+from core.options import COMMAND_OF, MULTIPLE, Mode
 from core.settings import Remote, read
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Provider:
     # Whether somebody must pay, or prove who they are, before it draws.
     keyed: bool = True
     home: bool = False
+    # Whether it can send word when a picture is done.
+    tells: bool = False
     # Whether it writes, too; of those that only write there are no pictures.
     writes: bool = False
     draws: bool = True
@@ -78,7 +80,7 @@ PROVIDERS: Mapping[str, Provider] = {
     # Of the usual model: a shape, and 2K or 4K.
     "kie": Provider(
         "kie.ai", usual="seedream/4.5-text-to-image", size=2048, smallest=2048, largest=4096,
-        at_once=50,
+        at_once=50, tells=True,
     ),
     "chutes": Provider(
         "Chutes", lacks=PLAIN - {"negative_prompt", "steps", "quality", "guidance"},
@@ -233,8 +235,15 @@ def unset(engine: str) -> str:
     title, name = PROVIDERS[engine].title, engine.upper()
     if not address:
         return f"{title} needs {name}_BASE_URL, where your server is."
-    if PROVIDERS[engine].keyed and not key.get_secret_value() and engine != "openai":
-        return f"{title} needs its key: set {_key_name(engine)}."
+    if PROVIDERS[engine].keyed and not key.get_secret_value():
+        if engine != "openai":
+            return f"{title} needs its key: set {key_name(engine)}."
+        # A server at home that speaks as it does needs none.
+        if address == Remote.model_fields["openai_base_url"].default:
+            return (
+                f"{title} needs its key: set {key_name(engine)}, or OPENAI_BASE_URL for another "
+                "server."
+            )
     if engine == "comfyui":
         try:
             _workflow(read(Remote).comfyui_workflow)
@@ -243,6 +252,27 @@ def unset(engine: str) -> str:
     return ""
 
 
-def _key_name(engine: str) -> str:
+def table() -> str:
+    """The engines as a table for the README, derived from what is declared here."""
+    rows = ["| engine | a model of it | what to set | what it draws from |",
+            "| --- | --- | --- | --- |"]  # fmt: skip
+    for name, one in PROVIDERS.items():
+        own = [changes.get("modes", one.modes) for begin, changes in OTHERWISE.items()
+               if begin.startswith(f"{name}:")]  # fmt: skip
+        modes = one.modes.union(*own)
+        ways = [f"`/{COMMAND_OF[mode]}`" for mode in Mode if mode in modes]
+        ways = [*(ways if one.draws else ()), *(["words"] if one.writes else ())]
+        setting = f"`{key_name(name)}`"
+        if one.home:
+            setting = f"`{name.upper()}_BASE_URL`"
+        elif not one.keyed:
+            setting = f"nothing (or {setting})"
+        model = f"`{name}:{one.usual}`" if one.usual else f"`{name}`"
+        rows.append(f"| {one.title} | {model} | {setting} | {', '.join(ways)} |")
+    return "\n".join(rows)
+
+
+def key_name(engine: str) -> str:
+    """The setting that holds an engine's key."""
     field = Remote.model_fields[Remote.keys()[engine]]
     return str(field.alias)

@@ -202,6 +202,8 @@ class Line:
         """
         until = time.time() + ALIVE_SECONDS
         names = [worker, *(f"{worker}.{slot}" for slot in range(2, at_once + 1))]
+        # A line where nobody stood yet has workers, too.
+        self.redis.sadd(LINES, self.name)
         self.redis.zadd(self._key(WORKERS), dict.fromkeys(names, until))
         self.redis.hset(self._key(LOADED), worker, json.dumps(sorted(loaded)))
 
@@ -361,9 +363,9 @@ class WorkQueue:
         """How many stand in any line."""
         return sum(one.length() for one in self.lines())
 
-    def workers(self) -> int:
-        """How many draw or write in all, at once."""
-        return sum(one.workers() for one in self.lines())
+    def workers(self) -> dict[str, int]:
+        """How many work on each line that there is, at once."""
+        return {one.name: one.workers() for one in self.lines()}
 
     def listed(self) -> set[str]:
         """The jobs that stand in any line."""

@@ -26,6 +26,7 @@ from core.errors import UserError, nearest, report
 from core.languages import mark, tr
 from core.offers import Offer
 from core.people import Asker
+from core.providers import PROVIDERS, provider_of, unset
 
 log = logging.getLogger("drawqueue")
 
@@ -35,6 +36,8 @@ LOOK_SECONDS = 5.0
 # The rows that one may have: all of them are read every time.
 MOST = 300
 NAME = re.compile(r"\w[\w.+-]{0,63}", re.ASCII)
+# A model on other machines may be called as its source is: pollinations:flux.
+ELSEWHERE = re.compile(r"\w[\w.+:/@-]{0,63}", re.ASCII)
 SOURCE, NOTE = 500, 200
 # What holds the weights of a LoRA or of an upscaler.
 FILES = {"lora": (".safetensors",), "upscaler": (".safetensors", ".pth", ".pt")}
@@ -147,13 +150,22 @@ class Registry:
         Raises UserError.
         """
         source = written(source)
-        name = name.strip() or _called(kind, source)
-        if not NAME.fullmatch(name):
+        elsewhere = provider_of(source) if kind == "model" else None
+        name = name.strip() or (source if elsewhere else _called(kind, source))
+        if not NAME.fullmatch(name) and not (elsewhere and ELSEWHERE.fullmatch(name)):
             raise UserError(
                 tr(
                     "“{name}” cannot be typed as a name: take letters, digits, . _ + and -, such "
                     "as {example}",
                     name=name[:60], example=f"/model add {kind} {source[:80]} my-{kind}",
+                )
+            )  # fmt: skip
+        if elsewhere and not workers and unset(elsewhere[0]):
+            # What is lacking is the host's own affair.
+            raise UserError(
+                tr(
+                    "The host has not set {engine} up: drawqueue doctor tells what it needs.",
+                    engine=PROVIDERS[elsewhere[0]].title,
                 )
             )  # fmt: skip
         facts: Mapping[str, Any] | None = None
@@ -170,6 +182,13 @@ class Registry:
                     )
                 ) from None
         self._insert(kind, name, source, facts, asker)
+        if elsewhere and not workers:
+            self.refresh()
+            return tr(
+                "{name} is on offer: --model {name}. No worker that asks {engine} is on line: the "
+                "host starts one by drawqueue worker remote.",
+                name=name, engine=PROVIDERS[elsewhere[0]].title,
+            )  # fmt: skip
         if facts is not None:
             return self._welcome(kind, name)
         if not workers:
@@ -455,6 +474,10 @@ def examine(kind: str, source: str) -> dict[str, Any]:
 
     Raises NotHere where it sees nothing, and UserError for what is not of that kind.
     """
+    if elsewhere := provider_of(source) if kind == "model" else None:
+        if not PROVIDERS[elsewhere[0]].draws:
+            raise UserError(tr("{engine} draws nothing.", engine=PROVIDERS[elsewhere[0]].title))
+        return {"engine": elsewhere[0]}
     path = Path(source)
     if at_hub(kind, source):
         path = parts.folder_of(source)

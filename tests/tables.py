@@ -4,11 +4,11 @@ import re
 import sys
 from pathlib import Path
 
-from core import commands, options, policy
+from core import commands, options, policy, providers
 from core.cli import example
 
 ROOT = Path(__file__).parent.parent
-TABLES = {"commands": commands.table, "options": options.table}
+TABLES = {"commands": commands.table, "options": options.table, "engines": providers.table}
 
 
 def expected() -> dict[Path, str]:

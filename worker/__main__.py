@@ -16,8 +16,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -26,15 +28,15 @@ from rich.progress import Progress
 
 from bots.poster import run_in_thread
 from core import forgetting, writers
-from core.catalog import Model, every_model, faults, models
+from core.catalog import Model, every_model, faults, models, stand_in_faults
 from core.database import AWAY
 from core.engine import EngineError
 from core.fair import FairQueue
 from core.house import House, open_house
 from core.keeping import keep_house
-from core.providers import PROVIDERS, limits
+from core.providers import PROVIDERS, limits, unset
 from core.queue import DRAW, WRITE, Line
-from core.settings import Drawing, Storage, Words, read
+from core.settings import LOOPBACK, Drawing, Storage, Web, Words, read
 from worker.finishing import Finisher
 from worker.hands import LEAVE_SECONDS, Hand, Hands
 from worker.tasks import Studio
@@ -53,6 +55,10 @@ OURS = (DRAW, WRITE)
 # How long a thread of that worker keeps the others waiting.
 SWITCH_SECONDS = 0.0005
 DRAIN_SECONDS = 3.0
+# What asks other machines, as extras name it.
+ASKING = ("httpx", "limits", "pybreaker", "tenacity", "websockets")
+# How long a server at home is waited for that is only asked whether it is there.
+KNOCK_SECONDS = 3.0
 # How torch is asked for its devices of a kind.
 COUNTED = {
     "cuda": "torch.cuda.device_count()",
@@ -126,7 +132,7 @@ def _sweep_forever(house: House, stopped: threading.Event) -> None:
 def _be_present(lines: Mapping[Line, int], name: str, stopped: threading.Event) -> None:
     while True:
         with contextlib.suppress(RedisError):
-            for line, places in lines.items():
+            for line, places in list(lines.items()):
                 line.present(name, Studio.engine.held if line.name in OURS else (), places)
         if stopped.wait(PRESENT_SECONDS):
             return
@@ -134,19 +140,52 @@ def _be_present(lines: Mapping[Line, int], name: str, stopped: threading.Event) 
 
 def check(kind: str = DRAW) -> list[str]:
     """What is wrong with this machine as a worker, in words; empty when all is well."""
-    found = faults() if kind != WRITE else writers.faults()
-    if found:
+    if kind == WRITE:
+        return writers.faults()
+    if kind == REMOTE:
+        if not all(map(importlib.util.find_spec, ASKING)):
+            return ["What asks other machines is not installed: pip install 'drawqueue[remote]'."]
+        return list(filter(None, map(unset, _engines())))
+    if found := faults(everywhere=False):
         return found
-    here = {
-        DRAW: any(model.engine == "diffusers" for model in models().values()),
-        WRITE: any(model.engine not in PROVIDERS for model in _written().values()),
-        REMOTE: False,
-    }[kind]
+    here = any(model.engine == "diffusers" for model in models().values())
     if here and not (importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")):
         return ["torch and diffusers are not installed: pip install 'drawqueue[draw]'."]
-    if kind == REMOTE and not importlib.util.find_spec("httpx"):
-        return ["What asks other machines is not installed: pip install 'drawqueue[remote]'."]
     return []
+
+
+def notes(kind: str = DRAW) -> list[str]:
+    """What is to be known of this machine as a worker where nothing is wrong, in words."""
+    found: list[str] = []
+    for name in _engines() if kind == REMOTE else ():
+        if PROVIDERS[name].tells:
+            found += _heard(PROVIDERS[name].title)
+        if not PROVIDERS[name].home:
+            continue
+        from worker import engines
+
+        engine: Any = engines.remote(name)
+        end = time.monotonic() + KNOCK_SECONDS
+        found += engine.away(lambda _share, _words="", end=end: time.monotonic() < end)
+        engine.close()
+    return found
+
+
+def _heard(title: str) -> list[str]:
+    """What is to be known of how an engine sends word when it is done."""
+    public = read(Web).public_url
+    if not public:
+        return [f"{title} is asked now and then: DRAWQUEUE_PUBLIC_URL would let it send word"]
+    if urlsplit(public).hostname in LOOPBACK:
+        return [f"{title} is asked now and then: from elsewhere nobody reaches {public}"]
+    if not public.startswith("https://"):
+        return [f"{title} sends word to {public}, which others can read on the way: take https"]
+    return []
+
+
+def _engines() -> list[str]:
+    """The engines on other machines that something on offer needs."""
+    return sorted({one.engine for one in _every() if one.engine in PROVIDERS})
 
 
 def _written() -> dict[str, Model]:
@@ -188,6 +227,9 @@ def main() -> int:
         found.append(fault)
     for fault in found:
         log.error("%s", fault)
+    if checking and not found:
+        # Told apart from what is logged.
+        print(*notes(kind), sep="\n", end="")
     if checking or found:
         return bool(found)
     house = open_house()
@@ -204,8 +246,7 @@ def main() -> int:
     # RQ refuses a name until an earlier worker's key of that name has expired.
     name = Studio.worker = f"{machine}-{os.getpid()}-{secrets.token_hex(3)}"
     if kind == REMOTE:
-        engines = sorted({one.engine for one in _every() if one.engine in PROVIDERS})
-        lines = {house.queue.line(one): limits(one).at_once for one in engines}
+        lines = {house.queue.line(one): limits(one).at_once for one in _engines()}
     else:
         line = house.queue.line(kind)
         line.worker = machine
@@ -215,6 +256,8 @@ def main() -> int:
     run_in_thread(house)
     with contextlib.suppress(*AWAY):
         house.registry.refresh()
+    for fault in stand_in_faults():
+        log.warning("%s", fault)
     house.registry.follow(looking=kind == DRAW, stopped=stopped)
     try:
         if kind == REMOTE:
@@ -250,34 +293,40 @@ def _of(house: House) -> dict[str, Any]:
     return {"connection": house.queue.redis, "serializer": house.queue.draw.rq.serializer}
 
 
-def _ask_others(house: House, lines: Mapping[Line, int], name: str) -> None:
+def _ask_others(house: House, lines: dict[Line, int], name: str) -> None:
     """Work on the lines of other machines' engines, each in threads of its own, until told to
-    stop."""
+    stop; engines that a moderator puts on offer meanwhile are among them."""
     from worker.remote import Branch
 
     # Threads that mostly wait: one that takes a job does not stand behind one that seals a picture.
     sys.setswitchinterval(SWITCH_SECONDS)
-    Studio.branch = Branch(house)
-    for line in lines:
+    branch = Studio.branch = Branch(house)
+    hands: list[Hands] = []
+    threads: list[threading.Thread] = []
+
+    def ask(line: Line) -> None:
         # The first to ask need not wait for libraries.
-        Studio.branch.ready(line.name)
-    hands = [
-        Hands([line.rq.name], name=f"{name}-{line.name}", queue_class=FairQueue, places=places,
-              **_of(house))
-        for line, places in lines.items()
-    ]  # fmt: skip
+        branch.ready(line.name)
+        hand = Hands([line.rq.name], name=f"{name}-{line.name}", queue_class=FairQueue,
+                     places=lines[line], **_of(house))  # fmt: skip
+        hands.append(hand)
+        threads.append(
+            threading.Thread(target=hand.work, kwargs={"logging_level": "WARNING"}, daemon=True)
+        )
+        threads[-1].start()
+        log.info("asking %s", line.name)
+
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    threads = [
-        threading.Thread(target=hand.work, kwargs={"logging_level": "WARNING"}, daemon=True)
-        for hand in hands
-    ]
-    for thread in threads:
-        thread.start()
-    log.info("asking %s", ", ".join(line.name for line in lines))
-    while not over.wait(1.0) and any(thread.is_alive() for thread in threads):
-        pass
+    for line in list(lines):
+        ask(line)
+    while not over.wait(1.0) and (not threads or any(one.is_alive() for one in threads)):
+        for engine in _engines():
+            line = house.queue.line(engine)
+            if line not in lines and not unset(engine):
+                lines[line] = limits(engine).at_once
+                ask(line)
     for hand in hands:
         hand.leave()
     # What is under way may end, or else is put back.

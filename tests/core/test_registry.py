@@ -29,6 +29,7 @@ from core.errors import InvalidOptions, NotAllowed, UserError
 from core.house import House
 from core.keeping import sweep_files
 from core.lifecycle import State
+from core.lines import line_of
 from core.options import Mode, validate
 from core.people import Asker
 from core.registry import Registry
@@ -504,3 +505,31 @@ def test_models_tells_what_each_can_do(
     pattern, sdxl = say(house, ann, "/models").split("\n")
     assert "/remix" in sdxl and "/remix" not in pattern and "/imagine" in pattern
     assert "without --no --chaos --lora --vae --clip-skip --tile --hires" in pattern
+
+
+def test_a_model_of_another_machine_is_put_on_offer_where_the_host_can_ask_for_it(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"The host has not set kie\.ai up") as refused:
+        say(house, MOD, "/model add model kie:google/nano-banana")
+    assert "KEY" not in str(refused.value), "what is lacking is the host's own affair"
+    monkeypatch.setenv("KIE_API_KEY", "SECRET")
+    settings._read.cache_clear()
+    told = say(house, MOD, "/model add model kie:google/nano-banana")
+    assert "No worker that asks kie.ai is on line" in told and "drawqueue worker remote" in told
+    model = catalog.models()["kie:google/nano-banana"]
+    assert (model.engine, model.source) == ("kie", "kie:google/nano-banana")
+    house.queue.line("pollinations").present("machine-first-1-a", at_once=2)
+    told = say(house, MOD, "/model add model pollinations:turbo quick")
+    assert told == "quick is on offer in a few seconds: --model quick"
+    request = settle(validate({"prompt": "a fox", "model": "quick"}), 7)
+    assert line_of(request) == "pollinations"
+    assert house.queue.workers() == {"draw": 0, "pollinations": 2}
+    _, banana, quick = say(house, ann, "/models").split("\n")
+    assert banana.startswith("kie:google/nano-banana (elsewhere, by kie.ai): 1024×1024, up to")
+    assert quick.startswith("quick (elsewhere, by Pollinations): ") and "loaded" not in quick
+    assert "SECRET" not in banana + say(house, MOD, "/model list")
+    with pytest.raises(UserError, match="cannot be typed as a name"):
+        say(house, MOD, '/model add model "kie:a b"')
+    with pytest.raises(UserError, match="That is on offer already, as quick"):
+        say(house, MOD, "/model add model pollinations:turbo other")

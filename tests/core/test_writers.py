@@ -62,6 +62,7 @@ def test_models_are_named_as_hosts_write_them(told: Callable[..., None], tmp_pat
     sources = [str(folder), str(file), "Qwen/Qwen3-0.6B", "openai:gpt-4o-mini", "pollinations"]
     told(
         DRAWQUEUE_TEXT_MODEL=", ".join(sources), DRAWQUEUE_CAPTIONER="openai:gpt-4o, some/blip",
+        OPENAI_API_KEY="SECRET",
     )  # fmt: skip
     found = writers.writers()
     assert {name: one.engine for name, one in found.items()} == {

@@ -84,7 +84,9 @@ def test_what_is_wrong_is_told_in_words(tmp_path: Path) -> None:
         DATABASE_URL="postgresql://ann:SECRET@127.0.0.1:1/x",
         REDIS_URL="redis://127.0.0.1:1/0",
         DRAWQUEUE_MEDIA_URL="/proc/pictures",
-        DRAWQUEUE_MODEL=f"patern,{tmp_path}/nowhere,{tmp_path}/empty",
+        DRAWQUEUE_MODEL=f"patern,{tmp_path}/nowhere,{tmp_path}/empty,kie",
+        DRAWQUEUE_FAILOVER="patern, kei",
+        DRAWQUEUE_TEXT_MODEL="opnai",
         DRAWQUEUE_DEVICE="cuda:77",
         DRAWQUEUE_WEB_HOST="0.0.0.0",
         TELEGRAM_TOKEN="123:SECRET",
@@ -96,7 +98,10 @@ def test_what_is_wrong_is_told_in_words(tmp_path: Path) -> None:
     for words in ("file is a file", "DATABASE_URL", "REDIS_URL", "cannot write to /proc/pictures",
                   "no folder patern. Did you mean pattern?", "no folder " + str(tmp_path),
                   "empty is no model's folder", "torch finds no cuda:77", "DRAWQUEUE_WEB_KEY",
-                  "TELEGRAM_API_URL", "DISCORD_API_URL"):  # fmt: skip
+                  "TELEGRAM_API_URL", "DISCORD_API_URL", "remote: kie.ai needs its key",
+                  "failover: DRAWQUEUE_FAILOVER: kei is not on offer. Did you mean kie?",
+                  "DRAWQUEUE_TEXT_MODEL: There is no folder opnai. Did you mean openai?",
+                  "nothing describes pictures; DRAWQUEUE_CAPTIONER"):  # fmt: skip
         assert words in told.stdout, told.stdout
     assert "SECRET" not in told.stdout + told.stderr and "Traceback" not in told.stdout
 

@@ -78,6 +78,10 @@ class WebUI:
     def close(self) -> None:
         self._caller.close()
 
+    def away(self, report: Report) -> list[str]:
+        """Why it does not answer, in words; empty when it does."""
+        return self._caller.away(f"{API}/sd-models", report)
+
     def draw(
         self, model: Model, request: Request, report: Report,
         pictures: Mapping[str, Image.Image] = NOTHING, show: ShowPreview | None = None,

@@ -249,6 +249,16 @@ class Caller:
             raise AskDifferently(self._too_large())
         return image
 
+    def away(self, path: str, report: Report) -> list[str]:
+        """Why the server does not answer at a path of its own, in words; empty when it does."""
+        try:
+            self.json("GET", path, report)
+        except Stopped:
+            return [f"{self.address}: {self._slow()}"]
+        except EngineError as error:
+            return [f"{self.address}: {error}"]
+        return []
+
     def start(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
         """Begin something beside a drawing, which nobody need wait for."""
         return asyncio.run_coroutine_threadsafe(work, _loop())

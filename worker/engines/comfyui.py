@@ -89,6 +89,10 @@ class Comfy:
     def close(self) -> None:
         self._caller.close()
 
+    def away(self, report: Report) -> list[str]:
+        """Why it does not answer, in words; empty when it does."""
+        return self._caller.away("/queue", report)
+
     def draw(
         self, model: Model, request: Request, report: Report,
         pictures: Mapping[str, Image.Image] = NOTHING, show: ShowPreview | None = None,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from PIL.Image import Image
 
@@ -18,12 +19,19 @@ from core.engine import (
 from core.options import Request
 
 
+class Server(Remote, Protocol):
+    """A server at home, of which one can ask whether it is there."""
+
+    def away(self, report: Report) -> list[str]:
+        """Why it does not answer, in words; empty when it does."""
+
+
 class Several:
     """Draws on whichever server has least of ours to do; where one cannot, another one may."""
 
     held: Collection[str] = ()
 
-    def __init__(self, servers: Sequence[Remote]) -> None:
+    def __init__(self, servers: Sequence[Server]) -> None:
         self._servers = servers
         self._busy = [0] * len(servers)
         self._lock = threading.Lock()
@@ -52,11 +60,15 @@ class Several:
                     self._busy[place] -= 1
         raise fault
 
+    def away(self, report: Report) -> list[str]:
+        """Why those do not answer that don't, in words."""
+        return [words for one in self._servers for words in one.away(report)]
+
     def close(self) -> None:
         for one in self._servers:
             one.close()
 
 
-def servers(made: Sequence[Remote]) -> Remote:
+def servers(made: Sequence[Server]) -> Server:
     """One engine of as many servers as there are."""
     return made[0] if len(made) == 1 else Several(made)
