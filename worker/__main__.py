@@ -321,7 +321,8 @@ def _ask_others(house: House, lines: dict[Line, int], name: str) -> None:
         signal.signal(number, lambda *_: over.set())
     for line in list(lines):
         ask(line)
-    while not over.wait(1.0) and (not threads or any(one.is_alive() for one in threads)):
+    # A line that nobody works on any more is for the next process, and all others with it.
+    while not over.wait(1.0) and all(one.is_alive() for one in threads):
         for engine in _engines():
             line = house.queue.line(engine)
             if line not in lines and not unset(engine):

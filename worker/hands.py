@@ -9,6 +9,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any
 
+from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.command import parse_payload
 from rq.exceptions import InvalidJobOperation, StopRequested
@@ -90,6 +91,16 @@ class Hands(Hand):
             Studio.stopped.add(str(payload["job_id"]))
             return
         super().handle_payload(message)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Say that it lives. Where Redis is away nobody hears it, and RQ would end the line."""
+        with contextlib.suppress(RedisError):
+            super().heartbeat(timeout, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Wait where an operator has all workers wait, as far as that is known."""
+        with contextlib.suppress(RedisError):
+            super().check_for_suspension(burst)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None

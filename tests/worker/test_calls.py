@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +245,26 @@ def test_who_waited_for_the_limit_is_drawn(limited: list[Caller], server: PlainS
     for caller in limited:
         caller.picture("GET", "/picture", on, paid=True)
     assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_where_redis_is_away_the_limit_is_waited_for(
+    limited: list[Caller], server: PlainServer, redis_url: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    door = tmp_path / "redis"
+    monkeypatch.setenv("REDIS_URL", f"unix://{door}?db=0")
+    monkeypatch.setattr(calls, "AWAY_SECONDS", 0.1)
+    settings._read.cache_clear()
+    asked = []
+
+    def report(_share: float, _words: str = "") -> bool:
+        asked.append(len(server.asked))
+        if len(asked) == 3:
+            door.symlink_to(redis_url.removeprefix("unix://").partition("?")[0])
+        return len(asked) < 500
+
+    limited[0].picture("GET", "/picture", report, paid=True)
+    assert asked[:3] == [0, 0, 0] and len(server.asked) == 1
 
 
 # The key

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from redis import Redis
 from rq.command import send_stop_job_command
 
 from core import catalog, settings
@@ -25,6 +27,7 @@ from core.people import Asker
 from core.policy import policy
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
+from worker.__main__ import _ask_others
 from worker.hands import Hands
 from worker.remote import Branch
 from worker.tasks import DrawingFailed, Studio, generate
@@ -262,6 +265,60 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     assert far.most_at_once <= 8, "and no more than may be"
     assert line.rq.finished_job_registry.count == 15 and line.rq.failed_job_registry.count == 1
     assert house.queue.begun() == [], "RQ believes none of them to be running"
+
+
+def test_a_line_whose_places_are_taken_outlives_redis(
+    house: House, branch: Branch, far: PollinationsServer, redis_url: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    there = Path(redis_url.removeprefix("unix://").partition("?")[0])
+    door = tmp_path / "redis"
+    door.symlink_to(there)
+    monkeypatch.setattr("worker.hands.ALIVE_SECONDS", 0.1)
+    far.seconds, line = 1.5, house.queue.line("pollinations")
+    hands = Hands(
+        [line.rq.name], name=f"outlives-{time.time()}", queue_class=FairQueue, places=1,
+        connection=Redis.from_url(f"unix://{door}?db=0"), serializer=line.rq.serializer,
+    )  # fmt: skip
+    thread = threading.Thread(target=hands.work, kwargs={"logging_level": "CRITICAL"})
+    made = [asked(house, f"owl {index}") for index in range(2)]
+    thread.start()
+    try:
+        while now_is(house, made[0]).state != State.GENERATING:
+            time.sleep(0.01)
+        door.unlink()
+        house.queue.redis.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(0.5)
+        assert thread.is_alive(), "it says that it lives, and nobody hears it"
+        door.symlink_to(there)
+        far.seconds, end = 0.0, time.monotonic() + 20
+        while house.generations.counts() and time.monotonic() < end:
+            time.sleep(0.02)
+    finally:
+        hands.leave()
+        thread.join(10)
+        hands.drain()
+        far.seconds = 0.0
+    assert [now_is(house, one).state for one in made] == [State.DONE] * 2
+
+
+def test_a_line_that_ends_by_itself_ends_the_worker(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who started it starts it again; as long as it lived, nobody would work on that line.
+    work = Hands.work
+    monkeypatch.setattr(
+        Hands, "work",
+        lambda self, **given: "stability" not in self.name and work(self, **given),
+    )  # fmt: skip
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    lines = {house.queue.line(name): 1 for name in ("pollinations", "stability")}
+    asking = threading.Thread(target=_ask_others, args=(house, lines, f"ends-{time.time()}"))
+    asking.daemon = True
+    asking.start()
+    asking.join(20)
+    assert not asking.is_alive()
 
 
 def test_a_picture_is_made_larger_where_there_is_no_gpu(

@@ -31,6 +31,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from PIL import Image
+from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from core import providers
@@ -52,6 +53,8 @@ ASK_SECONDS = 0.25
 TRIES = 3
 # So long one waits here for a limit to pass; longer ones give the place to the next job.
 PATIENCE_SECONDS = 10.0
+# While Redis is away, which counts the calls of a minute, it is asked again so often.
+AWAY_SECONDS = 1.0
 # So many faults in a row, and nobody asks for so long.
 FAULTS, REST_SECONDS = 5, 30.0
 # Of a picture that a server sends; and what any model draws is far below these pixels.
@@ -376,7 +379,7 @@ class Caller:
         if paid:
             try:
                 self._rate.wait(lambda done: report(done))
-            except EngineError:
+            except BaseException:
                 work.close()
                 raise
         future: Future[Answer] = asyncio.run_coroutine_threadsafe(work, _loop())
@@ -415,14 +418,24 @@ class _Rate:
         """Wait until one more may be made. Raises Stopped."""
         if self._item is None:
             return
-        limiter = _limiter()
-        while not limiter.hit(self._item, self._name):
-            left = limiter.get_window_stats(self._item, self._name).reset_time - time.time()
-            end = time.monotonic() + min(PATIENCE_SECONDS, max(0.05, left))
+        while (left := self._left(self._item)) > 0:
+            end = time.monotonic() + min(PATIENCE_SECONDS, left)
             while time.monotonic() < end:
                 if not go_on(0.0):
                     raise Stopped
                 time.sleep(min(ASK_SECONDS, max(0.0, end - time.monotonic())))
+
+    def _left(self, item: RateLimitItem) -> float:
+        """The seconds until one more may be made; 0 where it may now, and then it is counted. While
+        Redis is away nobody knows."""
+        try:
+            limiter = _limiter()
+            if limiter.hit(item, self._name):
+                return 0.0
+            return max(0.05, limiter.get_window_stats(item, self._name).reset_time - time.time())
+        except RedisError as error:
+            log.warning("%s: the host's limit is not known: %s", self._name, type(error).__name__)
+            return AWAY_SECONDS
 
 
 @cache
