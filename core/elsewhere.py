@@ -174,6 +174,10 @@ class Elsewhere:
                 .values(due=now() + COLLECT)
                 .returning(generations)
             ).one_or_none()
+        if row:
+            # Or news of it would have another worker fetch it at the same time.
+            with contextlib.suppress(RedisError):
+                self._queue.beat(row.id, row.attempt, None)
         return read_row(row) if row else None
 
     def ask_again(

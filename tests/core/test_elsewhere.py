@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
+from rq import SimpleWorker
 from sqlalchemy import select, update
 
 from core import catalog, elsewhere, mending, settings
@@ -16,6 +17,7 @@ from core.database import generations, now, usage
 from core.elsewhere import next_in
 from core.engine import Task
 from core.errors import InvalidOptions
+from core.fair import FairQueue
 from core.generations import BUSY_SINCE, INSTEAD, LOST, Generation
 from core.house import House
 from core.lifecycle import State
@@ -603,3 +605,44 @@ def test_what_a_model_draws_at_least(host: Callable[..., None]) -> None:
         catalog.settle(validate({"prompt": "a", "model": "kie", "width": 1024, "height": 1024}), 0)
     for aspect in ("1:1", "3:2", "21:9", "9:16"):
         assert catalog.settle(validate({"prompt": "a", "model": "kie", "aspect": aspect}), 0)
+
+
+# Workers that die, and what nobody fetches
+
+
+def fetching(house: House, one: Generation, *, begun: bool) -> None:
+    """As a worker of RQ's has it that takes a job, and then begins with it."""
+    line = house.queue.line(one.line)
+    taken = FairQueue.dequeue_any(
+        [line.rq], None, house.queue.redis, serializer=line.rq.serializer
+    )  # fmt: skip
+    assert taken and taken[0].id == f"collect-{one.id}-{one.attempt}"
+    if begun:
+        worker = SimpleWorker(
+            [line.rq], connection=house.queue.redis, serializer=line.rq.serializer
+        )
+        worker.prepare_execution(taken[0])
+        worker.prepare_job_execution(taken[0], remove_from_intermediate_queue=True)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_dies_over_what_is_done_does_not_keep_it(
+    house: House, ann: Asker, begun: bool
+) -> None:
+    one, where = waiting(house, ann)
+    house.elsewhere.news(*where, DONE)
+    fetching(house, one, begun=begun)
+    if begun:
+        assert house.elsewhere.take_up(one.id)
+        # Another worker would do the same beside this one.
+        house.elsewhere.look_after(one)
+        assert not to_fetch(house), "its worker lives"
+    # Killed; and nobody fetches it for a while.
+    house.queue.redis.delete(f"drawqueue:alive:{one.job}")
+    let_pass(house, elsewhere.COLLECT.total_seconds() + 1)
+    house.mending.sweep()
+    house.mending.sweep()
+    assert to_fetch(house) == [f"collect-{one.id}-1"], "once"
+    assert not house.queue.line("kie").rq.started_job_registry.get_job_ids(cleanup=False)
+    fetching(house, one, begun=True)
+    assert house.elsewhere.take_up(one.id)
