@@ -89,10 +89,11 @@ class Elsewhere:
             known = connection.execute(
                 select(generations.c.task).where(generations.c.id == claimed.id).with_for_update()
             ).scalar()
-            told = {**(known or {}), "name": task.name}
+            told = {"name": task.name, **(known or {})}
             due = now() if told.get("news") else now() + timedelta(seconds=task.again)
+            # One may have been taken for dead meanwhile: its row waits, for nobody knew what.
             won = self._generations.set(
-                connection, claimed, {State.GENERATING}, State.WAITING, task=told, due=due
+                connection, claimed, RUNNING, State.WAITING, task=told, due=due
             )
         if won:
             self._generations.publish(won.id)

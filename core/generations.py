@@ -1217,8 +1217,9 @@ class Generations:
 
     def requeued(self, old: Generation) -> Generation | None:
         return self.change(
-            old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0
-        )
+            old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0,
+            task=None, due=None,
+        )  # fmt: skip
 
     def claim_of(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight

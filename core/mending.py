@@ -120,8 +120,10 @@ class Mending:
         alive = self._queue.alive(generation.id, generation.attempt)
         if status is None and alive and generation.enqueued == NOTED:
             # An operator deleted a running job; its worker is told to stop.
-            self._queue.stop(generation.id, generation.attempt)
-            return bool(self._removed(generation, State.GENERATING))
+            removed = self._removed(generation, State.GENERATING)
+            if removed:
+                self._queue.stop(generation.id, generation.attempt)
+            return bool(removed)
         if alive or (generation.enqueued == LOST and self._queue.young()):
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):

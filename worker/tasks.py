@@ -271,7 +271,9 @@ def _before(claimed: Generation) -> list[Turn]:
 def _ended(claimed: Generation, error: BaseException) -> bool:
     """Note why an attempt came to nothing; whether its generation has failed by that."""
     generations, elsewhere = Studio.house.generations, Studio.house.elsewhere
-    waiting = claimed.state == State.WAITING
+    waiting, task = claimed.state == State.WAITING, claimed.task or {}
+    # What nobody knows a name of can only be begun again.
+    known = waiting and bool(task.get("name") or task.get("news"))
     if Studio.leaving.is_set() or not isinstance(error, Exception):
         if waiting:
             elsewhere.ask_again(claimed, 0)
@@ -287,14 +289,14 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
                 generations.fail(claimed, tr("An operator stopped this."))
                 return True
             return False
-        case TransientError() if waiting and not elsewhere.too_late(claimed):
+        case TransientError() if known and not elsewhere.too_late(claimed):
             seconds = error.seconds if isinstance(error, Wait) else ASK_AGAIN_SECONDS
             elsewhere.ask_again(claimed, seconds)
             return False
         case Wait():
             again = elsewhere.postpone(claimed, error.seconds, str(error))
             return bool(again and again.state == State.FAILED)
-        case TransientError() if not waiting:
+        case TransientError() if not known:
             # Elsewhere another engine may do what this one could not, often as it was tried.
             if claimed.restarts >= len(PAUSES) and elsewhere.stand_in(claimed, str(error)):
                 return False

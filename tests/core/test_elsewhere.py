@@ -646,3 +646,71 @@ def test_who_dies_over_what_is_done_does_not_keep_it(
     assert not house.queue.line("kie").rq.started_job_registry.get_job_ids(cleanup=False)
     fetching(house, one, begun=True)
     assert house.elsewhere.take_up(one.id)
+
+
+def test_who_was_taken_for_dead_and_lives_tells_what_the_task_is_called(
+    house: House, ann: Asker
+) -> None:
+    one = claimed(house, ann)
+    told_where(house, one)
+    assert house.elsewhere.adopt(row(house, one))
+    assert house.elsewhere.hand_out(one, Task("t1", 30.0))
+    found = row(house, one)
+    assert found.state == State.WAITING and found.task and found.task["name"] == "t1"
+    # A call whose answer was lost is done again, when more is known of it.
+    house.elsewhere.ask_again(found, 20.0, name="t1,t2")
+    assert house.elsewhere.hand_out(one, Task("t1", 30.0))
+    assert (row(house, one).task or {})["name"] == "t1,t2"
+
+
+def test_what_an_operator_deletes_as_it_is_handed_out_is_fetched_all_the_same(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = claimed(house, ann)
+    house.queue.redis.delete(f"rq:job:{one.job}")
+    before = house.generations.get
+    looked = before(one.id)
+    house.elsewhere.hand_out(one, Task("t1", 0.0))
+    monkeypatch.setattr(house.generations, "get", lambda _: looked)  # A moment before.
+    monkeypatch.setattr(house.mending, "_odd", lambda: [one.id])
+    house.mending.sweep()
+    assert before(one.id).state == State.WAITING
+    assert house.queue.beat(one.id, one.attempt, None), "nobody who fetches it is told to stop"
+
+
+def test_an_operators_requeue_has_all_patience_again(
+    house: House, ann: Asker, host: Callable[..., None]
+) -> None:
+    host(DRAWQUEUE_FAILOVER="")
+    one = claimed(house, ann)
+    with house.database.write() as connection:
+        since = {BUSY_SINCE: (now() - elsewhere.BUSY * 1.01).isoformat()}
+        connection.execute(update(generations).values(task=since))
+    ended = house.elsewhere.postpone(row(house, one), 10.0, "Busy.")
+    assert ended and ended.state == State.FAILED
+    assert house.generations.requeued(ended)
+    mine = house.generations.claim(one.id)
+    assert mine
+    again = house.elsewhere.postpone(mine, 10.0, "Busy.")
+    assert again and again.state == State.QUEUED
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.FAILED, State.QUEUED, State.GENERATING])
+def test_one_that_nobody_can_read_keeps_no_other_from_being_fetched(
+    house: House, ann: Asker, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = asked(house, ann)
+    one, _where = waiting(house, ann, "e2")
+    let_pass(house, 31)
+    with house.database.write() as connection:
+        # As a later version wrote it, which the host has taken back.
+        request = {**odd.request.__dict__, "mode": "sculpt"}
+        connection.execute(
+            update(generations).where(generations.c.id == odd.id)
+            .values(request=request, state=state, ended=now(), enqueued=1)
+        )  # fmt: skip
+    monkeypatch.setattr(mending, "STRANDED_SECONDS", 0.0)
+    monkeypatch.setattr(mending, "UNWRITTEN_SECONDS", 0.0)
+    house.mending.sweep()
+    assert f"collect-{one.id}-1" in house.queue.line("kie").rq.get_job_ids()
+    house.mending.sweep()
