@@ -156,7 +156,7 @@ class Elsewhere:
 
     def due(self) -> list[Generation]:
         """The drawings that it is time to ask for."""
-        return self._generations.found(
+        return self._generations.readable(
             select(generations)
             .where(
                 generations.c.state == State.WAITING,
@@ -268,7 +268,7 @@ class Elsewhere:
         """What stands in a line that nobody works on, and could be drawn by another engine."""
         if not read(Remote).stand_ins:
             return []
-        return self._generations.found(
+        return self._generations.readable(
             select(generations).where(
                 generations.c.state == State.QUEUED, generations.c.line == line,
                 generations.c.enqueued == NOTED,

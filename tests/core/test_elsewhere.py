@@ -626,9 +626,7 @@ def fetching(house: House, one: Generation, *, begun: bool) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_who_dies_over_what_is_done_does_not_keep_it(
-    house: House, ann: Asker, begun: bool
-) -> None:
+def test_who_dies_over_what_is_done_does_not_keep_it(house: House, ann: Asker, begun: bool) -> None:
     one, where = waiting(house, ann)
     house.elsewhere.news(*where, DONE)
     fetching(house, one, begun=begun)
