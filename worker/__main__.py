@@ -276,7 +276,8 @@ def _ask_others(house: House, lines: Mapping[Line, int], name: str) -> None:
     for thread in threads:
         thread.start()
     log.info("asking %s", ", ".join(line.name for line in lines))
-    while not over.wait(1.0) and any(thread.is_alive() for thread in threads):
+    # Without one of them its line would look as if somebody worked on it.
+    while not over.wait(1.0) and all(thread.is_alive() for thread in threads):
         pass
     for hand in hands:
         hand.leave()

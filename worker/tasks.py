@@ -34,7 +34,7 @@ from core.lifecycle import State
 from core.options import Mode, Request
 from core.policy import policy
 from core.providers import PROVIDERS
-from core.queue import COLLECT, TASK
+from core.queue import COLLECT, DRAW, TASK
 from core.wordings import enhanced, talk_for
 from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
 from worker.warm import WarmEngine
@@ -115,7 +115,13 @@ def _attempt(claimed: Generation, act: "Callable[[Generation, Heart, float], Non
         with contextlib.suppress(RedisError):
             line = house.queue.line(claimed.line)
             line.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
-        if patiently(partial(_ended, claimed, error), DATABASE_SECONDS):
+        failed = patiently(partial(_ended, claimed, error), DATABASE_SECONDS)
+        if failed and claimed.state == State.WAITING:
+            # The job that an operator would requeue is the one that handed it out.
+            with contextlib.suppress(RedisError):
+                what = type(error).__name__
+                house.queue.line(claimed.line).failed(claimed.id, claimed.attempt, what)
+        elif failed:
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):
             raise
@@ -127,6 +133,8 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
         _enhance(claimed, heart, begun)
         return
     model = model_of(claimed)
+    # A house that has GPUs makes pictures larger on them, whoever drew those.
+    larger = request.mode == Mode.UPSCALE and claimed.line == DRAW
     if request.mode.words:
         text = _write(claimed, model)
         if request.mode == Mode.ENHANCE:
@@ -136,10 +144,10 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
         )
         patiently(finish, DATABASE_SECONDS)
         heart.stop()
-    elif model.engine in PROVIDERS:
+    elif model.engine in PROVIDERS and not larger:
         Studio.branch.draw(claimed, heart, begun)
     else:
-        images = _draw(claimed, model)
+        images = _draw(claimed, _here(model))
         seconds = time.monotonic() - begun
         if loading := Studio.engine.loading:
             # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
@@ -147,6 +155,19 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
             with contextlib.suppress(RedisError):
                 Studio.house.queue.pace.learn_loading(model.name, loading)
         Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
+
+
+def _here(model: Model) -> Model:
+    """What stands on this machine for a model elsewhere, whose pictures are made larger here.
+
+    Raises AskDifferently.
+    """
+    if model.engine not in PROVIDERS:
+        return model
+    found = [one for one in every_model().values() if one.engine not in PROVIDERS]
+    if not found:
+        raise AskDifferently(tr("The model {name} is no longer on offer.", name=model.name))
+    return found[0]
 
 
 def model_of(claimed: Generation) -> Model:
