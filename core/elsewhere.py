@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 
 from core import catalog
 from core.database import generations, now
@@ -272,6 +272,16 @@ class Elsewhere:
             select(generations).where(
                 generations.c.state == State.QUEUED, generations.c.line == line,
                 generations.c.enqueued == NOTED,
+            )
+        )  # fmt: skip
+
+    def given_up(self, line: str) -> list[Generation]:
+        """What other machines have had for too long, of a line that nobody works on."""
+        columns = generations.c
+        return self._generations.readable(
+            select(generations).where(
+                columns.state == State.WAITING, columns.line == line,
+                func.coalesce(columns.started, columns.created) < now() - PATIENCE,
             )
         )  # fmt: skip
 

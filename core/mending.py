@@ -148,6 +148,11 @@ class Mending:
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)
                     moved += bool(self._elsewhere.stand_in(one, words))
+            for one in self._elsewhere.given_up(line.name):
+                with speaking(one.language):
+                    words = tr("No worker for {model} was on line.", model=one.request.model)
+                    other = self._elsewhere.stand_in(one, words)
+                    moved += bool(other or self._generations.fail(one, words))
         return moved
 
     def _unwritten(self, line: str) -> int:

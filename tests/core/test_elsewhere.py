@@ -712,3 +712,31 @@ def test_one_that_nobody_can_read_keeps_no_other_from_being_fetched(
     house.mending.sweep()
     assert f"collect-{one.id}-1" in house.queue.line("kie").rq.get_job_ids()
     house.mending.sweep()
+
+
+@pytest.mark.parametrize("failover", ["kie, pollinations:flux", ""])
+def test_nobody_waits_for_ever_for_an_engine_that_is_asked_no_more(
+    house: House, ann: Asker, host: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    failover: str,
+) -> None:  # fmt: skip
+    host(DRAWQUEUE_FAILOVER=failover)
+    monkeypatch.setattr(mending, "STRANDED_SECONDS", 0.0)
+    one, _where = waiting(house, ann)
+    late, _there = waiting(house, ann, "e2")
+    with house.database.write() as connection:
+        began = now() - elsewhere.PATIENCE - timedelta(seconds=1)
+        connection.execute(
+            update(generations).where(generations.c.id == late.id).values(started=began)
+        )
+    line = house.queue.line("kie")
+    line.present("m1:cpu:1:x")
+    house.mending.sweep()
+    assert row(house, late).state == State.WAITING, "who works on its line looks after it"
+    line.absent("m1:cpu:1:x")
+    house.mending.sweep()
+    assert row(house, one).state == State.WAITING, "it may be back in time"
+    found = row(house, late)
+    if failover:
+        assert found.state == State.QUEUED and found.request.model == "pollinations:flux"
+    else:
+        assert found.state == State.FAILED and found.error == "No worker for kie was on line."
