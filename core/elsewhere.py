@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 
 from core import catalog
 from core.database import generations, now
@@ -89,10 +89,11 @@ class Elsewhere:
             known = connection.execute(
                 select(generations.c.task).where(generations.c.id == claimed.id).with_for_update()
             ).scalar()
-            told = {**(known or {}), "name": task.name}
+            told = {"name": task.name, **(known or {})}
             due = now() if told.get("news") else now() + timedelta(seconds=task.again)
+            # One may have been taken for dead meanwhile: its row waits, for nobody knew what.
             won = self._generations.set(
-                connection, claimed, {State.GENERATING}, State.WAITING, task=told, due=due
+                connection, claimed, RUNNING, State.WAITING, task=told, due=due
             )
         if won:
             self._generations.publish(won.id)
@@ -155,7 +156,7 @@ class Elsewhere:
 
     def due(self) -> list[Generation]:
         """The drawings that it is time to ask for."""
-        return self._generations.found(
+        return self._generations.readable(
             select(generations)
             .where(
                 generations.c.state == State.WAITING,
@@ -174,6 +175,10 @@ class Elsewhere:
                 .values(due=now() + COLLECT)
                 .returning(generations)
             ).one_or_none()
+        if row:
+            # Or news of it would have another worker fetch it at the same time.
+            with contextlib.suppress(RedisError):
+                self._queue.beat(row.id, row.attempt, None)
         return read_row(row) if row else None
 
     def ask_again(
@@ -263,10 +268,20 @@ class Elsewhere:
         """What stands in a line that nobody works on, and could be drawn by another engine."""
         if not read(Remote).stand_ins:
             return []
-        return self._generations.found(
+        return self._generations.readable(
             select(generations).where(
                 generations.c.state == State.QUEUED, generations.c.line == line,
                 generations.c.enqueued == NOTED,
+            )
+        )  # fmt: skip
+
+    def given_up(self, line: str) -> list[Generation]:
+        """What other machines have had for too long, of a line that nobody works on."""
+        columns = generations.c
+        return self._generations.readable(
+            select(generations).where(
+                columns.state == State.WAITING, columns.line == line,
+                func.coalesce(columns.started, columns.created) < now() - PATIENCE,
             )
         )  # fmt: skip
 

@@ -49,7 +49,7 @@ from core.database import (
     usage,
 )
 from core.engine import MARK, UNCHECKED
-from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration
+from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, report
 from core.fair import Claim
 from core.languages import ENGLISH, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
@@ -93,6 +93,9 @@ BUSY_SINCE = "busy"
 # Who took everything out of a row that says it was deleted: a moderator, or its asker with all
 # that was theirs; empty for its asker alone.
 TAKEN_DOWN, FORGOTTEN = "moderator", "forgotten"
+
+# What comes of reading a row that another version wrote.
+UNREADABLE = (TypeError, ValueError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,8 @@ class Generations:
         self.queue = queue
         self.media = media
         self.people = People(database, queue.redis)
+        # What was told of already.
+        self._unreadable: set[int] = set()
 
     # Asking
 
@@ -1032,6 +1037,20 @@ class Generations:
         with self.database.read() as connection:
             return [read_row(row) for row in connection.execute(query).all()]
 
+    def readable(self, query: Select[Any]) -> list[Generation]:
+        """The same for who looks after them: one that nobody can read keeps no other waiting."""
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        found = []
+        for row in rows:
+            try:
+                found.append(read_row(row))
+            except UNREADABLE as error:
+                if row.id not in self._unreadable:
+                    self._unreadable.add(row.id)
+                    report(f"#{row.id} could not be read", error)
+        return found
+
     def own(self, generation_id: int, asker: Asker) -> Generation:
         """One generation of the asker's own, whoever they are. Raises NotFound."""
         found = self.get(generation_id)
@@ -1217,8 +1236,9 @@ class Generations:
 
     def requeued(self, old: Generation) -> Generation | None:
         return self.change(
-            old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0
-        )
+            old, {State.FAILED}, State.QUEUED, error=None, ended=None, started=None, restarts=0,
+            task=None, due=None,
+        )  # fmt: skip
 
     def claim_of(self, one: Generation) -> Claim:
         weight = policy().of_class(one.class_name).weight

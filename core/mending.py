@@ -11,7 +11,7 @@ from core.database import generations, now
 from core.elsewhere import Elsewhere
 from core.errors import NotFound, report
 from core.fair import Claim
-from core.generations import ENQUEUE_GRACE, HELD, LOST, NOTED, Generation, Generations, read_row
+from core.generations import ENQUEUE_GRACE, HELD, LOST, NOTED, UNREADABLE, Generation, Generations
 from core.languages import speaking, tr
 from core.lifecycle import FINAL, State
 from core.policy import policy
@@ -50,7 +50,7 @@ class Mending:
                 odd = self._generations.get(generation_id)
                 with speaking(odd.language):
                     moved += self._mend(odd)
-            except (TypeError, ValueError, KeyError) as error:
+            except UNREADABLE as error:
                 # One row that nobody can read must not keep the others from being mended.
                 report(f"#{generation_id} could not be looked after", error)
         moved += self._requeued_by_operator()
@@ -120,8 +120,10 @@ class Mending:
         alive = self._queue.alive(generation.id, generation.attempt)
         if status is None and alive and generation.enqueued == NOTED:
             # An operator deleted a running job; its worker is told to stop.
-            self._queue.stop(generation.id, generation.attempt)
-            return bool(self._removed(generation, State.GENERATING))
+            removed = self._removed(generation, State.GENERATING)
+            if removed:
+                self._queue.stop(generation.id, generation.attempt)
+            return bool(removed)
         if alive or (generation.enqueued == LOST and self._queue.young()):
             return False
         if generation.started and now() - generation.started < timedelta(seconds=5):
@@ -146,12 +148,17 @@ class Mending:
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)
                     moved += bool(self._elsewhere.stand_in(one, words))
+            for one in self._elsewhere.given_up(line.name):
+                with speaking(one.language):
+                    words = tr("No worker for {model} was on line.", model=one.request.model)
+                    other = self._elsewhere.stand_in(one, words)
+                    moved += bool(other or self._generations.fail(one, words))
         return moved
 
     def _unwritten(self, line: str) -> int:
         """Let no picture wait for a better prompt that nobody is there to write."""
         columns, moved = generations.c, 0
-        waiting = self._generations.found(
+        waiting = self._generations.readable(
             select(generations).where(
                 columns.state == State.QUEUED, columns.line == line,
                 columns.request["enhance"].as_string() != "",
@@ -168,7 +175,7 @@ class Mending:
         for generation_id, attempt in self._queue.begun():
             if self._queue.alive(generation_id, attempt):
                 continue
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, *UNREADABLE):
                 one = self._generations.get(generation_id)
                 # One that is queued may be about to be claimed: if not, it is found to be lost.
                 if one.state in FINAL or one.attempt != attempt:
@@ -186,15 +193,14 @@ class Mending:
     def _requeued_by_operator(self) -> int:
         # RQ keeps a failed job for as long as it can be requeued.
         since = now() - timedelta(seconds=KEEP_JOB_SECONDS)
-        with self._generations.database.read() as connection:
-            rows = connection.execute(
-                select(generations).where(
-                    generations.c.state == State.FAILED, generations.c.ended > since
-                )
-            ).all()
-        waiting = self._queue.listed() if rows else set()
+        failed = self._generations.readable(
+            select(generations).where(
+                generations.c.state == State.FAILED, generations.c.ended > since
+            )
+        )  # fmt: skip
+        waiting = self._queue.listed() if failed else set()
         moved = 0
-        for old in map(read_row, rows):
+        for old in failed:
             if old.job in waiting:
                 moved += bool(self._generations.requeued(old))
         return moved
@@ -206,6 +212,6 @@ class Mending:
             return None
         try:
             one = self._generations.get(int(found[1]))
-        except NotFound:
+        except (NotFound, *UNREADABLE):
             return None
         return self._generations.claim_of(one)

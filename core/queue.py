@@ -105,6 +105,10 @@ def _said(job: str) -> str:
     return f"drawqueue:said:{job}"
 
 
+def _alive(job: str) -> str:
+    return f"drawqueue:alive:{job}"
+
+
 def _of(line: str, key: str) -> str:
     """A key of one line's; the drawing's own has none of its own name."""
     return key if line == DRAW else f"{key}:{line}"
@@ -149,8 +153,13 @@ class Line:
         """Let a worker look, before all else, after a drawing that another machine has taken on;
         once, however often it is asked for meanwhile."""
         name = f"collect-{generation}-{attempt}"
-        if self.redis.hget(Job.key_for(name), "status") in (b"queued", b"started"):
+        status = self.redis.hget(Job.key_for(name), "status")
+        if status == b"queued" and self.redis.lpos(self.rq.key, name) is not None:
             return
+        if status == b"started" and self.redis.exists(_alive(job_id(generation, attempt))):
+            return
+        # Whatever RQ still believes, whoever had it has died over it.
+        self.dropped(name)
         self.redis.sadd(LINES, self.name)
         self.rq.announce(name, Claim(NOBODY, LEAST_COST))
         self.rq.enqueue(
@@ -417,7 +426,7 @@ class WorkQueue:
         """Say that an attempt is being drawn, and how far it is; False: it shall stop."""
         name = job_id(generation, attempt)
         with self.redis.pipeline(transaction=False) as pipe:
-            pipe.set(f"drawqueue:alive:{name}", 1, ex=ALIVE_SECONDS)
+            pipe.set(_alive(name), 1, ex=ALIVE_SECONDS)
             if share is not None:
                 pipe.set(f"drawqueue:progress:{name}", f"{share:.3f}", ex=PROGRESS_SECONDS)
                 pipe.expire(_preview(name), PROGRESS_SECONDS)
@@ -426,7 +435,7 @@ class WorkQueue:
 
     def alive(self, generation: int, attempt: int) -> bool:
         """Whether some worker said lately that it draws this attempt."""
-        return bool(self.redis.exists(f"drawqueue:alive:{job_id(generation, attempt)}"))
+        return bool(self.redis.exists(_alive(job_id(generation, attempt))))
 
     def progress(self, generation: int, attempt: int) -> float:
         """The share drawn, 0 to 1."""

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from types import FrameType
@@ -27,6 +28,8 @@ LEAVE_SECONDS = 6.0
 INTERVALS = {"worker_ttl": 20, "maintenance_interval": 3600, "job_monitoring_interval": 5}
 # How often a worker without a place left says that it lives.
 ALIVE_SECONDS = 5.0
+# So soon one whose work broke off, as where Redis was away for long, begins again.
+AGAIN_SECONDS = 1.0
 
 
 class Hand(SimpleWorker):
@@ -83,6 +86,33 @@ class Hands(Hand):
     def leave(self) -> None:
         """Take no more jobs."""
         self._stop_requested = True
+
+    def work(self, *given: Any, **named: Any) -> bool:
+        """Work until told to leave. RQ's own ends with what is no fault of a job, such as a Redis
+        that is away, and here no process would end with it and be started again."""
+        while not self._stop_requested:
+            try:
+                super().work(*given, **named)
+            except Exception as error:
+                log.warning("%s cannot work now: %s", self.name, type(error).__name__)
+            if not self._stop_requested:
+                time.sleep(AGAIN_SECONDS)
+        return False
+
+    def register_birth(self) -> None:
+        # The name is this process's own: what stands there is of before.
+        self.connection.delete(self.key)
+        super().register_birth()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            # Or it would listen beside the next one.
+            if self.pubsub_thread:
+                self.pubsub_thread.stop()
+                with contextlib.suppress(RedisError):
+                    self.pubsub.close()
 
     def handle_payload(self, message: Any) -> None:
         payload = parse_payload(message)

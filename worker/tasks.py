@@ -34,7 +34,7 @@ from core.lifecycle import State
 from core.options import Mode, Request
 from core.policy import policy
 from core.providers import PROVIDERS
-from core.queue import COLLECT, TASK
+from core.queue import COLLECT, DRAW, TASK
 from core.wordings import enhanced, talk_for
 from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
 from worker.warm import WarmEngine
@@ -115,7 +115,13 @@ def _attempt(claimed: Generation, act: "Callable[[Generation, Heart, float], Non
         with contextlib.suppress(RedisError):
             line = house.queue.line(claimed.line)
             line.ended(claimed.id, claimed.attempt, time.monotonic() - begun)
-        if patiently(partial(_ended, claimed, error), DATABASE_SECONDS):
+        failed = patiently(partial(_ended, claimed, error), DATABASE_SECONDS)
+        if failed and claimed.state == State.WAITING:
+            # The job that an operator would requeue is the one that handed it out.
+            with contextlib.suppress(RedisError):
+                what = type(error).__name__
+                house.queue.line(claimed.line).failed(claimed.id, claimed.attempt, what)
+        elif failed:
             raise DrawingFailed(type(error).__name__) from None
         if not isinstance(error, Exception):
             raise
@@ -127,6 +133,8 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
         _enhance(claimed, heart, begun)
         return
     model = model_of(claimed)
+    # A house that has GPUs makes pictures larger on them, whoever drew those.
+    larger = request.mode == Mode.UPSCALE and claimed.line == DRAW
     if request.mode.words:
         text = _write(claimed, model)
         if request.mode == Mode.ENHANCE:
@@ -136,10 +144,10 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
         )
         patiently(finish, DATABASE_SECONDS)
         heart.stop()
-    elif model.engine in PROVIDERS:
+    elif model.engine in PROVIDERS and not larger:
         Studio.branch.draw(claimed, heart, begun)
     else:
-        images = _draw(claimed, model)
+        images = _draw(claimed, _here(model))
         seconds = time.monotonic() - begun
         if loading := Studio.engine.loading:
             # Whose turn it was when a model had to be loaded is chance: nobody is charged for it.
@@ -147,6 +155,19 @@ def _make(claimed: Generation, heart: Heart, begun: float) -> None:
             with contextlib.suppress(RedisError):
                 Studio.house.queue.pace.learn_loading(model.name, loading)
         Studio.finisher.take(Drawing(claimed, model, images, seconds, heart))
+
+
+def _here(model: Model) -> Model:
+    """What stands on this machine for a model elsewhere, whose pictures are made larger here.
+
+    Raises AskDifferently.
+    """
+    if model.engine not in PROVIDERS:
+        return model
+    found = [one for one in every_model().values() if one.engine not in PROVIDERS]
+    if not found:
+        raise AskDifferently(tr("The model {name} is no longer on offer.", name=model.name))
+    return found[0]
 
 
 def model_of(claimed: Generation) -> Model:
@@ -289,7 +310,9 @@ def _before(claimed: Generation) -> list[Turn]:
 def _ended(claimed: Generation, error: BaseException) -> bool:
     """Note why an attempt came to nothing; whether its generation has failed by that."""
     generations, elsewhere = Studio.house.generations, Studio.house.elsewhere
-    waiting = claimed.state == State.WAITING
+    waiting, task = claimed.state == State.WAITING, claimed.task or {}
+    # What nobody knows a name of can only be begun again.
+    known = waiting and bool(task.get("name") or task.get("news"))
     if Studio.leaving.is_set() or not isinstance(error, Exception):
         if waiting:
             elsewhere.ask_again(claimed, 0)
@@ -305,14 +328,14 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
                 generations.fail(claimed, tr("An operator stopped this."))
                 return True
             return False
-        case TransientError() if waiting and not elsewhere.too_late(claimed):
+        case TransientError() if known and not elsewhere.too_late(claimed):
             seconds = error.seconds if isinstance(error, Wait) else ASK_AGAIN_SECONDS
             elsewhere.ask_again(claimed, seconds)
             return False
         case Wait():
             again = elsewhere.postpone(claimed, error.seconds, str(error))
             return bool(again and again.state == State.FAILED)
-        case TransientError() if not waiting:
+        case TransientError() if not known:
             # Elsewhere another engine may do what this one could not, often as it was tried.
             if claimed.restarts >= len(PAUSES) and elsewhere.stand_in(claimed, str(error)):
                 return False

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.exceptions import ConnectionError as RedisAway
+from rq import SimpleWorker
 from sqlalchemy import select, update
 
 from core import catalog, elsewhere, mending, settings
@@ -16,6 +17,7 @@ from core.database import generations, now, usage
 from core.elsewhere import next_in
 from core.engine import Task
 from core.errors import InvalidOptions
+from core.fair import FairQueue
 from core.generations import BUSY_SINCE, INSTEAD, LOST, Generation
 from core.house import House
 from core.lifecycle import State
@@ -605,3 +607,138 @@ def test_what_a_model_draws_at_least(host: Callable[..., None]) -> None:
         catalog.settle(validate({"prompt": "a", "model": "kie", "width": 1024, "height": 1024}), 0)
     for aspect in ("1:1", "3:2", "21:9", "9:16"):
         assert catalog.settle(validate({"prompt": "a", "model": "kie", "aspect": aspect}), 0)
+
+
+# Workers that die, and what nobody fetches
+
+
+def fetching(house: House, one: Generation, *, begun: bool) -> None:
+    """As a worker of RQ's has it that takes a job, and then begins with it."""
+    line = house.queue.line(one.line)
+    taken = FairQueue.dequeue_any(
+        [line.rq], None, house.queue.redis, serializer=line.rq.serializer
+    )  # fmt: skip
+    assert taken and taken[0].id == f"collect-{one.id}-{one.attempt}"
+    if begun:
+        worker = SimpleWorker(
+            [line.rq], connection=house.queue.redis, serializer=line.rq.serializer
+        )
+        worker.prepare_execution(taken[0])
+        worker.prepare_job_execution(taken[0], remove_from_intermediate_queue=True)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_dies_over_what_is_done_does_not_keep_it(house: House, ann: Asker, begun: bool) -> None:
+    one, where = waiting(house, ann)
+    house.elsewhere.news(*where, DONE)
+    fetching(house, one, begun=begun)
+    if begun:
+        assert house.elsewhere.take_up(one.id)
+        # Another worker would do the same beside this one.
+        house.elsewhere.look_after(one)
+        assert not to_fetch(house), "its worker lives"
+    # Killed; and nobody fetches it for a while.
+    house.queue.redis.delete(f"drawqueue:alive:{one.job}")
+    let_pass(house, elsewhere.COLLECT.total_seconds() + 1)
+    house.mending.sweep()
+    house.mending.sweep()
+    assert to_fetch(house) == [f"collect-{one.id}-1"], "once"
+    assert not house.queue.line("kie").rq.started_job_registry.get_job_ids(cleanup=False)
+    fetching(house, one, begun=True)
+    assert house.elsewhere.take_up(one.id)
+
+
+def test_who_was_taken_for_dead_and_lives_tells_what_the_task_is_called(
+    house: House, ann: Asker
+) -> None:
+    one = claimed(house, ann)
+    told_where(house, one)
+    assert house.elsewhere.adopt(row(house, one))
+    assert house.elsewhere.hand_out(one, Task("t1", 30.0))
+    found = row(house, one)
+    assert found.state == State.WAITING and found.task and found.task["name"] == "t1"
+    # A call whose answer was lost is done again, when more is known of it.
+    house.elsewhere.ask_again(found, 20.0, name="t1,t2")
+    assert house.elsewhere.hand_out(one, Task("t1", 30.0))
+    assert (row(house, one).task or {})["name"] == "t1,t2"
+
+
+def test_what_an_operator_deletes_as_it_is_handed_out_is_fetched_all_the_same(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = claimed(house, ann)
+    house.queue.redis.delete(f"rq:job:{one.job}")
+    before = house.generations.get
+    looked = before(one.id)
+    house.elsewhere.hand_out(one, Task("t1", 0.0))
+    monkeypatch.setattr(house.generations, "get", lambda _: looked)  # A moment before.
+    monkeypatch.setattr(house.mending, "_odd", lambda: [one.id])
+    house.mending.sweep()
+    assert before(one.id).state == State.WAITING
+    assert house.queue.beat(one.id, one.attempt, None), "nobody who fetches it is told to stop"
+
+
+def test_an_operators_requeue_has_all_patience_again(
+    house: House, ann: Asker, host: Callable[..., None]
+) -> None:
+    host(DRAWQUEUE_FAILOVER="")
+    one = claimed(house, ann)
+    with house.database.write() as connection:
+        since = {BUSY_SINCE: (now() - elsewhere.BUSY * 1.01).isoformat()}
+        connection.execute(update(generations).values(task=since))
+    ended = house.elsewhere.postpone(row(house, one), 10.0, "Busy.")
+    assert ended and ended.state == State.FAILED
+    assert house.generations.requeued(ended)
+    mine = house.generations.claim(one.id)
+    assert mine
+    again = house.elsewhere.postpone(mine, 10.0, "Busy.")
+    assert again and again.state == State.QUEUED
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.FAILED, State.QUEUED, State.GENERATING])
+def test_one_that_nobody_can_read_keeps_no_other_from_being_fetched(
+    house: House, ann: Asker, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = asked(house, ann)
+    one, _where = waiting(house, ann, "e2")
+    let_pass(house, 31)
+    with house.database.write() as connection:
+        # As a later version wrote it, which the host has taken back.
+        request = {**odd.request.__dict__, "mode": "sculpt"}
+        connection.execute(
+            update(generations).where(generations.c.id == odd.id)
+            .values(request=request, state=state, ended=now(), enqueued=1)
+        )  # fmt: skip
+    monkeypatch.setattr(mending, "STRANDED_SECONDS", 0.0)
+    monkeypatch.setattr(mending, "UNWRITTEN_SECONDS", 0.0)
+    house.mending.sweep()
+    assert f"collect-{one.id}-1" in house.queue.line("kie").rq.get_job_ids()
+    house.mending.sweep()
+
+
+@pytest.mark.parametrize("failover", ["kie, pollinations:flux", ""])
+def test_nobody_waits_for_ever_for_an_engine_that_is_asked_no_more(
+    house: House, ann: Asker, host: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    failover: str,
+) -> None:  # fmt: skip
+    host(DRAWQUEUE_FAILOVER=failover)
+    monkeypatch.setattr(mending, "STRANDED_SECONDS", 0.0)
+    one, _where = waiting(house, ann)
+    late, _there = waiting(house, ann, "e2")
+    with house.database.write() as connection:
+        began = now() - elsewhere.PATIENCE - timedelta(seconds=1)
+        connection.execute(
+            update(generations).where(generations.c.id == late.id).values(started=began)
+        )
+    line = house.queue.line("kie")
+    line.present("m1:cpu:1:x")
+    house.mending.sweep()
+    assert row(house, late).state == State.WAITING, "who works on its line looks after it"
+    line.absent("m1:cpu:1:x")
+    house.mending.sweep()
+    assert row(house, one).state == State.WAITING, "it may be back in time"
+    found = row(house, late)
+    if failover:
+        assert found.state == State.QUEUED and found.request.model == "pollinations:flux"
+    else:
+        assert found.state == State.FAILED and found.error == "No worker for kie was on line."

