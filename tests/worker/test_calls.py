@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -22,8 +23,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from limits import RateLimitItemPerSecond
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
 
-from core import settings
+from core import providers, settings
 from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
 from tests.servers.remote import RemoteServer, picture
 from worker.engines import calls
@@ -196,6 +199,31 @@ def test_after_many_faults_nobody_asks_for_a_while(
     caller.close()
 
 
+def test_a_server_that_says_nothing_is_left_alone_as_well(
+    server: PlainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(providers.PROVIDERS["chutes"], seconds=0.15)
+    monkeypatch.setitem(providers.PROVIDERS, "chutes", quick)  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        caller = Caller("chutes", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(calls.FAULTS):
+            with pytest.raises(TransientError, match="too long"):
+                caller.json("GET", "/json", on)
+        with pytest.raises(TryAnother, match="Chutes"):
+            caller.json("GET", "/json", on)
+        caller.close()
+
+
+def test_who_is_stopped_is_no_fault_of_the_server(server: PlainServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        caller = Caller("chutes", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                caller.json("GET", "/json", lambda *_: False)
+        assert caller._breaker.fail_counter == 0
+        caller.close()
+
+
 def test_what_askers_do_wrong_is_no_fault_of_the_server(
     caller: Caller, server: PlainServer
 ) -> None:
@@ -244,6 +272,27 @@ def test_who_waited_for_the_limit_is_drawn(limited: list[Caller], server: PlainS
     for caller in limited:
         caller.picture("GET", "/picture", on, paid=True)
     assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_a_limit_that_nobody_can_look_up_is_waited_for(
+    limited: list[Caller], server: PlainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is away: what was asked for waits, and does not fail for that."""
+    storage = storage_from_string("redis+unix:///tmp/nobody-listens-here")
+    begun = time.monotonic()
+    with monkeypatch.context() as away:
+        away.setattr(calls, "PATIENCE_SECONDS", 0.1)
+        away.setattr(calls, "_limiter", lambda: MovingWindowRateLimiter(storage))
+        with pytest.raises(Stopped):
+            limited[0].picture("GET", "/picture", lambda *_: False, paid=True)
+
+        def until(*_: Any) -> bool:
+            if time.monotonic() - begun > 0.5:
+                away.undo()
+            return True
+
+        assert limited[0].picture("GET", "/picture", until, paid=True)
+    assert time.monotonic() - begun > 0.5 and len(server.asked) == 1
 
 
 # The key

@@ -31,6 +31,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from PIL import Image
+from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from core import providers
@@ -336,10 +337,12 @@ class Caller:
             wait=wait_exponential_jitter(multiplier=0.3, max=PATIENCE_SECONDS),
             retry=retry_if_exception(lambda error: _worth_it(error, again)),
         )  # fmt: skip
+        end = asyncio.get_running_loop().time() + self.provider.seconds
         try:
-            async with asyncio.timeout(self.provider.seconds):
-                async for attempt in tries:
-                    with attempt, self._breaker.calling() if counted else nullcontext():
+            async for attempt in tries:
+                with attempt, self._breaker.calling() if counted else nullcontext():
+                    # Within: a server that says nothing is at fault, and who is stopped is not.
+                    async with asyncio.timeout_at(end):
                         return await self._named(ask)
         except pybreaker.CircuitBreakerError:
             title = self.provider.title
@@ -405,14 +408,23 @@ class _Rate:
         """Wait until one more may be made. Raises Stopped."""
         if self._item is None:
             return
-        limiter = _limiter()
-        while not limiter.hit(self._item, self._name):
-            left = limiter.get_window_stats(self._item, self._name).reset_time - time.time()
+        while (left := self._left(self._item)) is not None:
             end = time.monotonic() + min(PATIENCE_SECONDS, max(0.05, left))
             while time.monotonic() < end:
                 if not go_on(0.0):
                     raise Stopped
                 time.sleep(min(ASK_SECONDS, max(0.0, end - time.monotonic())))
+
+    def _left(self, item: RateLimitItem) -> float | None:
+        """The seconds until one more may be made; None where it is counted now."""
+        limiter = _limiter()
+        try:
+            if limiter.hit(item, self._name):
+                return None
+            return limiter.get_window_stats(item, self._name).reset_time - time.time()
+        except RedisError as error:
+            log.warning("nobody knows how much may be asked now: %s", type(error).__name__)
+            return PATIENCE_SECONDS
 
 
 @cache
