@@ -37,6 +37,7 @@ class Engine:
     """Writes what it was told to, and has painted already."""
 
     loading = 0.0
+    held: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.answer: str | Exception = BETTER
@@ -48,7 +49,7 @@ class Engine:
 
     def write(
         self, _model: object, request: Request, say: Callable[[str], bool], beat: Any,
-        talk: list[Turn], pictures: Any,
+        talk: list[Turn], pictures: Any, _loading: object = None,
     ) -> str:  # fmt: skip
         self.asked.append((request, talk, pictures))
         assert say("a fox at")

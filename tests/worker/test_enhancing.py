@@ -32,7 +32,7 @@ class Engine:
 
     def write(
         self, model: Any, request: Any, say: Callable[[str], bool], _beat: Any, talk: Any,
-        pictures: Any,
+        pictures: Any, _loading: object = None,
     ) -> str:  # fmt: skip
         def hear(words: str) -> bool:
             self.heard.append(words)

@@ -349,10 +349,12 @@ class Caller:
             wait=wait_exponential_jitter(multiplier=0.3, max=PATIENCE_SECONDS),
             retry=retry_if_exception(lambda error: _worth_it(error, again)),
         )  # fmt: skip
+        end = asyncio.get_running_loop().time() + self.provider.seconds
         try:
-            async with asyncio.timeout(self.provider.seconds):
-                async for attempt in tries:
-                    with attempt, self._breaker.calling() if counted else nullcontext():
+            async for attempt in tries:
+                with attempt, self._breaker.calling() if counted else nullcontext():
+                    # Within: a server that says nothing is at fault, and who is stopped is not.
+                    async with asyncio.timeout_at(end):
                         return await self._named(ask)
         except pybreaker.CircuitBreakerError:
             title = self.provider.title
