@@ -312,7 +312,7 @@ def test_what_was_not_written_yet_is(house: House, engine: Engine) -> None:
         ("", "Drawn as you wrote it: no better prompt"),
         ("I'm sorry, I can't help with that.", "Drawn as you wrote it: no better prompt"),
         ("a fox", "Drawn as you wrote it: no better prompt"),
-        ("a fox drinking blood, red all over", "one that is not drawn here"),
+        ("a fox drinking blood, red all over", "says what the host of this bot refuses"),
     ],
 )
 def test_what_fails_costs_no_picture(

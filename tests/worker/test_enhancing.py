@@ -23,6 +23,7 @@ class Engine:
     """Writes as the engine's process does, within this one, and has painted already."""
 
     loading = 0.0
+    held: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         from worker.engines.words import Words

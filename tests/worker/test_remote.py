@@ -276,7 +276,7 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     assert states.count(State.DONE) == 15 and states[3] == State.FAILED
     assert "operator" in str(now_is(house, made[3]).error)
     assert far.most_at_once > 3, "they were asked side by side"
-    assert far.most_at_once <= 8, "and no more than may be"
+    assert far.most_at_once <= 9, "and no more than may be, but for the one that was let go"
     assert line.rq.finished_job_registry.count == 15 and line.rq.failed_job_registry.count == 1
     assert house.queue.begun() == [], "RQ believes none of them to be running"
 
