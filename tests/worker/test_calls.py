@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
@@ -24,8 +25,8 @@ import pytest
 from aiohttp import web
 from limits import RateLimitItemPerSecond
 
-from core import settings
-from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
+from core import providers, settings
+from core.engine import AskDifferently, Stopped, TransientError, Wait
 from tests.servers.remote import RemoteServer, picture
 from worker.engines import calls
 from worker.engines.apart import LONG, Apart, TooMuch
@@ -199,6 +200,31 @@ def test_after_many_faults_nobody_asks_for_a_while(
     caller.close()
 
 
+def test_a_server_that_says_nothing_is_left_alone_as_well(
+    server: PlainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(providers.PROVIDERS["chutes"], seconds=0.15)
+    monkeypatch.setitem(providers.PROVIDERS, "chutes", quick)  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        caller = Caller("chutes", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(calls.FAULTS):
+            with pytest.raises(TransientError, match="too long"):
+                caller.json("GET", "/json", on)
+        with pytest.raises(Wait, match="Chutes"):
+            caller.json("GET", "/json", on)
+        caller.close()
+
+
+def test_who_is_stopped_is_no_fault_of_the_server(server: PlainServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        caller = Caller("chutes", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                caller.json("GET", "/json", lambda *_: False)
+        assert caller._breaker.fail_counter == 0
+        caller.close()
+
+
 def test_what_askers_do_wrong_is_no_fault_of_the_server(
     caller: Caller, server: PlainServer
 ) -> None:
@@ -291,7 +317,7 @@ def test_a_redirect_is_not_followed(
     server, other = servers
     other.put("picture", picture("other"), Content_Type="image/png")
     server.put("moved", b"", 302, Location=f"{other.address}/picture")
-    with pytest.raises(TryAnother):
+    with pytest.raises(Wait):
         caller.picture("GET", "/moved", on)
     assert not other.asked
 

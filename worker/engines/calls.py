@@ -253,6 +253,16 @@ class Caller:
             raise AskDifferently(self._too_large())
         return image
 
+    def away(self, path: str, report: Report) -> list[str]:
+        """Why the server does not answer at a path of its own, in words; empty when it does."""
+        try:
+            self.json("GET", path, report)
+        except Stopped:
+            return [f"{self.address}: {self._slow()}"]
+        except EngineError as error:
+            return [f"{self.address}: {error}"]
+        return []
+
     def start(self, work: Coroutine[Any, Any, Answer]) -> "Future[Answer]":
         """Begin something beside a drawing, which nobody need wait for."""
         return asyncio.run_coroutine_threadsafe(work, _loop())
@@ -340,10 +350,12 @@ class Caller:
             wait=wait_exponential_jitter(multiplier=0.3, max=PATIENCE_SECONDS),
             retry=retry_if_exception(lambda error: _worth_it(error, again)),
         )  # fmt: skip
+        end = asyncio.get_running_loop().time() + self.provider.seconds
         try:
-            async with asyncio.timeout(self.provider.seconds):
-                async for attempt in tries:
-                    with attempt, self._breaker.calling() if counted else nullcontext():
+            async for attempt in tries:
+                with attempt, self._breaker.calling() if counted else nullcontext():
+                    # Within: a server that says nothing is at fault, and who is stopped is not.
+                    async with asyncio.timeout_at(end):
                         return await self._kept(ask)
         except pybreaker.CircuitBreakerError:
             raise self._resting() from None
