@@ -663,7 +663,9 @@ def _unknown_to(model: Model, options: Options) -> list[str]:
     if "clip_skip" not in family.lacks and model.layers and options.clip_skip >= model.layers:
         faults.append(too_few(model.layers))
     sampler = _sampler(options, model)
-    if options.sampler and options.sampler not in family.samplers:
+    if "sampler" in family.lacks:
+        pass  # That was said already.
+    elif options.sampler and options.sampler not in family.samplers:
         faults.append(
             tr(
                 "{model} has no sampler {sampler}. It has {known}.",

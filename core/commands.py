@@ -261,9 +261,13 @@ def _models(house: House, ask: Ask) -> Reply:
 
 def _told_of(model: catalog.Model, loaded: bool) -> str:
     """What one model can do, in a line."""
-    steps = "" if "steps" in model.family.lacks else trn("{n} step", "{n} steps", model.steps)
-    largest = tr("up to {number} pixels a side", number=model.largest)
-    what = filter(None, (f"{model.size}×{model.size}", steps, model.sampler, largest))
+    # What an engine elsewhere does not know is not its own to tell.
+    steered = {"steps": trn("{n} step", "{n} steps", model.steps), "sampler": model.sampler}
+    what = [
+        f"{model.size}×{model.size}",
+        *(told for name, told in steered.items() if told and name not in model.family.lacks),
+        tr("up to {number} pixels a side", number=model.largest),
+    ]  # fmt: skip
     ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
     name = tr("{model} (loaded)", model=model.name) if loaded else model.name
     if elsewhere := PROVIDERS.get(model.engine):

@@ -26,6 +26,7 @@ from rq.serializers import JSONSerializer
 
 from core import catalog, settings
 from core.catalog import settle
+from core.database import now
 from core.engine import AskDifferently, Task
 from core.fair import Claim, FairQueue
 from core.generations import INSTEAD, Generation
@@ -169,6 +170,19 @@ def test_a_limit_is_waited_for_and_counts_as_no_try(
     assert now_is(house, made).state == State.DONE
 
 
+def test_what_waits_for_an_engine_that_is_away_does_not_fail_for_it(
+    house: House, branch: Branch, far: PollinationsServer
+) -> None:
+    far.troubles += ["500"] * 40
+    made = [asked(house, f"a stork {index}") for index in range(4)]
+    for one in made:
+        generate(one.id)
+    states = [now_is(house, one) for one in made]
+    assert [one.state for one in states] == [State.QUEUED] * 4
+    assert states[-1].restarts == 0 and "does not answer at the moment" in str(states[-1].error)
+    assert 20 < (states[-1].due - now()).total_seconds() <= 30  # type: ignore[operator]
+
+
 def test_a_damaged_picture_is_asked_for_again(
     house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +290,8 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     assert states.count(State.DONE) == 15 and states[3] == State.FAILED
     assert "operator" in str(now_is(house, made[3]).error)
     assert far.most_at_once > 3, "they were asked side by side"
-    assert far.most_at_once <= 9, "and no more than may be, but for the one that was let go"
+    # The server notices late that one of them was stopped.
+    assert far.most_at_once <= 9, "and no more than may be"
     assert line.rq.finished_job_registry.count == 15 and line.rq.failed_job_registry.count == 1
     assert house.queue.begun() == [], "RQ believes none of them to be running"
 

@@ -132,12 +132,16 @@ def test_a_stop_ends_the_call(engine: Any, server: RemoteServer) -> None:
     server.seconds = 0.0
 
 
-def test_who_is_asked_in_vain_is_left_alone_for_a_while(engine: Any, server: RemoteServer) -> None:
-    server.troubles += ["500"] * 40
+@pytest.mark.parametrize("trouble, kind", [("500", Wait), ("401", TryAnother)])
+def test_who_is_asked_in_vain_is_left_alone_for_a_while(
+    engine: Any, server: RemoteServer, trouble: str, kind: type[Exception]
+) -> None:
+    server.troubles += [trouble] * 40
     for _ in range(8):
         with pytest.raises((TransientError, TryAnother)):
             drawn(engine)
     asked = len(server.asked)
-    with pytest.raises(TryAnother):
+    # What passes by itself is waited for; whom the host has to help is not.
+    with pytest.raises(kind):
         drawn(engine)
     assert len(server.asked) == asked

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from core import catalog, settings
+from core.commands import _told_of
 from core.engine import AskDifferently, EngineError, TryAnother, Wait
 from core.errors import InvalidOptions
 from core.media import Source
@@ -417,14 +418,19 @@ def test_a_model_that_openai_has_not_is_the_hosts_to_mend(at: At) -> None:
         ("stability:sd3.5-large-turbo", {"negative_prompt": "people"}, "no"),
         ("openai:gpt-image-1", {"negative_prompt": "people"}, "no"),
         ("openai:gpt-image-1", {"quality": 2}, "quality"),
+        ("openai:gpt-image-1", {"sampler": "DDIM"}, "sampler"),
     ],
 )
 def test_what_they_know_not_is_refused(
     monkeypatch: pytest.MonkeyPatch, source: str, given: dict[str, Any], flag: str
 ) -> None:
     monkeypatch.setenv("DRAWQUEUE_MODEL", source)
-    with pytest.raises(InvalidOptions, match=f"{source} knows no --{flag}"):
+    with pytest.raises(InvalidOptions) as caught:
         catalog.settle(Options(prompt="a boat", **given), 7)
+    assert caught.value.faults == [f"{source} knows no --{flag}."]
+    # Nor is it told of as the model's.
+    told = _told_of(catalog.models()[source], False)
+    assert told.partition(";")[0].count(", ") == (2 if source.startswith("chutes") else 1)
 
 
 @pytest.mark.parametrize(

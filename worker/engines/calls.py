@@ -113,6 +113,7 @@ class Caller:
             exclude=[AskDifferently, Stopped, WaitUntil, asyncio.CancelledError],
             throw_new_error_on_trip=False,
         )  # fmt: skip
+        self._passes = True
         self._rate = _Rate(engine, limits.per_minute)
 
     def close(self) -> None:
@@ -355,13 +356,30 @@ class Caller:
                 with attempt, self._breaker.calling() if counted else nullcontext():
                     # Within: a server that says nothing is at fault, and who is stopped is not.
                     async with asyncio.timeout_at(end):
-                        return await self._named(ask)
+                        return await self._kept(ask)
         except pybreaker.CircuitBreakerError:
-            title = self.provider.title
-            raise TryAnother(tr("{engine} does not answer at the moment.", engine=title)) from None
+            raise self._resting() from None
         except TimeoutError:
             raise TransientError(self._slow()) from None
         raise AssertionError  # Every attempt answers or raises.
+
+    async def _kept(self, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """What was asked; it is kept whether a fault of it passes by itself."""
+        try:
+            return await self._named(ask)
+        except EngineError as error:
+            self._passes = not isinstance(error, TryAnother)
+            raise
+
+    def _resting(self) -> EngineError:
+        """That nobody asks now, after so many faults."""
+        told = tr("{engine} does not answer at the moment.", engine=self.provider.title)
+        if not self._passes:
+            return TryAnother(told)
+        # It was sick, or not there: what waits in its line need not fail for that.
+        error = WaitUntil(told, REST_SECONDS)
+        error.unsent = True
+        return error
 
     async def _named(self, ask: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         """What was asked, with the library's errors named as the engine's."""
