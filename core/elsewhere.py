@@ -45,6 +45,8 @@ log = logging.getLogger("drawqueue")
 DOOR = "/webhook/"
 # How long one worker may take to fetch what is done, before another one does.
 COLLECT = timedelta(seconds=180)
+# So many are looked after in one round.
+AT_ONCE = 200
 # So long news of a task are waited for whose name nobody noted: its worker died too early.
 UNNAMED = timedelta(minutes=3)
 # Whatever takes longer elsewhere is not expected any more.
@@ -162,7 +164,8 @@ class Elsewhere:
                 generations.c.state == State.WAITING,
                 or_(generations.c.due.is_(None), generations.c.due <= now()),
             )
-            .order_by(generations.c.id)
+            .order_by(generations.c.due, generations.c.id)
+            .limit(AT_ONCE)
         )
 
     def take_up(self, generation_id: int) -> Generation | None:

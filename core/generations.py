@@ -593,6 +593,10 @@ class Generations:
                 self.queue.stop(old.id, old.attempt)
                 if old.state == State.QUEUED:
                     self.queue.forget(old.id, old.attempt)
+                if old.state == State.WAITING and old.started:
+                    # No worker has it who would say so.
+                    seconds = (now() - old.started).total_seconds()
+                    self.queue.line(old.line).ended(old.id, old.attempt, seconds)
         return ended
 
     def delete(self, generation_id: int, asker: Asker) -> Generation:

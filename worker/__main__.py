@@ -188,6 +188,13 @@ def _engines() -> list[str]:
     return sorted({one.engine for one in _every() if one.engine in PROVIDERS})
 
 
+def _left(house: House) -> list[str]:
+    """The engines in whose lines somebody waits still, though nothing on offer needs them."""
+    with contextlib.suppress(RedisError):
+        return [one.name for one in house.queue.lines() if one.name in PROVIDERS and one.length()]
+    return []
+
+
 def _written() -> dict[str, Model]:
     return {**writers.writers(), **writers.captioners()}
 
@@ -323,7 +330,7 @@ def _ask_others(house: House, lines: dict[Line, int], name: str) -> None:
         ask(line)
     # A line that nobody works on any more is for the next process, and all others with it.
     while not over.wait(1.0) and all(one.is_alive() for one in threads):
-        for engine in _engines():
+        for engine in (*_engines(), *_left(house)):
             line = house.queue.line(engine)
             if line not in lines and not unset(engine):
                 lines[line] = limits(engine).at_once

@@ -332,7 +332,7 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
             seconds = error.seconds if isinstance(error, Wait) else ASK_AGAIN_SECONDS
             elsewhere.ask_again(claimed, seconds)
             return False
-        case Wait():
+        case Wait() if not waiting:
             again = elsewhere.postpone(claimed, error.seconds, str(error))
             return bool(again and again.state == State.FAILED)
         case TransientError() if not known:

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -61,6 +61,8 @@ FAULTS, REST_SECONDS = 5, 30.0
 MOST_BYTES, MOST_PIXELS = 64 * 2**20, 100_000_000
 MOST_JSON = 96 * 2**20
 CHUNK = 2**18
+# Pictures that are fetched side by side from where servers put them.
+FETCHES = 50
 # Of a refusal; and what is quoted of a server's own words.
 REFUSAL, QUOTED = 2**16, 200
 
@@ -82,6 +84,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 @cache
 def _started() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
+    # Of its own accord it fetches few pictures at once, and waits for what was given up.
+    loop.set_default_executor(ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch"))
     threading.Thread(target=loop.run_forever, daemon=True, name="calls").start()
     return loop
 
