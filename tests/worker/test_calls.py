@@ -26,7 +26,7 @@ from aiohttp import web
 from limits import RateLimitItemPerSecond
 
 from core import providers, settings
-from core.engine import AskDifferently, Stopped, TransientError, Wait
+from core.engine import AskDifferently, Stopped, TransientError, TryAnother, Wait
 from tests.servers.remote import RemoteServer, picture
 from worker.engines import calls
 from worker.engines.apart import LONG, Apart, TooMuch
@@ -317,7 +317,7 @@ def test_a_redirect_is_not_followed(
     server, other = servers
     other.put("picture", picture("other"), Content_Type="image/png")
     server.put("moved", b"", 302, Location=f"{other.address}/picture")
-    with pytest.raises(Wait):
+    with pytest.raises(TryAnother):
         caller.picture("GET", "/moved", on)
     assert not other.asked
 
