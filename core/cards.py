@@ -14,6 +14,7 @@ from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import COMMAND_OF, Mode
 from core.policy import Audience, Show, policy
+from core.providers import PROVIDERS
 from core.queue import Standing
 from core.settings import Web, read
 from core.tastes import credits
@@ -297,8 +298,13 @@ def details_of(generation: Generation) -> str:
             larger = tr("upscaled {factor}× from #{number}", factor=request.factor, number=parent)
         return f"{larger} · {request.upscaler} · {size}"
     model = models().get(request.model)
-    # What an engine elsewhere does not know was not asked of it.
+    # What an engine elsewhere does not know was not asked of it, and the size is its own.
     lacks = model.family.lacks if model else frozenset()
+    if model and model.engine in PROVIDERS and generation.results:
+        first = generation.results[0]
+        size = f"{first['width']}×{first['height']}"
+    if model and not model.family.seeds:
+        lacks |= {"seed"}
     steered = {
         "seed": tr("seed {number}", number=request.seed),
         "width": size,

@@ -81,6 +81,8 @@ class Family:
     adapter: tuple[str, str, int] | None = None
     network: str = "unet"
     channels: int = 4
+    # Whether the same seed draws the same picture.
+    seeds: bool = True
 
 
 STABLE_DIFFUSION = Family(adapter=("models", "ip-adapter_sd15.safetensors", 768))
@@ -216,7 +218,7 @@ def _remote(source: str, engine: str, model: str) -> Model:
     one = provider(engine, model)
     family = Family(
         modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
-        multiple=one.multiple, network="",
+        multiple=one.multiple, network="", seeds=one.seeds,
     )  # fmt: skip
     facts: dict[str, Any] = {
         "size": one.size, "steps": one.steps, "guidance": one.guidance,

@@ -54,6 +54,8 @@ class Provider:
     size: int = 1024
     largest: int = 2048
     smallest: int = 0
+    # Whether it takes a seed: where it does not, each picture is one of chance.
+    seeds: bool = True
     multiple: int = 8
     steps: int = 1
     guidance: float = 0.0
@@ -80,7 +82,7 @@ PROVIDERS: Mapping[str, Provider] = {
     # Of the usual model: a shape, and 2K or 4K.
     "kie": Provider(
         "kie.ai", usual="seedream/4.5-text-to-image", size=2048, smallest=2048, largest=4096,
-        at_once=50, tells=True,
+        at_once=50, tells=True, seeds=False,
     ),
     "chutes": Provider(
         "Chutes", lacks=PLAIN - {"negative_prompt", "steps", "quality", "guidance"},
@@ -101,7 +103,9 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
 }  # fmt: skip
 _GUIDED = PLAIN - {"negative_prompt", "guidance"}
-_EDITS = {"modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}}
+_EDITS = {
+    "modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}, "seeds": False,
+}  # fmt: skip
 _SMALLER = {"size": 1024, "smallest": 0, "largest": 2048}
 _OVER = TEXT | {Mode.REMIX}
 # What single models do otherwise than the others of their engine, by what their names begin with;
@@ -109,12 +113,15 @@ _OVER = TEXT | {Mode.REMIX}
 OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     "kie:z-image": _SMALLER,
     "kie:google/nano-banana": _SMALLER,
-    "kie:bytedance/seedream-v4": {},
-    "kie:bytedance/seedream": _SMALLER,
-    "kie:qwen/": _SMALLER,
+    "kie:bytedance/seedream-v4": {"seeds": True},
+    "kie:bytedance/seedream": {**_SMALLER, "seeds": True},
+    "kie:qwen/": {**_SMALLER, "seeds": True},
     "openai:gpt-image": _EDITS,
     "openai:chatgpt-image": _EDITS,
-    "openai:dall-e-2": {"modes": TEXT | {Mode.INPAINT}, "lacks": PLAIN | {"strength"}},
+    "openai:dall-e-2": {
+        "modes": TEXT | {Mode.INPAINT}, "lacks": PLAIN | {"strength"}, "seeds": False,
+    },
+    "openai:dall-e-3": {"seeds": False},
     "stability:ultra": {"modes": _OVER},
     # What was made to draw in few steps heeds no negative prompt.
     "stability:sd3.5-large-turbo": {

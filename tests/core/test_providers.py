@@ -161,3 +161,7 @@ def test_the_table_tells_of_each_engine() -> None:
     assert list(lines) == [one.title for one in PROVIDERS.values()]
     assert f"`/{COMMAND_OF[Mode.INPAINT]}`" in lines["OpenAI"] and "words" in lines["OpenAI"]
     assert "nothing" in lines["Pollinations"] and "`A1111_BASE_URL`" in str(lines)
+
+
+def test_some_models_take_no_seed() -> None:
+    assert not catalog._model("kie").family.seeds and catalog._model("kie:qwen/x").family.seeds

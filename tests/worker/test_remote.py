@@ -218,6 +218,8 @@ def test_another_engine_stands_in_and_the_card_says_so(
     over = now_is(house, made)
     assert over.state == State.DONE and over.request.model == CORE
     assert f"{CORE} in place of {FLUX}" in house.card(over).details
+    drawn = over.results[0]
+    assert f"{drawn['width']}×{drawn['height']}" in house.card(over).details, "as it came"
     assert over.manner[INSTEAD]["why"] and over.first_asked.model == FLUX
     # One that nobody can draw any more is asked for from the first again.
     other.troubles += ["401"] * 4
