@@ -25,6 +25,11 @@ from tests.core.test_editing import used
 from worker.finishing import Finisher
 from worker.tasks import DrawingFailed, Studio, generate
 
+# What is conditional in the rows is told on both by test_generations and test_elsewhere.
+pytestmark = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+
 ANN = Asker("discord", "1", "Ann", chat="discord:channel:7", keeper=True)
 BOB = Asker("discord", "2", "Bob", chat="discord:channel:7")
 PLACE = {"channel": "7", "guild": "9"}

@@ -15,7 +15,10 @@ from core.wordings import WORDS, keeps
 from worker.finishing import Finisher
 from worker.tasks import Studio, generate
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+# test_writers has the same model write, in `make test`.
+pytestmark = [
+    pytest.mark.slow, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+]  # fmt: skip
 ANN = Asker("web", "ann", "Ann")
 
 
