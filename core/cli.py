@@ -420,7 +420,7 @@ def doctor() -> None:
     if read(Drawing).words:
         from core import phrases
 
-        told("DRAWQUEUE_WORDS", " ".join(phrases.faults()))
+        told("phrases", " ".join(phrases.faults()))
     if _installed("worker"):
         looks, note = _safety()
         told(looks, _asked("safety")[0] if read(Safety).classifier else "", note)

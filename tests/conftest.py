@@ -268,7 +268,8 @@ class Running:
         for pid, words in parents.get(self.process.pid, []):
             if len(words) > 2:  # One that is just starting has no name yet.
                 # What a worker does besides drawing is said behind its name.
-                found[" ".join(words[2:4]).strip() if words[1] == "-m" else "valkey"] = pid
+                name = " ".join(words[2:4]).strip().removesuffix(" draw")
+                found[name if words[1] == "-m" else "valkey"] = pid
         for worker, engine in (("worker", "engine"), ("worker write", "writing engine")):
             for pid, words in parents.get(found.get(worker, -1), []):
                 if "spawn_main" in " ".join(words):

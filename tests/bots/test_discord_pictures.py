@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ MEASURE = Command(
 )
 
 
+# discord.py has room for five menus, which ours fill: this one stands in one's place.
+TABLE = (*(replace(one, menu="") if one.name == "report" else one for one in COMMANDS), MEASURE)
+
+
 @pytest.fixture
 def bot(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], Bot]]:
     """A bot with one more command in the table."""
-    monkeypatch.setattr(discord_chat, "COMMANDS", (*COMMANDS, MEASURE))
+    monkeypatch.setattr(discord_chat, "COMMANDS", TABLE)
     monkeypatch.setitem(commands.BY_NAME, "measure", MEASURE)  # type: ignore[arg-type]
     url = f"sqlite:///{tmp_path / 'rows.sqlite3'}"
     migrate(url)
@@ -72,8 +77,8 @@ def test_what_is_registered_is_what_the_table_says_and_discord_takes(
     told = registered(bot())
     check_commands(told)
     menus = {one["name"] for one in told if one["type"] == MESSAGE}
-    assert menus == {one.menu for one in (*COMMANDS, MEASURE) if one.menu}
-    for command in (*COMMANDS, MEASURE):
+    assert menus == {one.menu for one in TABLE if one.menu}
+    for command in TABLE:
         (made,) = [one for one in told if one["name"] == command.name]
         options = made.get("options", [])
         assert len(options) <= 25

@@ -89,8 +89,7 @@ def test_programs_ask_for_one_and_use_it(house: House, web: httpx.Client) -> Non
     claimed = house.generations.claim(asked["id"])
     assert claimed and house.generations.finish(claimed, [], 1.0, text="a wolf at night")
     told = web.get(f"/api/jobs/{asked['id']}").json()
-    assert told["enhanced"] == "a wolf at night"
-    assert told["card"]["better"] == "Enhanced: a wolf at night"
+    assert told["text"] == "a wolf at night"
     used = web.post(f"/api/jobs/{asked['id']}/use").json()
     assert (used["id"], used["prompt"], used["original"]) == (
         made["id"], "a wolf at night", "a wolf",
@@ -108,9 +107,10 @@ def test_the_page_shows_one_before_it_is_drawn(house: House, page: Page) -> None
     expect(job.locator(".prompt")).to_have_text("#1 a wolf")
     expect(job.locator(".better")).to_be_hidden()
     shown = card_on(page, 2)
+    expect(shown).to_be_visible()
     claimed = house.generations.claim(2)
     assert claimed and house.generations.finish(claimed, [], 1.0, text="a wolf at night")
-    expect(shown.locator(".better")).to_have_text("Enhanced: a wolf at night")
+    expect(shown.locator(".written")).to_have_text("a wolf at night")
     shown.get_by_role("button", name="Use it").click()
     expect(job.locator(".better")).to_have_text("Enhanced: a wolf at night")
     assert house.generations.get(1).request.prompt == "a wolf at night"

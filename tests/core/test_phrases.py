@@ -88,9 +88,9 @@ def test_the_doctor_tells_it(
     monkeypatch.setenv("DRAWQUEUE_HOME", str(tmp_path))
     hosts(b"styles = 3")
     told = CliRunner().invoke(app, ["doctor"])
-    assert "✗ words: DRAWQUEUE_WORDS: “styles” must be a list" in " ".join(told.output.split())
+    assert "✗ phrases: DRAWQUEUE_WORDS: “styles” must be a list" in " ".join(told.output.split())
     hosts(b"styles = ['woodcut of mine']")
-    assert "✓ words" in CliRunner().invoke(app, ["doctor"]).output
+    assert "✓ phrases" in CliRunner().invoke(app, ["doctor"]).output
 
 
 def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_what_waits_to_be_written_has_no_prompt_to_edit(house: House, ann: Asker
     made = commands.run(house, "write", ask(ann, "w", prompt="a tale")).generation
     assert made
     for words in ("", "a fox"):
-        with pytest.raises(UserError, match="is no picture"):
+        with pytest.raises(UserError, match="stay as they are"):
             commands.run(house, "edit", ask(ann, f"e{words}", id=str(made.id), words=words))
     assert house.generations.get(made.id).version == made.version
 
@@ -136,7 +136,7 @@ def test_what_is_not_written_yet_neither_goes_on_nor_is_drawn(house: House, ann:
 def test_drawn_from_words_their_braces_mean_themselves(house: House, ann: Asker) -> None:
     text = "a {red, blue} __fox__\non  a hill --steps 3"
     one = wrote(house, ann, text)
-    made = commands.press(house, "use", one.id, ask(ann, "u")).generation
+    made = commands.press(house, "picture", one.id, ask(ann, "u")).generation
     assert made and made.request.prompt == "a {red, blue} __fox__ on a hill --steps 3"
     assert made.state == State.QUEUED and made.request.steps != 3
 

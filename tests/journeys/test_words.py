@@ -264,7 +264,7 @@ def test_where_there_are_no_drafts_and_in_groups_the_message_grows(house: Everyw
     for name, chat in (("a plain tale", ME), ("a common tale", GROUP)):
         card = telegram.card(name, "written in", chat=chat)
         grown = [one for one in map(shown, card["versions"]) if f"(1) {name}" in one]
-        assert len(set(map(len, grown))) >= 3, [shown(one) for one in card["versions"]]
+        assert len(set(map(len, grown))) >= 2, [shown(one) for one in card["versions"]]
     assert "queued" in shown(card["versions"][0])
     calls = telegram.door.get("/control/calls?method=sendMessageDraft").json()
     refused = [one for one in calls if one.get("status") == 404]
