@@ -42,7 +42,7 @@ class Far(PollinationsServer):
         self.last = time.monotonic()
         if self.large:
             return web.Response(body=self.large, content_type="image/png")
-        return web.Response(body=picture(request.path_qs, (256, 256), "JPEG"),
+        return web.Response(body=picture(request.path_qs, (64, 64), "JPEG"),
                             content_type="image/jpeg")  # fmt: skip
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # Decoding and sealing takes memory, and a core: so many pictures at once.
 AT_ONCE = max(2, os.cpu_count() or 2)
+# How often Redis is asked whether to stop what tells no progress.
+STOP_SECONDS = 1.0
 # What a classifier is shown of a picture, in pixels a side: none looks at more.
 LOOKED_AT = 768
 
@@ -215,8 +217,18 @@ def opened(pictures: Mapping[str, bytes]) -> "dict[str, Image]":
 
 def report_of(claimed: Generation) -> Any:
     """What an engine tells how far it is."""
-    beat = tasks.beats(claimed)
-    return lambda share, words="": beat(share, words)
+    beat, asked = tasks.beats(claimed), 0.0
+
+    def told(share: float, words: str = "") -> bool:
+        nonlocal asked
+        moment = time.monotonic()
+        # As long as nobody knows how far it is, there is but a stop to hear of.
+        if not share and not words and moment - asked < STOP_SECONDS:
+            return not tasks.halted(claimed)
+        asked = moment
+        return beat(share, words)
+
+    return told
 
 
 def _small(image: "Image") -> bytes:

@@ -356,6 +356,11 @@ def _ended(claimed: Generation, error: BaseException) -> bool:
     return True
 
 
+def halted(claimed: Generation) -> bool:
+    """Whether this process knows that an attempt shall stop."""
+    return claimed.job in Studio.stopped or Studio.leaving.is_set()
+
+
 def beats(claimed: Generation) -> Callable[[float | None, str], bool]:
     """What is told how far an attempt is (None: it goes on), and words for its asker; it answers
     whether to go on."""
@@ -363,7 +368,7 @@ def beats(claimed: Generation) -> Callable[[float | None, str], bool]:
 
     def beat(share: float | None, words: str) -> bool:
         nonlocal told, said
-        if claimed.job in Studio.stopped or Studio.leaving.is_set():
+        if halted(claimed):
             return False
         if words:
             with contextlib.suppress(*AWAY):

@@ -80,7 +80,7 @@ def test_a_mask_says_what_is_painted(house: House, web: httpx.Client) -> None:
 
 def test_varying_and_upscaling_are_types_too(house: House, web: httpx.Client) -> None:
     assert list(KINDS) == [
-        "imagine", "remix", "inpaint", "style", "blend", "vary", "upscale",
+        "imagine", "remix", "inpaint", "style", "blend", "write", "describe", "vary", "upscale",
     ]  # fmt: skip
     old = drawn(house, who=LOCAL, count=2)
     near = asked(web, type="vary", images=[f"{old.id}.2"], parameters={"how": "strong"})
@@ -254,7 +254,7 @@ def test_every_button_is_pressed_by_one_route(house: House, web: httpx.Client) -
     varied = web.post(f"/api/jobs/{old.id}/v3").json()
     assert house.generations.get(varied["id"]).request.sources == (old.results[2]["key"],)
     for odd in ("dance", "agree", "why", "cancel"):
-        refused(web.post(f"/api/jobs/{old.id}/{odd}"), 404, "Known: retry")
+        refused(web.post(f"/api/jobs/{old.id}/{odd}"), 404, "retry, reseed")
     paths = web.get("/api/openapi.json").json()["paths"]["/api/jobs/{id}/{action}"]["post"]
     described = paths["parameters"][1]["schema"]["enum"]
     elsewhere = {*ASIDE, *DECISIONS, PAINT, "edit", "why", "cancel"}

@@ -99,7 +99,7 @@ def test_another_persons_words_are_nobodys(house: House, web: httpx.Client) -> N
     theirs, picture = written(house, asked(house, who=OTHER)), drawn(house, "a fox", LOCAL)
     waits = asked(house, "a waiting poem", who=OTHER)
     for number in (theirs.id, waits.id, 99):
-        for method, path in (("GET", "/text"), ("GET", ""), ("POST", "/more"), ("POST", "/use")):
+        for method, path in (("GET", "/text"), ("GET", ""), ("POST", "/more"), ("POST", "/picture")):
             refused = web.request(method, f"/api/jobs/{number}{path}")
             assert refused.status_code == 404 and "sea" not in refused.text, (number, path)
         for path, body in (
@@ -188,7 +188,7 @@ def test_a_picture_is_described_and_drawn_from_the_words(house: House, web: http
         assert again["parent"] == picture.id and again["card"]["details"].endswith(f"#{picture.id}")
     done = written(house, house.generations.get(told["id"]), "a {red, green} fox,\n __style__ --no")
     assert web.get(f"/api/jobs/{done.id}").json()["text"] == done.text
-    used = web.post(f"/api/jobs/{done.id}/use").json()
+    used = web.post(f"/api/jobs/{done.id}/picture").json()
     # What a model wrote is a prompt alone: no expansion, no flag, one picture.
     assert used["type"] == "imagine" and used["prompt"] == "a {red, green} fox, __style__ --no"
     refused = web.post("/api/jobs", json={"type": "describe", "images": ["99"]})
