@@ -17,10 +17,10 @@ install: $(INSTALLED)
 run: $(INSTALLED)
 	$(BIN)/drawqueue up
 
-# Two at a time, file by file: most of the time somebody waits for a message. Real processes on a
+# Three at a time, file by file: most of the time somebody waits for a message. Real processes on a
 # busy machine are late now and then: what fails is tried once more, and told in full either way.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 1
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --reruns 1
 
 # What takes long and says little more than its neighbours in `make test`: some five minutes.
 slow: $(INSTALLED)

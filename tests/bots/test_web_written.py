@@ -99,7 +99,12 @@ def test_another_persons_words_are_nobodys(house: House, web: httpx.Client) -> N
     theirs, picture = written(house, asked(house, who=OTHER)), drawn(house, "a fox", LOCAL)
     waits = asked(house, "a waiting poem", who=OTHER)
     for number in (theirs.id, waits.id, 99):
-        for method, path in (("GET", "/text"), ("GET", ""), ("POST", "/more"), ("POST", "/picture")):
+        for method, path in (
+            ("GET", "/text"),
+            ("GET", ""),
+            ("POST", "/more"),
+            ("POST", "/picture"),
+        ):
             refused = web.request(method, f"/api/jobs/{number}{path}")
             assert refused.status_code == 404 and "sea" not in refused.text, (number, path)
         for path, body in (
