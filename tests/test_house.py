@@ -57,7 +57,7 @@ def test_what_draws_is_imported_by_the_engine_alone(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize(("module", "ratio"), [("core.cli", 1.0), ("core.commands", 1.8)])
+@pytest.mark.parametrize(("module", "ratio"), [("core.cli", 1.0), ("core.commands", 2.3)])
 def test_core_imports_quickly(module: str, ratio: float) -> None:
     # core.cli takes some 200 ms, and the libraries that core rests on 260: these machines are
     # noisy, so the two are taken in turns and the best of each is compared, in processor time.
