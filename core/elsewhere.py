@@ -71,13 +71,8 @@ class Elsewhere:
         """Note that another machine is about to be asked, and answer where its news shall go: an
         address, empty where the house has none. None where the attempt is no longer the row's."""
         secret = secrets.token_urlsafe(24)
-        task = {
-            **_busy(claimed), "engine": engine, "proof": _proof(secret),
-            "asked": now().isoformat(),
-        }  # fmt: skip
-        won = self._generations.change(
-            claimed, {State.GENERATING}, State.GENERATING, task=task
-        )  # fmt: skip
+        task = {**_busy(claimed), "engine": engine, "proof": _proof(secret)}
+        won = self._generations.change(claimed, {State.GENERATING}, State.GENERATING, task=task)
         public = read(Web).public_url.rstrip("/")
         address = f"{public}{DOOR}{engine}/{claimed.id}/{secret}" if public else ""
         return address if won else None
@@ -113,9 +108,7 @@ class Elsewhere:
             known = connection.execute(select(generations.c.task).where(mine).with_for_update())
             # News that came since one looked are not kept waiting.
             due = now() if (known.scalar() or {}).get("news") else now() + UNNAMED
-            won = self._generations.set(
-                connection, odd, {State.GENERATING}, State.WAITING, due=due
-            )  # fmt: skip
+            won = self._generations.set(connection, odd, {State.GENERATING}, State.WAITING, due=due)
         if won:
             self._generations.publish(won.id)
         return bool(won)

@@ -96,7 +96,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A drawing that another machine has taken on: what it calls it, and what it cost, if known.
+    """A drawing that another machine has taken on, by what it calls it.
 
     `again` are the seconds after which to ask for it where no word came.
     """

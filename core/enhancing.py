@@ -1,7 +1,6 @@
 """A better prompt that is shown before it is drawn: asked for, asked for again, and used."""
 
 import contextlib
-import secrets
 from dataclasses import replace
 
 from core.asking import Ask, Reply
@@ -10,9 +9,10 @@ from core.errors import NotFound, TooLate, UserError
 from core.generations import Generation
 from core.house import House
 from core.languages import tr
-from core.options import SEED_LIMIT, Mode, Request
+from core.options import Mode
 from core.proposals import escaped
 from core.writers import writer
+from core.writing import asked, request_of
 
 
 def propose(house: House, ask: Ask, number: int) -> Reply:
@@ -27,20 +27,12 @@ def again(house: House, ask: Ask, old: Generation) -> Reply:
 
 
 def _asked(house: House, ask: Ask, about: Generation, words: str = "") -> Reply:
-    model = writer(Mode.ENHANCE)
-    if model is None:
+    if writer(Mode.ENHANCE) is None:
         raise UserError(tr("Nothing here writes prompts."))
     words = words or about.request.original or about.request.prompt
     if not words or about.request.mode == Mode.UPSCALE:
         raise UserError(tr("#{number} has no words that could be enhanced.", number=about.id))
-    request = Request(
-        words, "", 0, 0, 1, 0.0, secrets.randbelow(SEED_LIMIT + 1), "", model.name, 1, Mode.ENHANCE
-    )
-    made = house.generations.submit(
-        request, ask.asker, ask.event, ask.address, about.id, ask.message,
-        house.tastes.manner(ask.asker),
-    )  # fmt: skip
-    return Reply(generation=made, fresh=True)
+    return asked(house, ask, request_of(Mode.ENHANCE, words), about)
 
 
 def use(house: House, ask: Ask, proposal: Generation) -> Reply:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from core import catalog
-from core.catalog import every_model
+from core.catalog import every_model, models
 from core.errors import InvalidOptions
 from core.options import Mode, Request
 from core.providers import PROVIDERS
@@ -24,10 +24,12 @@ def line_of(request: Request) -> str:
     if request.enhance or request.mode.words:
         found = {**writers(), **captioners()}.get(request.enhance or request.model)
         return found.engine if found and found.engine in PROVIDERS else WRITE
-    models = every_model()
-    model = models.get(request.model)
+    model = models().get(request.model) or every_model().get(request.model)
     if model is None or model.engine not in PROVIDERS:
         return DRAW
     # A GPU makes pictures larger, whoever drew them; without one their own line does.
-    local = any(one.engine not in PROVIDERS for one in models.values())
-    return DRAW if local and request.mode == Mode.UPSCALE else model.engine
+    if request.mode == Mode.UPSCALE and any(
+        one.engine not in PROVIDERS for one in every_model().values()
+    ):
+        return DRAW
+    return model.engine

@@ -39,11 +39,11 @@ def _every(*lacking: str) -> tuple[str, ...]:
 class Provider:
     """An engine on other machines: what its models draw from, and what options they lack.
 
-    `usual` is the model where none is named, `known` are some that are offered by name; `size`,
-    `largest` and `multiple` are pixels a side, and `smallest` those of the least square that it
-    draws. `at_once` and `per_minute` are how much may be
-    asked of it where the host says nothing (0 a minute: any number); `seconds` is how long a
-    picture may take. `home` says that it is a server of the host's own, whose address must be set.
+    `usual` is the model where none is named, `known` are some that it is documented to have;
+    `size`, `largest` and `multiple` are pixels a side, and `smallest` those of the least square
+    that it draws. `at_once` and `per_minute` are how much may be asked of it where the host says
+    nothing (0 a minute: any number); `seconds` is how long a picture may take. `home` says that it
+    is a server of the host's own, whose address must be set.
     """
 
     title: str
@@ -108,6 +108,8 @@ _EDITS = {
 }  # fmt: skip
 _SMALLER = {"size": 1024, "smallest": 0, "largest": 2048}
 _OVER = TEXT | {Mode.REMIX}
+# What was made to draw in few steps heeds no negative prompt.
+_QUICK = {"modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0}
 # What single models do otherwise than the others of their engine, by what their names begin with;
 # the first that fits counts.
 OTHERWISE: Mapping[str, Mapping[str, Any]] = {
@@ -123,13 +125,8 @@ OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     },
     "openai:dall-e-3": {"seeds": False},
     "stability:ultra": {"modes": _OVER},
-    # What was made to draw in few steps heeds no negative prompt.
-    "stability:sd3.5-large-turbo": {
-        "modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0
-    },
-    "stability:sd3-large-turbo": {
-        "modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0
-    },
+    "stability:sd3.5-large-turbo": _QUICK,
+    "stability:sd3-large-turbo": _QUICK,
     "stability:sd3": {"modes": _OVER, "lacks": _GUIDED, "guidance": 4.0},
 }  # fmt: skip
 _NAMED = re.compile(r"([a-z0-9]+)(?::(.+))?")

@@ -57,7 +57,7 @@ def write(house: House, ask: Ask) -> Reply:
                number=len(words), most=PROMPT_LIMIT)
         )  # fmt: skip
     before = _seen(house, ask)
-    return _asked(house, ask, request_of(Mode.WRITE, words, model), before)
+    return asked(house, ask, request_of(Mode.WRITE, words, model), before)
 
 
 def describe(house: House, ask: Ask) -> Reply:
@@ -65,18 +65,18 @@ def describe(house: House, ask: Ask) -> Reply:
     if not captioners():
         raise UserError(tr(NOTHING_DESCRIBES))
     if ask.pictures:
-        return _asked(house, ask, request_of(Mode.DESCRIBE, "", sources=(ask.pictures[0].key,)))
+        return asked(house, ask, request_of(Mode.DESCRIBE, "", sources=(ask.pictures[0].key,)))
     number, place = one_picture(house, ask, mark("Which picture? Send one along, or answer one."))
     old = house.generations.visible(number, ask.asker)
     key = str(old.picture(index_of(old, place))["key"])
-    return _asked(house, ask, request_of(Mode.DESCRIBE, "", sources=(key,)), old)
+    return asked(house, ask, request_of(Mode.DESCRIBE, "", sources=(key,)), old)
 
 
 def go_on(house: House, ask: Ask, old: Generation) -> Reply:
     """Let what was written go on. Raises NotFound."""
     going_on(old)
     request = replace(request_of(Mode.WRITE, tr("Go on.")), model=old.request.model)
-    return _asked(house, ask, request, old)
+    return asked(house, ask, request, old)
 
 
 def going_on(old: Generation) -> Generation:
@@ -104,9 +104,10 @@ def _seen(house: House, ask: Ask) -> Generation | None:
     return old if old.request.mode == Mode.WRITE and old.text else None
 
 
-def _asked(
+def asked(
     house: House, ask: Ask, request: Request, parent: Generation | None = None
 ) -> Reply:  # fmt: skip
+    """Put a request for words in line. Raises what `submit` raises."""
     made = house.generations.submit(
         request, ask.asker, ask.event, ask.address, parent.id if parent else None, ask.message,
         house.tastes.manner(ask.asker),

@@ -35,6 +35,9 @@ AGAIN_SECONDS = 1.0
 class Hand(SimpleWorker):
     """Runs tasks in this process, one after the other, while an engine works in its own."""
 
+    # RQ's own looks for a Redis that was away once a minute, while a GPU has nothing to do.
+    max_connection_wait_time = 2.0
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **{**INTERVALS, **named})
         self.log.setLevel(logging.WARNING)

@@ -94,6 +94,7 @@ def test_a_picture_is_remixed_whichever_way_it_comes(house: House, page: Page, w
     page.reload()
     expect(mine.get_by_role("img", name="cat.png")).to_be_visible()
     expect(mine.get_by_role("img")).to_have_js_property("naturalWidth", 96)
+    expect(card(page, 1)).to_be_visible()
     assert order(page) == ["a hen --strength 0.4", "#1"]
 
 

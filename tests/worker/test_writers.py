@@ -258,7 +258,7 @@ def test_who_has_said_all_is_not_waited_for(remote: Any, server: ChatServer) -> 
 
 def test_who_was_not_reached_is_asked_again(remote: Any, server: ChatServer) -> None:
     # What is lost before a server hears of it is sent anew, and the answer to that is whole.
-    made = remote.made.caller._client
+    made = remote.made.calls._client
     real, tries = made.stream, []
 
     def once(*given: Any, **more: Any) -> Any:
@@ -303,8 +303,8 @@ def test_how_many_tokens_are_at_most_is_said_as_the_server_knows_it(
 
 def test_an_empty_purse_is_no_limit_that_passes(remote: Any) -> None:
     words = "You exceeded your current quota, please check your plan and billing details."
-    assert isinstance(remote.made.caller.refused(429, words, 20.0), TryAnother)
-    assert isinstance(remote.made.caller.refused(429, "Rate limit reached", 20.0), Wait)
+    assert isinstance(remote.made.calls.refused(429, words, 20.0), TryAnother)
+    assert isinstance(remote.made.calls.refused(429, "Rate limit reached", 20.0), Wait)
 
 
 # On this machine

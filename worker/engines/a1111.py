@@ -13,7 +13,7 @@ import io
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import PureWindowsPath
 from typing import Any
@@ -39,7 +39,7 @@ from core.providers import provider_of
 from core.settings import Remote as Settings
 from core.settings import read
 from worker import frames, previews
-from worker.engines.calls import Caller
+from worker.engines.calls import Caller, Calling
 from worker.engines.several import servers
 
 log = logging.getLogger("drawqueue")
@@ -59,28 +59,20 @@ def made() -> Remote:
     return servers([WebUI(one) for one in read(Settings).addresses("a1111") or ("",)])
 
 
-class WebUI:
+class WebUI(Calling):
     """Draws on one web UI."""
-
-    held: Collection[str] = ()
 
     def __init__(self, address: str) -> None:
         secret = read(Settings).a1111_auth.get_secret_value()
         proof = base64.b64encode(secret.encode()).decode()
-        self._caller = _Caller(
+        self.calls = _Caller(
             "a1111", address, {"Authorization": f"Basic {proof}"} if secret else {}
         )
         self._lists: dict[str, list[dict[str, Any]]] = {}
 
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self._caller.close()
-
     def away(self, report: Report) -> list[str]:
         """Why it does not answer, in words; empty when it does."""
-        return self._caller.away(f"{API}/sd-models", report)
+        return self.calls.away(f"{API}/sd-models", report)
 
     def draw(
         self, model: Model, request: Request, report: Report,
@@ -104,15 +96,15 @@ class WebUI:
             body |= {"cfg_scale": 1.0, "distilled_cfg_scale": request.guidance}
         if frame:
             body |= _begun(frame, request)
-        watch = _Watch(self._caller, task, show)
+        watch = _Watch(self.calls, task, show)
         try:
-            answer = self._caller.json(
+            answer = self.calls.json(
                 "POST", f"{API}/{'img2img' if frame else 'txt2img'}", report, paid=True,
                 share=watch, json=body,
             )  # fmt: skip
         except (Stopped, TransientError) as error:
             if not getattr(error, "unsent", False):
-                self._caller.start(self._drop(task))
+                self.calls.start(self._drop(task))
             raise
         finally:
             watch.end()
@@ -126,9 +118,9 @@ class WebUI:
         found = [one for one in told or () if isinstance(one, str)][:count]
         if len(found) < count:
             raise TransientError(
-                tr("{engine} answered without a picture.", engine=self._caller.provider.title)
+                tr("{engine} answered without a picture.", engine=self.calls.provider.title)
             )
-        return [self._caller.opened(_decoded(one)) for one in found]
+        return [self.calls.opened(_decoded(one)) for one in found]
 
     def _overridden(self, model: Model, request: Request, report: Report) -> dict[str, Any]:
         """The settings of the web UI that hold for this drawing alone."""
@@ -138,7 +130,7 @@ class WebUI:
             one = self._known("sd-models", lambda one: wanted.lower() in _names(one), report)
             if one is None:
                 # It would draw with whatever is loaded.
-                title = self._caller.provider.title
+                title = self.calls.provider.title
                 log.error("%s has no checkpoint %s", title, wanted)
                 raise TryAnother(tr("{engine} has no model {name}.", engine=title, name=wanted))
             found["sd_model_checkpoint"] = one["title"]
@@ -162,7 +154,7 @@ class WebUI:
             except TryAnother:
                 label = None  # It has no list of them.
         if found is None or label is None:
-            title = self._caller.provider.title
+            title = self.calls.provider.title
             log.warning("%s has no sampler %s", title, whole)
             known = ", ".join(str(one.get("name")) for one in self._lists.get("samplers", ()))
             raise AskDifferently(
@@ -188,7 +180,7 @@ class WebUI:
         """What fits of one of the web UI's lists, which is read again where nothing did."""
         for old in (True, False):
             if not old or kind not in self._lists:
-                told = self._caller.json("GET", f"{API}/{kind}", report, again=True)
+                told = self.calls.json("GET", f"{API}/{kind}", report, again=True)
                 self._lists[kind] = [one for one in told if isinstance(one, dict)]
                 old = False
             found = next(filter(fits, self._lists[kind]), None)
@@ -198,15 +190,15 @@ class WebUI:
 
     async def _drop(self, task: str) -> None:
         """Stop a task of ours, at once or when its turn comes; nobody else's."""
-        end = time.monotonic() + self._caller.provider.seconds
+        end = time.monotonic() + self.calls.provider.seconds
         while time.monotonic() < end:
-            told = await self._caller.aside(
+            told = await self.calls.aside(
                 "POST", "/internal/progress", json={"id_task": task, "live_preview": False}
             )
             if not told or not (told.get("active") or told.get("queued")):
                 return
             if told.get("active"):
-                await self._caller.aside("POST", f"{API}/interrupt")
+                await self.calls.aside("POST", f"{API}/interrupt")
                 return
             await asyncio.sleep(PROGRESS_SECONDS)
 
@@ -228,7 +220,7 @@ class _Watch:
     """Asks now and then how far a task is; called while one waits for its end."""
 
     def __init__(self, caller: Caller, task: str, show: ShowPreview | None) -> None:
-        self._caller, self._task, self._show = caller, task, show
+        self.calls, self._task, self._show = caller, task, show
         self._share, self._seen = 0.0, -1
         self._clock, self._last = previews.Clock(), time.monotonic()
         self._asked: Future[Any] | None = None
@@ -238,7 +230,7 @@ class _Watch:
     def __call__(self) -> float:
         """The share that is done, as far as was heard."""
         if self._asked is None and time.monotonic() - self._last >= PROGRESS_SECONDS:
-            self._asked = self._caller.start(self._ask())
+            self._asked = self.calls.start(self._ask())
         elif self._asked and self._asked.done():
             self._hear(self._asked.result())
             self._asked, self._last = None, time.monotonic()
@@ -250,12 +242,12 @@ class _Watch:
 
     async def _ask(self) -> Any:
         if self._nameless:
-            return await self._caller.aside("GET", f"{API}/progress?skip_current_image=true")
+            return await self.calls.aside("GET", f"{API}/progress?skip_current_image=true")
         wanted = self._show is not None and self._clock.due(self._share)
         asked = {
             "id_task": self._task, "id_live_preview": self._seen, "live_preview": wanted,
         }  # fmt: skip
-        return await self._caller.aside("POST", "/internal/progress", json=asked)
+        return await self.calls.aside("POST", "/internal/progress", json=asked)
 
     def _hear(self, told: Any) -> None:
         if not isinstance(told, dict):
@@ -272,7 +264,7 @@ class _Watch:
         self._seen = int(told.get("id_live_preview") or -1)
         # One that cannot be read is none.
         with contextlib.suppress(EngineError, OSError):
-            self._show(previews.sheet([self._caller.opened(_decoded(preview)).convert("RGB")]))
+            self._show(previews.sheet([self.calls.opened(_decoded(preview)).convert("RGB")]))
             self._clock.made()
 
 

@@ -16,7 +16,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import nullcontext
@@ -35,6 +35,7 @@ from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from core import providers
+from core.catalog import Model
 from core.engine import AskDifferently, EngineError, Report, Stopped, TransientError, TryAnother
 from core.engine import Wait as WaitUntil
 from core.errors import UserError
@@ -425,6 +426,22 @@ class Caller:
 
     def _too_large(self) -> str:
         return tr("{engine} sent a picture that is too large.", engine=self.provider.title)
+
+
+class Calling:
+    """What is the same in every engine that loads nothing, and calls by its `calls` alone."""
+
+    calls: Caller
+    # There is nothing to keep warm.
+    held: Collection[str] = ()
+
+    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
+        """It is there already."""
+        report(model.name, 1.0)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self.calls.close()
 
 
 class _Rate:

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ from core.options import Request
 from core.settings import Remote, Words, read
 from core.wordings import USER, aloud, fitted
 from core.writers import asked_for
-from worker.engines.calls import Caller, quoted
+from worker.engines.calls import Caller, Calling, quoted
 
 # How often the words so far are told.
 TELL_SECONDS = 0.1
@@ -100,22 +100,12 @@ class _Line(Caller):
         return type(error)(told)
 
 
-class Chat:
+class Chat(Calling):
     """Writes by chat completions, many at a time."""
-
-    # Nothing is loaded.
-    held: Collection[str] = ()
 
     def __init__(self, engine: str) -> None:
         self.server = _server(engine)
-        self.caller = _Line(engine, self.server.address)
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        """Let go of connections."""
-        self.caller.close()
+        self.calls = _Line(engine, self.server.address)
 
     def write(
         self, model: Model, request: Request, say: Say, talk: Sequence[Turn],
@@ -136,7 +126,7 @@ class Chat:
             **dict(self.server.more),
         }
         answer = _Answer(say)
-        lines = self.caller.lines(
+        lines = self.calls.lines(
             "POST", self.server.path, answer.tell, paid=True, json=body,
             headers={"Accept": "text/event-stream, application/json"},
         )  # fmt: skip
@@ -144,8 +134,8 @@ class Chat:
             for event in self._events(lines, answer):
                 self._take(event, answer)
         if answer.ended == "content_filter":
-            raise self.caller.refused(400, "")
-        title = self.caller.provider.title
+            raise self.calls.refused(400, "")
+        title = self.calls.provider.title
         if not answer.ended:
             raise TransientError(tr("{engine} broke off in the middle.", engine=title))
         words = aloud(answer.words)
@@ -190,7 +180,7 @@ class Chat:
     def _take(self, event: dict[str, Any], answer: "_Answer") -> None:
         """What an event says: words, an end, or an error."""
         if fault := event.get("error"):
-            raise self.caller.refused(*_fault(fault if isinstance(fault, dict) else event))
+            raise self.calls.refused(*_fault(fault if isinstance(fault, dict) else event))
         try:
             choices = event.get("choices") or []
             for choice in choices[:1]:
@@ -205,7 +195,7 @@ class Chat:
             raise TransientError(self._no_sense())
 
     def _no_sense(self) -> str:
-        title = self.caller.provider.title
+        title = self.calls.provider.title
         return tr("{engine} answered something that makes no sense.", engine=title)
 
 

@@ -3,7 +3,7 @@
 As its public documentation has it (chutes.ai/docs, the image endpoint /generate).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL.Image import Image
@@ -12,22 +12,14 @@ from core.catalog import Model
 from core.engine import NOTHING, Report, ShowPreview
 from core.options import Request
 from core.providers import own_name
-from worker.engines.calls import Caller, each
+from worker.engines.calls import Caller, Calling, each
 
 
-class Chutes:
+class Chutes(Calling):
     """Draws with a model that somebody runs on Chutes."""
-
-    held: Collection[str] = ()
 
     def __init__(self) -> None:
         self.calls = Caller("chutes")
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self.calls.close()
 
     def draw(
         self, model: Model, request: Request, report: Report,

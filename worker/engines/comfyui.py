@@ -15,7 +15,7 @@ import queue
 import struct
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import PureWindowsPath
@@ -46,7 +46,7 @@ from core.settings import Remote as Settings
 from core.settings import read
 from core.workflows import Workflow
 from worker import frames, previews
-from worker.engines.calls import ASK_SECONDS, MOST_BYTES, Caller
+from worker.engines.calls import ASK_SECONDS, MOST_BYTES, Caller, Calling
 from worker.engines.several import servers
 
 log = logging.getLogger("drawqueue")
@@ -72,26 +72,20 @@ def made() -> Remote:
     return servers([Comfy(one) for one in read(Settings).addresses("comfyui") or ("",)])
 
 
-class Comfy:
+class Comfy(Calling):
     """Draws on one ComfyUI."""
 
-    held: Collection[str] = ()
+    calls: "_Caller"
 
     def __init__(self, address: str) -> None:
         token = read(Settings).comfyui_token.get_secret_value()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._caller = _Caller("comfyui", address, self._headers)
+        self.calls = _Caller("comfyui", address, self._headers)
         self._names: dict[workflows.Place, list[str]] = {}
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self._caller.close()
 
     def away(self, report: Report) -> list[str]:
         """Why it does not answer, in words; empty when it does."""
-        return self._caller.away("/queue", report)
+        return self.calls.away("/queue", report)
 
     def draw(
         self, model: Model, request: Request, report: Report,
@@ -113,7 +107,7 @@ class Comfy:
             done = len(found)
 
             drawing = _Drawing(
-                self._caller, workflow, partial(_of_all, report, done, request.count), show
+                self.calls, workflow, partial(_of_all, report, done, request.count), show
             )
             drawn = drawing.made(nodes, self._headers)
             if frame and frame.mask:
@@ -126,14 +120,14 @@ class Comfy:
             return workflows.workflow(read(Settings).comfyui_workflow)
         except ValueError as error:
             log.error("COMFYUI_WORKFLOW: %s", error)
-            raise TryAnother(self._caller.unfit()) from None
+            raise TryAnother(self.calls.unfit()) from None
 
     def _checkpoint(self, workflow: Workflow, model: Model, report: Report) -> str:
         """The file that a model's name means; empty where the workflow's own one is meant."""
         wanted = (provider_of(model.source) or ("", ""))[1]
         if not wanted and workflow.own:
             return ""
-        title = self._caller.provider.title
+        title = self.calls.provider.title
         for place in workflow.places.get("checkpoint", ()):
             for old in (True, False):
                 if not old or place not in self._names:
@@ -148,12 +142,12 @@ class Comfy:
             log.error("%s has no checkpoint %s; it has %s", title, wanted, ", ".join(names))
             raise TryAnother(tr("{engine} has no model {name}.", engine=title, name=wanted))
         log.error("COMFYUI_WORKFLOW loads no checkpoint that %s could stand for", model.name)
-        raise TryAnother(self._caller.unfit())
+        raise TryAnother(self.calls.unfit())
 
     def _offered(self, workflow: Workflow, place: workflows.Place, report: Report) -> list[str]:
         """What a node's input can be chosen from."""
         kind = workflow.nodes[place[0]]["class_type"]
-        told = self._caller.json("GET", f"/object_info/{kind}", report, again=True)
+        told = self.calls.json("GET", f"/object_info/{kind}", report, again=True)
         try:
             first, *more = told[kind]["input"]["required"][place[1]]
             # Newer nodes tell their choices beside their kind.
@@ -173,7 +167,7 @@ class Comfy:
         image.save(out, "PNG")
         # By what it shows, so that the same one is there but once.
         name = f"{sha256(out.getvalue()).hexdigest()[:32]}.png"
-        told = self._caller.json(
+        told = self.calls.json(
             "POST", "/upload/image", report, again=True,
             files={"image": (name, out.getvalue(), "image/png")},
             data={"type": KIND, "subfolder": FOLDER, "overwrite": "true"},
@@ -211,7 +205,7 @@ class _Drawing:
     def __init__(
         self, caller: _Caller, workflow: Workflow, report: Report, show: ShowPreview | None
     ) -> None:
-        self._caller, self._workflow, self._report = caller, workflow, report
+        self.calls, self._workflow, self._report = caller, workflow, report
         self._show, self._clock = show, previews.Clock()
         # What the server knows us by: in its queue, and on the web socket.
         self._client = uuid.uuid4().hex
@@ -222,13 +216,13 @@ class _Drawing:
 
     def made(self, nodes: Mapping[str, Any], headers: Mapping[str, str]) -> Image.Image:
         """The picture of a workflow. Raises EngineError."""
-        heard = self._caller.start(self._listen(headers))
+        heard = self.calls.start(self._listen(headers))
         try:
             end = time.monotonic() + SOCKET_SECONDS
             while not self._hearing and time.monotonic() < end and not heard.done():
                 self._go_on()
                 self._hear()
-            told = self._caller.json(
+            told = self.calls.json(
                 "POST", "/prompt", self._tell, paid=True,
                 json={"prompt": nodes, "client_id": self._client},
             )  # fmt: skip
@@ -236,7 +230,7 @@ class _Drawing:
             return self._picture(self._ended())
         except (Stopped, TransientError) as error:
             if not getattr(error, "unsent", False):
-                self._caller.start(self._drop())
+                self.calls.start(self._drop())
             raise
         finally:
             heard.cancel()
@@ -246,7 +240,7 @@ class _Drawing:
     async def _listen(self, headers: Mapping[str, str]) -> None:
         """Put what the web socket says where it is waited for; True when it is there, False when it
         is not. It is opened again by itself."""
-        address = f"ws{self._caller.address.removeprefix('http')}/ws?clientId={self._client}"
+        address = f"ws{self.calls.address.removeprefix('http')}/ws?clientId={self._client}"
         try:
             async for socket in connect(address, additional_headers=headers, max_size=MOST_BYTES):
                 self._came.put(True)
@@ -257,7 +251,7 @@ class _Drawing:
                     pass
                 self._came.put(False)
         except (WebSocketException, OSError, ValueError) as error:
-            log.info("%s: no web socket: %s", self._caller.provider.title, type(error).__name__)
+            log.info("%s: no web socket: %s", self.calls.provider.title, type(error).__name__)
             self._came.put(False)
 
     def _hear(self) -> bool:
@@ -297,7 +291,7 @@ class _Drawing:
         begin = 8 + (number if kind == PREVIEW_TOLD else 0)
         # One that cannot be read is none.
         with contextlib.suppress(EngineError, OSError):
-            image = self._caller.opened(io.BytesIO(message[begin:]))
+            image = self.calls.opened(io.BytesIO(message[begin:]))
             self._show(previews.sheet([image.convert("RGB")]))
             self._clock.made()
 
@@ -327,11 +321,11 @@ class _Drawing:
             if time.monotonic() < due:
                 continue
             path = f"/history/{self._task}"
-            told = self._caller.json("GET", path, self._tell, again=True)
+            told = self.calls.json("GET", path, self._tell, again=True)
             if isinstance(told, dict) and isinstance(told.get(self._task), dict):
                 return dict(told[self._task])
             running, waiting = self._queued(
-                self._caller.json("GET", "/queue", self._tell, again=True)
+                self.calls.json("GET", "/queue", self._tell, again=True)
             )
             missed = 0 if running or waiting else missed + 1
             if waiting:
@@ -339,18 +333,18 @@ class _Drawing:
             if missed >= MISSED:
                 # The server was started anew, and its queue is gone.
                 raise TransientError(
-                    tr("{engine} has lost this drawing.", engine=self._caller.provider.title)
+                    tr("{engine} has lost this drawing.", engine=self.calls.provider.title)
                 )
-            if time.monotonic() - since > self._caller.provider.seconds:
+            if time.monotonic() - since > self.calls.provider.seconds:
                 raise TransientError(
-                    tr("{engine} took too long to answer.", engine=self._caller.provider.title)
+                    tr("{engine} took too long to answer.", engine=self.calls.provider.title)
                 )
             soon = DEAF_SECONDS if missed or not self._hearing else HEARING_SECONDS
             due = time.monotonic() + (ASK_SECONDS if missed else soon)
 
     def _picture(self, ended: Mapping[str, Any]) -> Image.Image:
         """The picture of what has ended. Raises EngineError."""
-        title = self._caller.provider.title
+        title = self.calls.provider.title
         status = ended.get("status")
         if isinstance(status, dict) and status.get("status_str") == "error":
             raise self._failed(status.get("messages"))
@@ -366,11 +360,11 @@ class _Drawing:
             log.error("%s: the workflow has ended without a picture", title)
             raise GiveUp(tr("{engine} answered without a picture.", engine=title))
         which = {name: str(kept[-1].get(name, "")) for name in ("filename", "subfolder", "type")}
-        return self._caller.picture("GET", "/view", self._tell, again=True, params=which)
+        return self.calls.picture("GET", "/view", self._tell, again=True, params=which)
 
     def _failed(self, messages: Any) -> EngineError:
         """Why it was not drawn, by the history's messages."""
-        title = self._caller.provider.title
+        title = self.calls.provider.title
         told: dict[str, Any] = dict(
             one for one in messages or () if isinstance(one, list) and len(one) == 2
         )
@@ -410,12 +404,12 @@ class _Drawing:
     async def _drop(self) -> None:
         """Take ours out of the queue, or stop it if it runs; nobody else's."""
         for _ in range(3):
-            running, waiting = self._queued(await self._caller.aside("GET", "/queue"))
+            running, waiting = self._queued(await self.calls.aside("GET", "/queue"))
             if waiting:
-                await self._caller.aside("POST", "/queue", json={"delete": waiting})
+                await self.calls.aside("POST", "/queue", json={"delete": waiting})
             if running:
                 # Servers of late stop this one alone; older ones whatever runs.
-                await self._caller.aside("POST", "/interrupt", json={"prompt_id": running[0]})
+                await self.calls.aside("POST", "/interrupt", json={"prompt_id": running[0]})
                 return
             # It may have begun meanwhile, or come only now.
             await asyncio.sleep(ASK_SECONDS)

@@ -16,7 +16,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from typing import Any
@@ -39,7 +39,7 @@ from core.engine import (
 from core.languages import tr
 from core.options import Request
 from core.settings import Web, read
-from worker.engines.calls import ASK_SECONDS, Caller
+from worker.engines.calls import ASK_SECONDS, Caller, Calling
 
 log = logging.getLogger("drawqueue")
 
@@ -102,21 +102,13 @@ ASKED: Mapping[str, Asked] = {
 }  # fmt: skip
 
 
-class Kie:
+class Kie(Calling):
     """Draws with the models of kie.ai's market."""
-
-    held: Collection[str] = ()
 
     def __init__(self) -> None:
         self.calls = Caller("kie")
         # Since when something is odd about a task.
         self._odd: dict[str, float] = {}
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self.calls.close()
 
     def draw(
         self, model: Model, request: Request, report: Report,

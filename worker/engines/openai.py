@@ -6,7 +6,7 @@ are given one with each picture.
 """
 
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import log
 from typing import Any
@@ -18,7 +18,7 @@ from core.engine import NOTHING, EngineError, Report, ShowPreview, Stopped, Tran
 from core.options import Mode, Request
 from core.providers import own_name
 from worker import frames
-from worker.engines.calls import Caller, each
+from worker.engines.calls import Caller, Calling, each
 from worker.frames import Frame
 
 Size = tuple[int, int]
@@ -46,19 +46,11 @@ MEANS = {"insufficient_quota": 402, "billing_hard_limit_reached": 402, "model_no
 FORBIDDEN = ("moderation_blocked", "content_policy_violation", "content_filter")
 
 
-class OpenAI:
+class OpenAI(Calling):
     """Draws with OpenAI's models, or with a server that speaks as OpenAI does."""
-
-    held: Collection[str] = ()
 
     def __init__(self) -> None:
         self.calls = Caller("openai", known=self._known)
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self.calls.close()
 
     def draw(
         self, model: Model, request: Request, report: Report,

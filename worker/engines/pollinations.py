@@ -4,7 +4,7 @@ As its public documentation has it (pollinations/pollinations: APIDOCS.md, image
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -24,28 +24,20 @@ from core.languages import tr
 from core.options import Request
 from core.policy import policy
 from core.providers import PROVIDERS, own_name
-from worker.engines.calls import Caller, each
+from worker.engines.calls import Caller, Calling, each
 
 # What it says to who comes without a token while another such one is drawn, though its status asks
 # for money; and what its own check of pictures says.
 BUSY, UNSAFE = "queue full", ("nsfw", "content_policy_violation", "content moderation")
 
 
-class Pollinations:
+class Pollinations(Calling):
     """Draws with whatever Pollinations has, with a token or without."""
-
-    held: Collection[str] = ()
 
     def __init__(self) -> None:
         self.calls = Caller("pollinations", known=self._known)
         # The models that it lists; empty as long as nobody asked.
         self._listed: frozenset[str] = frozenset()
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self.calls.close()
 
     def draw(
         self, model: Model, request: Request, report: Report,

@@ -4,7 +4,7 @@ As its public documentation has it (platform.stability.ai/docs/api-reference, v2
 """
 
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from math import log
 from typing import Any
 
@@ -15,7 +15,7 @@ from core.engine import NOTHING, EngineError, Report, ShowPreview
 from core.options import Mode, Request
 from core.providers import own_name, provider
 from worker import frames
-from worker.engines.calls import Caller, each
+from worker.engines.calls import Caller, Calling, each
 
 PATH = "/v2beta/stable-image/generate"
 # What has a path of its own; any other is a model of the path of Stable Diffusion 3.
@@ -30,19 +30,11 @@ MOST_BYTES = 9 * 2**20
 PAUSE_SECONDS = 60.0
 
 
-class Stability:
+class Stability(Calling):
     """Draws with Stability's models, or with a server that speaks as Stability does."""
-
-    held: Collection[str] = ()
 
     def __init__(self) -> None:
         self.calls = Caller("stability", known=self._known)
-
-    def load(self, model: Model, report: Callable[[str, float], None]) -> None:
-        report(model.name, 1.0)
-
-    def close(self) -> None:
-        self.calls.close()
 
     def draw(
         self, model: Model, request: Request, report: Report,
