@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    bindparam,
     case,
     create_engine,
     event,
@@ -454,21 +456,29 @@ def spend(
     last: datetime | None = None, cost: float = 0.0,
 ) -> None:  # fmt: skip
     """Add to what a person or a chat has used in a day."""
-    new = upsert(connection)(usage).values(
-        who=who, day=day, jobs=jobs, seconds=max(0.0, seconds), last=last, cost=max(0.0, cost)
-    )
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=[usage.c.who, usage.c.day],
-            set_={
-                "jobs": usage.c.jobs + jobs,
-                "seconds": case(
-                    (usage.c.seconds + seconds > 0, usage.c.seconds + seconds), else_=0.0
-                ),
-                "cost": case((usage.c.cost + cost > 0, usage.c.cost + cost), else_=0.0),
-                "last": func.coalesce(new.excluded.last, usage.c.last),
-            },
-        )
+    added = {"more_jobs": jobs, "more_seconds": seconds, "more_cost": cost}
+    first = {"new_seconds": max(0.0, seconds), "new_cost": max(0.0, cost)}
+    one = {"whose": who, "that_day": day, "now_last": last}
+    connection.execute(_spending(upsert(connection)), {**one, **added, **first})
+
+
+@cache
+def _spending(insert: Any) -> Any:
+    """The statement by which days are added to: making it takes longer than its execution."""
+    more, columns = bindparam, usage.c
+    new = insert(usage).values(
+        who=more("whose"), day=more("that_day"), jobs=more("more_jobs"), last=more("now_last"),
+        seconds=more("new_seconds"), cost=more("new_cost"),
+    )  # fmt: skip
+    seconds, cost = columns.seconds + more("more_seconds"), columns.cost + more("more_cost")
+    return new.on_conflict_do_update(
+        index_elements=[columns.who, columns.day],
+        set_={
+            "jobs": columns.jobs + more("more_jobs"),
+            "seconds": case((seconds > 0, seconds), else_=0.0),
+            "cost": case((cost > 0, cost), else_=0.0),
+            "last": func.coalesce(new.excluded.last, columns.last),
+        },
     )
 
 

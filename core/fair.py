@@ -397,9 +397,9 @@ class FairQueue(Queue):
         """Take a job out of the line and give its user the cost back."""
         self._say("leave", job_id)
 
-    def settle(self, job_id: str, seconds: float) -> None:
+    def settle(self, job_id: str, seconds: float, pipeline: Pipeline | None = None) -> None:
         """Charge what a job really cost, now that it is over."""
-        self._say("settle", job_id, repr(float(seconds)))
+        self._say("settle", job_id, repr(float(seconds)), pipeline=pipeline)
 
     def take(
         self, loaded: Collection[str], patience: float, moment: float | None = None

@@ -931,9 +931,8 @@ class Generations:
             won = one if one.state == State.DONE and same else None
         if won:
             with contextlib.suppress(RedisError):
-                self.queue.line(drawn.line).ended(drawn.id, drawn.attempt, seconds, drawn.request)
-                if revision:
-                    self.queue.draws_with(drawn.request.model, revision)
+                line = self.queue.line(drawn.line)
+                line.ended(drawn.id, drawn.attempt, seconds, drawn.request, revision)
         return won
 
     def tell(self, drawn: Generation, words: str) -> Generation | None:
@@ -1300,8 +1299,9 @@ class Generations:
         charged = old.charged
         if target in FINAL:
             # An edit may have settled another cost since this row was looked at, or a worker begun.
+            asked = generations if target == State.CANCELLED else generations.c.charged
             found = connection.execute(
-                select(generations).where(generations.c.id == old.id).with_for_update()
+                select(asked).where(generations.c.id == old.id).with_for_update()
             ).one()
             charged = found.charged
             if target == State.CANCELLED:

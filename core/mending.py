@@ -66,7 +66,8 @@ class Mending:
         return moved
 
     def _odd(self) -> list[int]:
-        """The generations that wait and stand in no line, and those that are being drawn."""
+        """The generations that wait and stand in no line, and those that nobody draws, or whose
+        job is gone."""
         columns = generations.c
         with self._generations.database.read() as connection:
             rows = connection.execute(
@@ -75,9 +76,12 @@ class Mending:
                 .order_by(columns.id)
             ).all()
         listed = self._queue.listed()
+        drawn = {row.id: row.attempt for row in rows if row.state != State.QUEUED}
+        well = self._queue.well(drawn)
         return [
             row.id for row in rows
-            if row.state != State.QUEUED or job_id(row.id, row.attempt) not in listed
+            if row.id not in well
+            and (row.id in drawn or job_id(row.id, row.attempt) not in listed)
         ]  # fmt: skip
 
     def _lost(self, generation: Generation) -> bool:

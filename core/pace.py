@@ -128,20 +128,28 @@ class Pace:
 
     def learn(self, request: Request, seconds: float, worker: str = "") -> None:
         """Take a drawing into account that a worker measured."""
-        expected = self.expect(request)
-        if worker and expected.known:
-            share = min(SPEED_LIMIT, max(1 / SPEED_LIMIT, expected.seconds / max(1e-3, seconds)))
-            before: Any = self.redis.hget(SPEEDS, worker)
-            speed = float(before or 1.0)
-            self.redis.hset(SPEEDS, worker, f"{speed + NEWEST * (share - speed):.4g}")
-            self.redis.expire(SPEEDS, SPEEDS_SECONDS)
-        name = _exact(request)
-        old: Any = self.redis.hget(KEY, name)
-        mean, count = map(float, old.split(b" ")) if old else (0.0, 0.0)
-        weight = max(NEWEST, 1 / (count + 1))
-        self.redis.hset(KEY, name, f"{mean + weight * (seconds - mean):.9g} {count + 1:.0f}")
-        if int(self.redis.hlen(KEY)) > KINDS:
+        name, expected = _exact(request), self.expect(request)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hget(KEY, name)
+            pipe.hget(SPEEDS, worker)
+            pipe.hlen(KEY)
             # Any of them: what is drawn often comes back at once.
-            chosen: Any = self.redis.hrandfield(KEY)
-            self.redis.hdel(KEY, chosen)
-        self._read = -math.inf
+            pipe.hrandfield(KEY)
+            old, before, kinds, chosen = pipe.execute()
+        mean, count = map(float, old.split(b" ")) if old else (0.0, 0.0)
+        mean += max(NEWEST, 1 / (count + 1)) * (seconds - mean)
+        with self.redis.pipeline(transaction=False) as pipe:
+            if not old and kinds >= KINDS:
+                pipe.hdel(KEY, chosen)
+            pipe.hset(KEY, name, f"{mean:.9g} {count + 1:.0f}")
+            if worker and expected.known:
+                share = min(
+                    SPEED_LIMIT, max(1 / SPEED_LIMIT, expected.seconds / max(1e-3, seconds))
+                )
+                speed = float(before or 1.0)
+                pipe.hset(SPEEDS, worker, f"{speed + NEWEST * (share - speed):.4g}")
+                pipe.expire(SPEEDS, SPEEDS_SECONDS)
+            pipe.execute()
+        # What others have learned meanwhile is read when it is due.
+        self._known[name] = mean
+        self._lines = {}

@@ -258,15 +258,21 @@ class Line:
         self.redis.zadd(self._key(RUNNING), {job_id(generation, attempt): ends})
 
     def ended(
-        self, generation: int, attempt: int, seconds: float, drawn: Request | None = None
-    ) -> None:
-        """Charge what a drawing took; a whole one teaches the estimate."""
+        self, generation: int, attempt: int, seconds: float, drawn: Request | None = None,
+        revision: str = "",
+    ) -> None:  # fmt: skip
+        """Charge what a drawing took; a whole one teaches the estimate, and which revision of its
+        model draws."""
         name = job_id(generation, attempt)
-        self.redis.zrem(self._key(RUNNING), name)
-        self.redis.delete(_preview(name), _said(name))
         if drawn:
             self.pace.learn(drawn, seconds, self.worker)
-        self.rq.settle(name, seconds)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(self._key(RUNNING), name)
+            pipe.delete(_preview(name), _said(name))
+            if drawn and revision:
+                pipe.hset(REVISIONS, drawn.model, revision)
+            self.rq.settle(name, seconds, pipe)
+            pipe.execute()
 
     def standing(
         self, generation: int, attempt: int, request: Request, user: str = ""
@@ -437,6 +443,17 @@ class WorkQueue:
         """Whether some worker said lately that it draws this attempt."""
         return bool(self.redis.exists(_alive(job_id(generation, attempt))))
 
+    def well(self, attempts: Mapping[int, int]) -> set[int]:
+        """Those of some generations, by their attempts, that somebody draws as RQ knows."""
+        names = {one: job_id(one, attempt) for one, attempt in attempts.items()}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in names.values():
+                pipe.exists(_alive(name))
+                pipe.exists(Job.key_for(name))
+            told = pipe.execute()
+        both = zip(names, told[::2], told[1::2], strict=True)
+        return {one for one, alive, known in both if alive and known}
+
     def progress(self, generation: int, attempt: int) -> float:
         """The share drawn, 0 to 1."""
         found = self.redis.get(f"drawqueue:progress:{job_id(generation, attempt)}")
@@ -469,10 +486,6 @@ class WorkQueue:
         """What an attempt under way has written by now."""
         found: Any = self.redis.get(_said(job_id(generation, attempt)))
         return found.decode() if found else ""
-
-    def draws_with(self, model: str, revision: str) -> None:
-        """Say which revision of a model draws."""
-        self.redis.hset(REVISIONS, model, revision)
 
     def revisions(self) -> dict[str, str]:
         """The revision that drew last, by model."""

@@ -135,8 +135,8 @@ GUARDS = (
     Guard(
         "a worker that stores for long is not taken for dead",
         "worker/finishing.py",
-        "        while not self._over.wait(BEAT_EVERY_SECONDS):",
-        "        while False:",
+        "                heart.beat()",
+        "                pass",
         "tests/worker/test_finishing.py::test_a_slow_storage_is_no_dead_worker",
     ),
     Guard(

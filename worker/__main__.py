@@ -52,11 +52,9 @@ IDLE_SECONDS = 2.0
 # The worker that asks engines on other machines, beside those of the house's own lines.
 REMOTE = "remote"
 OURS = (DRAW, WRITE)
-# How long a thread of that worker keeps the others waiting.
-SWITCH_SECONDS = 0.0005
 DRAIN_SECONDS = 3.0
 # What asks other machines, as extras name it.
-ASKING = ("httpx", "limits", "pybreaker", "tenacity", "websockets")
+ASKING = ("httpx2", "limits", "pybreaker", "tenacity", "websockets")
 # How long a server at home is waited for that is only asked whether it is there.
 KNOCK_SECONDS = 3.0
 # How torch is asked for its devices of a kind.
@@ -228,7 +226,7 @@ def main() -> int:
     handlers = None if checking else [RichHandler(show_path=False)]
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     # It tells of each call, with its address and so the prompt.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     found = check(kind)
     if checking and kind == DRAW and (fault := _device_fault()):
         found.append(fault)
@@ -305,8 +303,6 @@ def _ask_others(house: House, lines: dict[Line, int], name: str) -> None:
     stop; engines that a moderator puts on offer meanwhile are among them."""
     from worker.remote import Branch
 
-    # Threads that mostly wait: one that takes a job does not stand behind one that seals a picture.
-    sys.setswitchinterval(SWITCH_SECONDS)
     branch = Studio.branch = Branch(house)
     hands: list[Hands] = []
     threads: list[threading.Thread] = []

@@ -41,21 +41,50 @@ DATABASE_SECONDS = 300.0
 
 
 class Heart:
-    """Says all the while that somebody works on an attempt, however long a storage takes."""
+    """Says all the while that somebody works on an attempt, however long a storage takes.
+
+    One thread does so for all attempts of the process.
+    """
+
+    _beating: "set[Heart]" = set()  # noqa: RUF012 - the process's own
+    _lock = threading.Lock()
+    _thread: threading.Thread | None = None
 
     def __init__(self, line: WorkQueue, claimed: Generation) -> None:
         self._line, self._claimed = line, claimed
-        self._over = threading.Event()
-        threading.Thread(target=self._beat, daemon=True, name="heart").start()
-
-    def _beat(self) -> None:
-        while not self._over.wait(BEAT_EVERY_SECONDS):
-            # Redis away for a moment: keep drawing, the row decides at the end.
-            with contextlib.suppress(RedisError):
-                self._line.beat(self._claimed.id, self._claimed.attempt, None)
+        self._due = time.monotonic() + BEAT_EVERY_SECONDS
+        with Heart._lock:
+            Heart._beating.add(self)
+            if Heart._thread is None:
+                Heart._thread = threading.Thread(target=_beat, daemon=True, name="hearts")
+                Heart._thread.start()
 
     def stop(self) -> None:
-        self._over.set()
+        with Heart._lock:
+            Heart._beating.discard(self)
+
+    @classmethod
+    def due(cls) -> "list[Heart]":
+        """Those that have been silent for as long as they may be."""
+        with cls._lock:
+            return [one for one in cls._beating if one._due <= time.monotonic()]
+
+    def beat(self) -> None:
+        """Say it once."""
+        self._due = time.monotonic() + BEAT_EVERY_SECONDS
+        # Redis away for a moment: keep drawing, the row decides at the end.
+        with contextlib.suppress(RedisError):
+            self._line.beat(self._claimed.id, self._claimed.attempt, None)
+
+
+def _beat() -> None:
+    while True:
+        for heart in Heart.due():
+            try:
+                heart.beat()
+            except Exception as error:  # One that fails must not silence the others.
+                report("a heart did not beat", error)
+        time.sleep(BEAT_EVERY_SECONDS / 20)
 
 
 @dataclass(frozen=True)

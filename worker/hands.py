@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import Any
 
@@ -30,6 +30,8 @@ INTERVALS = {"worker_ttl": 20, "maintenance_interval": 3600, "job_monitoring_int
 ALIVE_SECONDS = 5.0
 # So soon one whose work broke off, as where Redis was away for long, begins again.
 AGAIN_SECONDS = 1.0
+# What RQ says and asks of a worker around each job, one with many jobs a second does so often.
+SAY_SECONDS = 1.0
 
 
 class Hand(SimpleWorker):
@@ -73,6 +75,28 @@ class Untimed(BaseDeathPenalty):
         """Nor does it now."""
 
 
+class Place:
+    """A job's place among those done at once; as many again stand behind them."""
+
+    def __init__(self, first: threading.Semaphore, behind: threading.Semaphore) -> None:
+        """Of the first ones, one is this job's already."""
+        self._held, self._behind = first, behind
+
+    def step_back(self) -> None:
+        """Let the next job have this place, unless too many stand behind."""
+        if self._held is not self._behind and self._behind.acquire(blocking=False):
+            self._held.release()
+            self._held = self._behind
+
+    def leave(self) -> None:
+        """The job is over."""
+        self._held.release()
+
+
+# That of the job which is done here, where many are done at once.
+PLACE: ContextVar[Place | None] = ContextVar("place", default=None)
+
+
 class Hands(Hand):
     """Runs tasks in threads, so many at once, each on a copy that notes its one job for RQ."""
 
@@ -80,8 +104,9 @@ class Hands(Hand):
 
     def __init__(self, *given: Any, places: int, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._left = threading.Semaphore(places)
-        self._pool = ThreadPoolExecutor(places, thread_name_prefix=self.name)
+        self._said: dict[str, float] = {}
+        self._left, self._behind = threading.Semaphore(places), threading.Semaphore(places)
+        self._pool = ThreadPoolExecutor(2 * places, thread_name_prefix=self.name)
 
     def _install_signal_handlers(self) -> None:
         """The process has one main thread, which hears signals for all lines."""
@@ -127,13 +152,27 @@ class Hands(Hand):
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Say that it lives. Where Redis is away nobody hears it, and RQ would end the line."""
-        with contextlib.suppress(RedisError):
-            super().heartbeat(timeout, pipeline)
+        if pipeline is not None or self._due("alive"):
+            with contextlib.suppress(RedisError):
+                super().heartbeat(timeout, pipeline)
+
+    def set_state(self, state: str, pipeline: Any = None) -> None:
+        """Say whether it has something to do."""
+        if pipeline is not None or self._due(state):
+            super().set_state(state, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Wait where an operator has all workers wait, as far as that is known."""
-        with contextlib.suppress(RedisError):
-            super().check_for_suspension(burst)
+        if self._due("suspended"):
+            with contextlib.suppress(RedisError):
+                super().check_for_suspension(burst)
+
+    def _due(self, what: str) -> bool:
+        moment = time.monotonic()
+        if moment - self._said.get(what, 0.0) < SAY_SECONDS:
+            return False
+        self._said[what] = moment
+        return True
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -158,6 +197,8 @@ class Hands(Hand):
         self._pool.submit(copy_context().run, self._perform, job, queue)
 
     def _perform(self, job: Job, queue: Queue) -> None:
+        place = Place(self._left, self._behind)
+        PLACE.set(place)
         try:
             one = copy.copy(self)
             one.prepare_execution(job)
@@ -165,7 +206,7 @@ class Hands(Hand):
         except Exception as error:  # RQ without its Redis: the sweep finds what became of the row.
             log.warning("RQ could not note what became of %s: %s", job.id, type(error).__name__)
         finally:
-            self._left.release()
+            place.leave()
 
     def drain(self) -> None:
         """Wait for what is under way."""

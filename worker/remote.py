@@ -35,6 +35,7 @@ from core.settings import Safety, read
 from core.uploads import flat, upright
 from worker import engines, frames, previews, tasks
 from worker.finishing import DATABASE_SECONDS, Drawing, Heart, finish
+from worker.hands import PLACE
 from worker.warm import WarmEngine
 
 if TYPE_CHECKING:
@@ -169,6 +170,9 @@ class Branch:
         wanted, title = claimed.request.count, PROVIDERS[model.engine].title
         if len(images) < wanted:
             raise TransientError(tr("{engine} answered without a picture.", engine=title))
+        # The other machine is asked for the next one meanwhile.
+        if place := PLACE.get():
+            place.step_back()
         with self._sealing:
             whole = []
             for image in images[:wanted]:
@@ -217,7 +221,8 @@ def opened(pictures: Mapping[str, bytes]) -> "dict[str, Image]":
 
 def report_of(claimed: Generation) -> Any:
     """What an engine tells how far it is."""
-    beat, asked = tasks.beats(claimed), 0.0
+    # Who claimed it has just said that it is alive.
+    beat, asked = tasks.beats(claimed), time.monotonic()
 
     def told(share: float, words: str = "") -> bool:
         nonlocal asked

@@ -160,7 +160,6 @@ def test_who_drew_it_may_know_better(house: House) -> None:
 
 
 def test_an_answer_from_the_storage_costs_nothing(house: House) -> None:
-    house.queue.draws_with(FLUX, "r")
     one = claimed(house, submit(house, "e1"))
     key = house.media.save(one.id, "1.png", b"png")
     house.generations.finish(one, [{"key": key}], 1.0, "r")

@@ -23,6 +23,7 @@ from core.keeping import forget
 from core.lifecycle import MOVES, State
 from core.options import Request, validate
 from core.people import Asker
+from core.queue import REVISIONS
 from tests.core.test_pictures import png
 
 DAY = timedelta(days=1)
@@ -559,9 +560,9 @@ def test_what_was_drawn_otherwise_or_is_gone_is_drawn_anew(
         return house.generations.submit(wanted, ann, f"again {next(asked)}", {}).state
 
     assert state() == State.DONE
-    house.queue.draws_with("pattern", "revision 2")
+    house.queue.redis.hset(REVISIONS, "pattern", "revision 2")
     assert state() == State.QUEUED, "another revision of the model"
-    house.queue.draws_with("pattern", "revision 1")
+    house.queue.redis.hset(REVISIONS, "pattern", "revision 1")
     assert state() == State.DONE
     monkeypatch.setenv("DRAWQUEUE_REUSE", "false")
     settings._read.cache_clear()

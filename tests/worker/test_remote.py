@@ -343,7 +343,6 @@ def test_a_line_that_ends_by_itself_ends_the_worker(
         lambda self, **given: "stability" not in self.name and work(self, **given),
     )  # fmt: skip
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
     lines = {house.queue.line(name): 1 for name in ("pollinations", "stability")}
     asking = threading.Thread(target=_ask_others, args=(house, lines, f"ends-{time.time()}"))
     asking.daemon = True

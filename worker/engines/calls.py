@@ -1,8 +1,9 @@
 """How an engine calls another server: bounded, tried again, cut off when told to stop, and what
 went wrong named by what one can do.
 
-One thread holds all connections (httpx on asyncio); who calls waits in a thread of its own and
-goes on asking whether to stop. What comes back is streamed to a file, never held whole.
+One thread holds all connections (httpx2 on asyncio: httpx itself looks, for each call, at every
+connection for each other one); who calls waits in a thread of its own and goes on asking whether to
+stop. What comes back is streamed to a file, never held whole.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import IO, Any, TypeVar
 
-import httpx
+import httpx2
 import pybreaker
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import storage_from_string
@@ -108,10 +109,10 @@ class Caller:
             secret = key.get_secret_value()
             headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         limits = providers.limits(engine)
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             headers={"User-Agent": "Drawqueue", **headers},
-            timeout=httpx.Timeout(self.provider.seconds, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=limits.at_once + 8),
+            timeout=httpx2.Timeout(self.provider.seconds, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=limits.at_once + 8),
         )
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=FAULTS, reset_timeout=REST_SECONDS, name=engine,
@@ -281,7 +282,7 @@ class Caller:
                 self._client.stream(method, f"{self.address}{path}", **given) as answer,
             ):
                 return json.loads(await _whole(answer) or b"{}") if answer.is_success else None
-        except (EngineError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except (EngineError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             log.info("%s: %s %s: %s", self.provider.title, method, path, type(error).__name__)
             return None
 
@@ -331,11 +332,11 @@ class Caller:
     # Within
 
     def _own(self) -> frozenset[str]:
-        host = httpx.URL(self.address).host
+        host = httpx2.URL(self.address).host
         return frozenset({host} if host else ())
 
     @contextlib.asynccontextmanager
-    async def _answer(self, method: str, path: str, **given: Any) -> AsyncIterator[httpx.Response]:
+    async def _answer(self, method: str, path: str, **given: Any) -> AsyncIterator[httpx2.Response]:
         url = path if "://" in path else f"{self.address}{path}"
         async with self._client.stream(method, url, **given) as answer:
             status, after = answer.status_code, _after(answer)
@@ -390,9 +391,9 @@ class Caller:
         """What was asked, with the library's errors named as the engine's."""
         try:
             return await ask()
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise _unsent(TransientError(self._slow()), error) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             log.warning("%s: %s", self.provider.title, type(error).__name__)
             told = tr("{engine} cannot be reached.", engine=self.provider.title)
             raise _unsent(TransientError(told), error) from None
@@ -512,7 +513,7 @@ def _said(found: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _after(answer: httpx.Response) -> float | None:
+def _after(answer: httpx2.Response) -> float | None:
     """The seconds of Retry-After, a number or a date (RFC 9110, 10.2.3)."""
     given = answer.headers.get("retry-after", "")
     try:
@@ -526,7 +527,7 @@ def _after(answer: httpx.Response) -> float | None:
     return min(3600.0, max(1.0, (then - datetime.now(UTC)).total_seconds()))
 
 
-async def _whole(answer: httpx.Response) -> bytes:
+async def _whole(answer: httpx2.Response) -> bytes:
     body = bytearray()
     async for part in answer.aiter_bytes():
         body += part
@@ -535,7 +536,7 @@ async def _whole(answer: httpx.Response) -> bytes:
     return bytes(body)
 
 
-async def _apart(answer: httpx.Response) -> Any:
+async def _apart(answer: httpx2.Response) -> Any:
     """JSON with its pictures in files."""
     kept = Apart(MOST_BYTES)
     async for part in answer.aiter_bytes(CHUNK):
@@ -547,7 +548,9 @@ async def _apart(answer: httpx.Response) -> Any:
 
 def _unsent(error: TransientError, cause: Exception) -> TransientError:
     """The error, with whether the server can have seen anything of what was asked."""
-    error.unsent = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    error.unsent = isinstance(
+        cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
+    )
     return error
 
 
