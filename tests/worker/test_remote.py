@@ -39,9 +39,9 @@ from core.policy import policy
 from core.queue import TASK
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
-from worker import hands
+from worker import hands, remote
 from worker.__main__ import _ask_others
-from worker.finishing import Finisher
+from worker.finishing import Finisher, finish
 from worker.hands import Hand, Hands
 from worker.remote import Branch
 from worker.tasks import DrawingFailed, Studio, collect, generate
@@ -296,6 +296,41 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     assert far.most_at_once <= 9, "and no more than may be"
     assert line.rq.finished_job_registry.count == 15 and line.rq.failed_job_registry.count == 1
     assert house.queue.begun() == [], "RQ believes none of them to be running"
+
+
+def test_the_next_is_asked_while_one_is_sealed_and_few_stand_behind(
+    house: House, branch: Branch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed, line = threading.Event(), house.queue.line("pollinations")
+    monkeypatch.setattr(remote, "finish", lambda *given: sealed.wait(20) and finish(*given))
+    one = Hands(
+        [line.rq.name], name=f"next-{time.time()}", queue_class=FairQueue, places=1,
+        connection=house.queue.redis, serializer=line.rq.serializer,
+    )  # fmt: skip
+    thread = threading.Thread(target=one.work, kwargs={"logging_level": "WARNING"})
+    made = [asked(house, f"hen {index}") for index in range(4)]
+    thread.start()
+
+    def states() -> list[State]:
+        return [now_is(house, one).state for one in made]
+
+    try:
+        end = time.monotonic() + 10
+        while states().count(State.GENERATING) < 2:
+            assert time.monotonic() < end, "nobody is asked while one is sealed"
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert states().count(State.QUEUED) == 2, "a disk that is slow piles up no pictures"
+        sealed.set()
+        while house.generations.counts():
+            assert time.monotonic() < end + 10
+            time.sleep(0.02)
+    finally:
+        sealed.set()
+        one.leave()
+        thread.join(10)
+        one.drain()
+    assert set(states()) == {State.DONE}
 
 
 def test_a_line_whose_places_are_taken_outlives_redis(
