@@ -55,7 +55,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             if session.ws is not None:
                 await session.ws.close(code=1001)
 
