@@ -28,7 +28,7 @@ from tests.servers.remote import picture
 from tests.servers.remote_pollinations import PollinationsServer
 
 JOBS, AT_ONCE, SECONDS = 200, 50, 1.0
-LARGE, LARGE_SIDE, LARGE_MB = 100, 1664, 8
+LARGE, LARGE_SIDE = 100, 1664
 
 
 class Far(PollinationsServer):

@@ -465,16 +465,16 @@ def spend(
 @cache
 def _spending(insert: Any) -> Any:
     """The statement by which days are added to: making it takes longer than its execution."""
-    more, columns = bindparam, usage.c
+    told, columns = bindparam, usage.c
     new = insert(usage).values(
-        who=more("whose"), day=more("that_day"), jobs=more("more_jobs"), last=more("now_last"),
-        seconds=more("new_seconds"), cost=more("new_cost"),
+        who=told("whose"), day=told("that_day"), jobs=told("more_jobs"), last=told("now_last"),
+        seconds=told("new_seconds"), cost=told("new_cost"),
     )  # fmt: skip
-    seconds, cost = columns.seconds + more("more_seconds"), columns.cost + more("more_cost")
+    seconds, cost = columns.seconds + told("more_seconds"), columns.cost + told("more_cost")
     return new.on_conflict_do_update(
         index_elements=[columns.who, columns.day],
         set_={
-            "jobs": columns.jobs + more("more_jobs"),
+            "jobs": columns.jobs + told("more_jobs"),
             "seconds": case((seconds > 0, seconds), else_=0.0),
             "cost": case((cost > 0, cost), else_=0.0),
             "last": func.coalesce(new.excluded.last, columns.last),

@@ -150,6 +150,5 @@ class Pace:
                 pipe.hset(SPEEDS, worker, f"{speed + NEWEST * (share - speed):.4g}")
                 pipe.expire(SPEEDS, SPEEDS_SECONDS)
             pipe.execute()
-        # What others have learned meanwhile is read when it is due.
-        self._known[name] = mean
-        self._lines = {}
+        # What others have learned meanwhile is read when it is due. Another thread may be reading.
+        self._known, self._lines = {**self._known, name: mean}, {}
