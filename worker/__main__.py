@@ -341,6 +341,7 @@ def _ask_others(house: House, lines: dict[Line, int], name: str) -> None:
         thread.join()
     for hand in hands:
         hand.drain()
+    leave.cancel()
     Studio.branch.close()
 
 

@@ -315,10 +315,10 @@ def test_a_job_of_somebody_elses_stops_no_sweep(house: House) -> None:
 def test_a_passing_fault_is_tried_again_after_growing_pauses(
     house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES", (timedelta(seconds=0.5), timedelta(seconds=1)))
+    monkeypatch.setattr(module, "PAUSES", (timedelta(seconds=1.5), timedelta(seconds=2)))
     made = submit(house, ann)
     behind = submit(house, ann, "e2")
-    for pause in (0.5, 1):
+    for pause in (1.5, 2):
         claimed = house.generations.claim(made.id)
         assert claimed
         again = house.generations.restart(claimed, "The engine crashed.", at_once=False)

@@ -69,7 +69,12 @@ def numbers(text: str) -> list[int]:
 
 def page(discord: Discord, asked: str) -> dict[str, Any]:
     """What the one answer shows now."""
-    answer = discord.only_answer(asked)
+
+    def there() -> Any:
+        answer = discord.only_answer(asked)
+        return answer if newest(answer)["content"] else None
+
+    answer = discord.until(there)
     assert answer["ephemeral"], "for the asker's eyes alone"
     return newest(answer)
 
