@@ -158,7 +158,7 @@ class Hands(Hand):
 
     def set_state(self, state: str, pipeline: Any = None) -> None:
         """Say whether it has something to do."""
-        if pipeline is not None or self._due(state):
+        if pipeline is not None or self._due(f"state {state}"):
             super().set_state(state, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
@@ -168,6 +168,7 @@ class Hands(Hand):
                 super().check_for_suspension(burst)
 
     def _due(self, what: str) -> bool:
+        """Whether something is to be said or asked again by now."""
         moment = time.monotonic()
         if moment - self._said.get(what, 0.0) < SAY_SECONDS:
             return False

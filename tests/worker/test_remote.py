@@ -36,7 +36,7 @@ from core.lines import line_of
 from core.options import Mode, Options
 from core.people import Asker
 from core.policy import policy
-from core.queue import TASK
+from core.queue import TASK, Line
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
 from worker import hands, remote
@@ -94,6 +94,14 @@ def asked(house: House, prompt: str = "a fox", event: str = "", **given: Any) ->
 
 def now_is(house: House, one: Generation) -> Generation:
     return house.generations.get(one.id)
+
+
+def hands_on(line: Line, places: int, connection: Redis | None = None) -> Hands:
+    """Those of a worker, on one line."""
+    return Hands(
+        [line.rq.name], name=f"hands-{time.time()}", queue_class=FairQueue, places=places,
+        connection=connection or line.redis, serializer=line.rq.serializer,
+    )  # fmt: skip
 
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -272,10 +280,7 @@ def test_many_at_once_on_one_worker_and_an_operators_stop(
     house: House, branch: Branch, far: PollinationsServer
 ) -> None:
     far.seconds, line = 0.5, house.queue.line("pollinations")
-    many = Hands(
-        [line.rq.name], name=f"many-{time.time()}", queue_class=FairQueue, places=8,
-        connection=house.queue.redis, serializer=line.rq.serializer,
-    )  # fmt: skip
+    many = hands_on(line, 8)
     thread = threading.Thread(target=many.work, kwargs={"logging_level": "WARNING"})
     made = [asked(house, f"fox {index}") for index in range(16)]
     thread.start()
@@ -306,10 +311,7 @@ def test_the_next_is_asked_while_one_is_sealed_and_few_stand_behind(
 ) -> None:
     sealed, line = threading.Event(), house.queue.line("pollinations")
     monkeypatch.setattr(remote, "finish", lambda *given: sealed.wait(20) and finish(*given))
-    one = Hands(
-        [line.rq.name], name=f"next-{time.time()}", queue_class=FairQueue, places=1,
-        connection=house.queue.redis, serializer=line.rq.serializer,
-    )  # fmt: skip
+    one = hands_on(line, 1)
     thread = threading.Thread(target=one.work, kwargs={"logging_level": "WARNING"})
     made = [asked(house, f"hen {index}") for index in range(4)]
     thread.start()
@@ -336,6 +338,30 @@ def test_the_next_is_asked_while_one_is_sealed_and_few_stand_behind(
     assert set(states()) == {State.DONE}
 
 
+def test_an_operator_who_has_workers_wait_sees_them_wait(house: House, branch: Branch) -> None:
+    one = hands_on(house.queue.line("pollinations"), 1)
+    thread = threading.Thread(target=one.work, kwargs={"logging_level": "WARNING"})
+    redis, end = house.queue.redis, time.monotonic() + 15
+
+    def says(state: str) -> None:
+        while redis.hget(one.key, "state") != state.encode():
+            assert time.monotonic() < end, f"it does not say that it is {state}"
+            time.sleep(0.02)
+
+    # It looks before it takes a job, as RQ's own do.
+    redis.set("rq:suspended", 1)
+    thread.start()
+    try:
+        says("suspended")
+        redis.delete("rq:suspended")
+        says("idle")
+    finally:
+        redis.delete("rq:suspended")
+        one.leave()
+        thread.join(10)
+        one.drain()
+
+
 def test_a_line_whose_places_are_taken_outlives_redis(
     house: House, branch: Branch, far: PollinationsServer, redis_url: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -345,10 +371,7 @@ def test_a_line_whose_places_are_taken_outlives_redis(
     door.symlink_to(there)
     monkeypatch.setattr("worker.hands.ALIVE_SECONDS", 0.1)
     far.seconds, line = 1.5, house.queue.line("pollinations")
-    hands = Hands(
-        [line.rq.name], name=f"outlives-{time.time()}", queue_class=FairQueue, places=1,
-        connection=Redis.from_url(f"unix://{door}?db=0"), serializer=line.rq.serializer,
-    )  # fmt: skip
+    hands = hands_on(line, 1, Redis.from_url(f"unix://{door}?db=0"))
     thread = threading.Thread(target=hands.work, kwargs={"logging_level": "CRITICAL"})
     made = [asked(house, f"owl {index}") for index in range(2)]
     thread.start()
