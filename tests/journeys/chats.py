@@ -99,14 +99,14 @@ class Discord:
     def card(
         self, prompt: str, words: str, seconds: float = 40, channel: str = CHANNEL
     ) -> dict[str, Any]:
-        """The message about a prompt once its newest version says these words."""
+        """The last message about a prompt once its newest version says these words."""
 
         def find() -> dict[str, Any] | None:
             for message in reversed(self.messages(channel)):
                 last = message["versions"][-1]
-                told = " ".join(e.get("description") or "" for e in last["embeds"])
-                if prompt in told and words in last["content"]:
-                    return message
+                # An earlier one may be of the same test, which is tried once more.
+                if prompt in " ".join(e.get("description") or "" for e in last["embeds"]):
+                    return message if words in last["content"] else None
             return None
 
         return dict(self.until(find, seconds))

@@ -174,7 +174,8 @@ def test_a_picture_is_described_and_drawn(house: Everywhere) -> None:
 
 def test_a_writer_and_a_bot_that_die_are_followed_by_others(house: Everywhere) -> None:
     discord = house.discord
-    discord.command("write", prompt="a lasting tale sleep:0.15 words:24")
+    # A channel takes few edits: so much is written that some of them tell of it.
+    discord.command("write", prompt="a lasting tale sleep:0.25 words:48")
     going = discord.until(
         lambda: next((one for one in [written(house, "a lasting tale", "writing")]
                       if "(1) a lasting" in body(one["versions"][-1])), None)
@@ -184,7 +185,7 @@ def test_a_writer_and_a_bot_that_die_are_followed_by_others(house: Everywhere) -
         os.kill(discord.drawqueue.processes()[name], signal.SIGKILL)
     done = written(house, "a lasting tale")
     assert done["id"] == going["id"]
-    assert len(answer(done).split()) == 24
+    assert len(answer(done).split()) == 48
     discord.until(lambda: discord.drawqueue.log.read_text().count("on line as") > online)
     discord.press(done["id"], "Continue")
     assert answer(newest(house, "written in", done)).startswith(f"(2) {GO_ON} ")

@@ -42,6 +42,8 @@ class RemoteServer:
     source = ""
     # Its key; calls without it are refused.
     key = "a-key"
+    # A path whose calls meet no trouble: its caller comes again whenever it likes.
+    spared = ""
 
     def __init__(self) -> None:
         self.troubles: list[str] = []
@@ -105,7 +107,8 @@ class RemoteServer:
             self.asked.append((request.method, request.path_qs, given))
             if self.key and not self.allowed(request):
                 return web.json_response(self.refusal(401), status=401)
-            trouble = self.troubles.pop(0) if self.troubles else ""
+            meets = bool(self.troubles) and request.path != self.spared
+            trouble = self.troubles.pop(0) if meets else ""
             self.at_once += 1
             self.most_at_once = max(self.at_once, self.most_at_once)
             try:

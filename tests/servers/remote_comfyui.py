@@ -69,6 +69,7 @@ TOLD = 4
 class ComfyServer(RemoteServer):
     engine = "comfyui"
     source = "comfyui:v1-5-pruned-emaonly"
+    spared = "/ws"
 
     def __init__(self) -> None:
         super().__init__()
