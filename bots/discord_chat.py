@@ -46,7 +46,7 @@ from core.cards import ASIDE, Button, Card, pressed, show_of
 from core.commands import COMMANDS, Command
 from core.database import AWAY as DATABASE_AWAY
 from core.errors import NotFound, UserError, report
-from core.generations import FIRST_EDITOR, Generation
+from core.generations import FIRST_EDITOR
 from core.house import House, open_house
 from core.languages import closest, mark, speak, tr, trn
 from core.lifecycle import State
@@ -54,6 +54,7 @@ from core.media import Source
 from core.options import COMMAND_OF, PROMPT_LIMIT, Mode, Option
 from core.people import Asker
 from core.policy import Audience
+from core.rows import Generation
 from core.settings import Discord, read
 from core.supervisor import LEFT_OUT
 

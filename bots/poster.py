@@ -24,11 +24,11 @@ from bots.pictures import picture_of
 from core import events
 from core.cards import Card
 from core.errors import report
-from core.generations import FORGOTTEN, Generation
 from core.house import House
 from core.languages import speak
 from core.lifecycle import FINAL, State
 from core.reports import Notice
+from core.rows import FORGOTTEN, Generation
 from core.settings import Chat, Discord, Telegram, read
 
 log = logging.getLogger("drawqueue")

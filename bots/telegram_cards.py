@@ -38,10 +38,10 @@ from bots.poster import EDIT_SECONDS, Budget, Gone, Later, Moved, Refused
 from bots.words import parted
 from core.asking import Choice
 from core.cards import Button, Card
-from core.generations import Generation
 from core.languages import mark, tr
 from core.lifecycle import State
 from core.policy import Show
+from core.rows import Generation
 from core.settings import Telegram, read
 
 # A photo's sides together and their ratio (python-telegram-bot: Bot.send_photo).

@@ -61,13 +61,14 @@ from core.asking import Ask, Choice, Reply
 from core.cards import ACTIONS, PAINT, QUESTIONS, TURNING, Button, pressed
 from core.commands import COMMANDS, Command
 from core.errors import NotFound, TryAgain, UserError, report
-from core.generations import ASKED, FIRST_EDITOR, Generation
+from core.generations import FIRST_EDITOR
 from core.house import House, open_house
 from core.inbox import CLAIM_SECONDS, Inbox
 from core.languages import ENGLISH, LANGUAGES, mark, speak, speaking, tr, trn
 from core.media import Source
 from core.people import Asker
 from core.policy import Audience
+from core.rows import ASKED, Generation
 from core.settings import HOOK, Telegram, Web, read
 from core.supervisor import LEFT_OUT
 

@@ -35,13 +35,13 @@ from core.asking import Reply
 from core.cards import ACTIONS, ASIDE, DECISIONS, PAINT, as_json
 from core.commands import COMMANDS, PICTURE
 from core.errors import InvalidOptions, NotAllowed, NotFound
-from core.generations import Generation
 from core.house import House
 from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
 from core.people import Asker
 from core.policy import ALONE, policy
 from core.queue import WRITE as LINE_OF_WORDS
+from core.rows import Generation
 from core.settings import Uploads, read
 from core.supervisor import NONCE
 from core.writers import captioners, writers

@@ -21,12 +21,12 @@ from core import commands
 from core.asking import picture_number
 from core.brush import PAINT
 from core.errors import NotFound, UserError
-from core.generations import Generation
 from core.house import House
 from core.languages import speak, tr
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.proposals import escaped
+from core.rows import Generation
 
 
 class Painted(Given):

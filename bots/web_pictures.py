@@ -23,7 +23,6 @@ from core import drawing, registry
 from core.cards import show_of, why_not
 from core.commands import Command
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, TryAgain, UserError, duration
-from core.generations import Generation
 from core.house import House
 from core.keeping import UPLOAD_AFTER
 from core.languages import mark, tr, trn
@@ -33,6 +32,7 @@ from core.media import Source
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import ALONE, Show, policy
+from core.rows import Generation
 from core.settings import Uploads, read
 from core.uploads import too_large
 
@@ -86,7 +86,7 @@ class Brought:
 
         Raises TooMuch, and NotAllowed for who may not ask for anything.
         """
-        self.house.generations.check([], who)
+        self.house.generations.admission.check([], who)
         with _away():
             counted = f"drawqueue:uploads:{who.account}"
             with self.house.queue.redis.pipeline() as pipe:

@@ -7,13 +7,13 @@ from typing import Any
 
 from core.cards import Button
 from core.errors import UserError
-from core.generations import Generation
 from core.house import House
 from core.languages import speaking, spoken, tr
 from core.lifecycle import State
 from core.lineage import Family
 from core.media import Source
 from core.people import Asker
+from core.rows import Generation
 
 
 @dataclass(frozen=True)

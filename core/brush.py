@@ -22,7 +22,7 @@ from core.policy import policy
 from core.settings import Chat, read
 
 if TYPE_CHECKING:
-    from core.generations import Generation
+    from core.rows import Generation
 
 # Where links lead, below DRAWQUEUE_PUBLIC_URL.
 PAINT = "/paint/"

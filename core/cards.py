@@ -9,13 +9,13 @@ from typing import Any
 from core.catalog import models
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration
-from core.generations import HELD, INSTEAD, LEFT, PLAINLY, TAKEN_DOWN, Generation
 from core.languages import mark, speaking, tr, trn
 from core.lifecycle import PENDING, State
 from core.options import COMMAND_OF, Mode
 from core.policy import Audience, Show, policy
 from core.providers import PROVIDERS
 from core.queue import Standing
+from core.rows import HELD, INSTEAD, LEFT, PLAINLY, TAKEN_DOWN, Generation
 from core.settings import Web, read
 from core.tastes import credits
 from core.writers import writer

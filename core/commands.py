@@ -50,7 +50,7 @@ from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
 from core.export import export, let_go
 from core.forgetting import FORGET, forget
-from core.generations import FIRST, Generation
+from core.generations import FIRST
 from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
 from core.house import House
 from core.languages import LANGUAGES, mark, speaking, spoken, tr, trc, trn
@@ -61,6 +61,7 @@ from core.people import Asker
 from core.policy import policy
 from core.providers import PROVIDERS, provider_of
 from core.queue import DRAW
+from core.rows import Generation
 from core.writers import writers
 
 log = logging.getLogger("drawqueue")
@@ -298,7 +299,7 @@ def _quiet(house: House, ask: Ask) -> Reply:
 
 
 def _quota(house: House, ask: Ask) -> Reply:
-    told = house.generations.quota(ask.asker)
+    told = house.generations.admission.quota(ask.asker)
     account = tr(
         "Your account is {account}; settings, policies and /grant call it so.",
         account=ask.asker.account,

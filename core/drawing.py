@@ -13,7 +13,6 @@ from core.braces import plainly
 from core.brush import Ticket
 from core.cards import ACTIONS, QUESTIONS, Button
 from core.errors import InvalidOptions, NotAllowed, UserError
-from core.generations import LEFT, Generation
 from core.house import House
 from core.languages import mark, tr, trn
 from core.media import Source
@@ -21,6 +20,7 @@ from core.options import COMMAND_OF, Mode, Option, Request
 from core.people import Asker
 from core.policy import policy
 from core.proposals import counted, escaped
+from core.rows import LEFT, Generation
 from core.settings import Web, read
 
 # One of the pictures sent along, by its place among them, where an order matters.
@@ -261,7 +261,7 @@ def _propose(
     requests: Sequence[Request], manner: Mapping[str, Any],
 ) -> Reply:  # fmt: skip
     # Nobody is asked about what would be refused.
-    house.generations.check(requests, ask.asker)
+    house.generations.admission.check(requests, ask.asker)
     number = house.proposals.keep(
         ask.asker, ask.event, COMMAND_OF[mode], given, sources, ask.address
     )

@@ -9,13 +9,13 @@ from core import catalog, flags, options
 from core.asking import Ask, Reply, which_one
 from core.drawing import ADDRESS, SENT, drawn_here, inherited, named_in, with_tastes
 from core.errors import TooLate, UserError
-from core.generations import PLAINLY, Generation
 from core.house import House
 from core.languages import mark, tr, trn
 from core.lifecycle import State
 from core.media import Source
 from core.options import COMMAND_OF, Mode, Option, Options, Request
 from core.proposals import escaped
+from core.rows import PLAINLY, Generation
 
 WORDS = Option(
     "words", mark("The new prompt and flags; empty: see those it has."), str, (), None, None, (),

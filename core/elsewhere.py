@@ -24,19 +24,12 @@ from sqlalchemy import func, or_, select, update
 from core import catalog
 from core.database import generations, now
 from core.engine import Task
-from core.generations import (
-    BUSY_SINCE,
-    INSTEAD,
-    NOTED,
-    Generation,
-    Generations,
-    described,
-    read_row,
-)
+from core.generations import Generations, described
 from core.languages import tr
 from core.lifecycle import PENDING, RUNNING, State
 from core.lines import line_of
 from core.options import Request
+from core.rows import BUSY_SINCE, INSTEAD, NOTED, Generation, read_row
 from core.settings import Remote, Web, read
 
 log = logging.getLogger("drawqueue")
@@ -251,7 +244,7 @@ class Elsewhere:
             one, PENDING, State.QUEUED, attempt=one.attempt + 1, started=None, enqueued=0, due=None,
             restarts=0, task=None, request=asdict(found), line=line_of(found), error=None,
             manner={**one.manner, INSTEAD: instead},
-            only_if=lambda connection: self._generations.affords(connection, one, found),
+            only_if=lambda connection: self._generations.admission.affords(connection, one, found),
         )  # fmt: skip
         if again:
             log.warning("#%d: %s stands in for %s", one.id, found.model, one.request.model)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from core.asking import Ask, Reply
 from core.drawing import draw
 from core.errors import NotFound, TooLate, UserError
-from core.generations import Generation
 from core.house import House
 from core.languages import tr
 from core.options import Mode
 from core.proposals import escaped
+from core.rows import Generation
 from core.writers import writer
 from core.writing import asked, request_of
 

@@ -27,12 +27,12 @@ from core.brush import BadLink
 from core.cards import show_of
 from core.database import exports, generations, now, presets, tastes, upsert
 from core.errors import NotFound, report
-from core.generations import Generation
 from core.house import House
 from core.keeping import EXPORT_KEPT
 from core.languages import tr, trn
 from core.people import Person
 from core.policy import ALONE, Show
+from core.rows import Generation
 from core.settings import Web, read
 
 log = logging.getLogger("drawqueue")

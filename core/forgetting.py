@@ -34,7 +34,6 @@ from core.cards import QUESTIONS, Button
 from core.database import AWAY, generations, leavers, metadata, now, one_at_a_time, usage
 from core.errors import report
 from core.export import let_go
-from core.generations import Generation
 from core.history import YES
 from core.house import House
 from core.keeping import held_alone
@@ -43,6 +42,7 @@ from core.lifecycle import FINAL, PENDING, State
 from core.people import KEY, Person, copy_usage
 from core.policy import policy
 from core.reports import told_anew, unname
+from core.rows import Generation
 
 log = logging.getLogger("drawqueue")
 

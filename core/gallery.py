@@ -14,13 +14,13 @@ from core.asking import Ask
 from core.cards import show_of
 from core.database import generations
 from core.database import marks as kept
-from core.generations import Generation
 from core.history import Filters, find
 from core.house import House
 from core.languages import tr
 from core.lifecycle import State
 from core.people import Asker
 from core.policy import ALONE, Show
+from core.rows import Generation
 
 # Requests that are looked at together where all pictures are wanted.
 BATCH = 50

@@ -8,32 +8,29 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import timedelta
 from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    Select,
     String,
     and_,
     cast,
     delete,
-    false,
     func,
     insert,
     literal,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
+from core.admission import Admission
 from core.catalog import settle
 from core.database import (
     AWAY,
@@ -44,23 +41,34 @@ from core.database import (
     now,
     offered,
     one_at_a_time,
-    reports,
     spend,
-    usage,
 )
-from core.engine import MARK, UNCHECKED
-from core.errors import NotAllowed, NotFound, TooLate, TooMuch, TryAgain, duration, report
+from core.errors import NotAllowed, TooLate, TryAgain
 from core.fair import Claim
 from core.languages import ENGLISH, spoken, tr, trn
 from core.lifecycle import FINAL, PENDING, REDOABLE_IN_PLACE, RUNNING, State
 from core.lines import line_of, still_offered
 from core.media import Media, sample_of
 from core.options import PRIORITIES, SEED_LIMIT, Mode, Options, Request
-from core.pace import FIRST_GUESS_SECONDS
-from core.people import Asker, People, Person
-from core.policy import Policy, Spent, policy, told
+from core.people import Asker
+from core.policy import Policy, policy
 from core.providers import PROVIDERS
-from core.queue import DRAW, WRITE, Standing, WorkQueue, job_id
+from core.queue import DRAW, WRITE, WorkQueue
+from core.rows import (
+    BLANK,
+    BUSY_SINCE,
+    FORGOTTEN,
+    HELD,
+    INSTEAD,
+    LANGUAGE,
+    LEFT,
+    LOST,
+    NOTED,
+    PLAINLY,
+    Generation,
+    Rows,
+    read_row,
+)
 from core.settings import Drawing, read
 
 log = logging.getLogger("drawqueue")
@@ -68,136 +76,18 @@ log = logging.getLogger("drawqueue")
 # The waits before a lost or failed attempt is made again; after the last there is none.
 PAUSES = (timedelta(seconds=1), timedelta(seconds=5))
 ENQUEUE_GRACE = timedelta(seconds=2)
-# What a row knows of its place in line, besides 0 for none yet: HELD waits for its own person's
-# (or chat's) other drawings, and so stands in none.
-NOTED, LOST, HELD = 1, -1, 2
 # The priority that a moderator gives: before everybody's.
 FIRST = len(PRIORITIES)
 FIRST_EDITOR = "first"
-# So many earlier answers a talk remembers.
-TALK = 12
-# Where an address keeps the message that was asked with, which its writer may edit for so long.
-ASKED = "asked"
-EDITABLE = timedelta(days=3)
 EDITOR_LEASE = timedelta(seconds=30)
-# What a row's manner calls the sentences about settings that were left out.
-LEFT = "left"
-# What it calls the request that was asked for, where another engine stands in, and who tried.
-INSTEAD = "instead"
-# What it calls why a prompt is drawn as it was asked for, though a better one was to be written.
-PLAINLY = "plainly"
-# What it calls the language of who asked, where that is not English.
-LANGUAGE = "language"
-# What a row's task says while its engine has reached a limit: since when.
-BUSY_SINCE = "busy"
-# Who took everything out of a row that says it was deleted: a moderator, or its asker with all
-# that was theirs; empty for its asker alone.
-TAKEN_DOWN, FORGOTTEN = "moderator", "forgotten"
-
-# What comes of reading a row that another version wrote.
-UNREADABLE = (TypeError, ValueError, KeyError)
 
 
-@dataclass(frozen=True)
-class Generation:
-    """One row, frozen."""
-
-    id: int
-    platform: str
-    asker: str
-    asker_name: str
-    address: Mapping[str, Any]
-    request: Request
-    parent: int | None
-    state: State
-    attempt: int
-    version: int
-    enqueued: int
-    error: str | None
-    results: tuple[Mapping[str, Any], ...]
-    seconds: float | None
-    created: datetime
-    started: datetime | None
-    ended: datetime | None
-    message: str | None
-    shown_version: int
-    shown_media: int
-    mentioned: int
-    undeliverable: str | None
-    restarts: int
-    due: datetime | None
-    person: str
-    chat: str
-    class_name: str
-    priority: int
-    charged: float
-    deleted: datetime | None
-    removed: str
-    manner: Mapping[str, Any]
-    line: str
-    task: Mapping[str, Any] | None
-    text: str | None
-    cost: float
-
-    def picture(self, index: int) -> Mapping[str, Any]:
-        """One of its finished pictures, counted from 0. Raises NotFound."""
-        if self.state != State.DONE:
-            raise NotFound(
-                tr(
-                    "#{number} has no picture yet: it is {state}.",
-                    number=self.id, state=self.state.said,
-                )
-            )  # fmt: skip
-        if not 0 <= index < len(self.results):
-            raise NotFound(
-                trn(
-                    "#{number} has {n} picture; there is no {number}.{place}.",
-                    "#{number} has {n} pictures; there is no {number}.{place}.",
-                    len(self.results), number=self.id, place=index + 1,
-                )
-            )  # fmt: skip
-        return self.results[index]
-
-    @property
-    def language(self) -> str:
-        """The language that its card, and what else is said of it, is in."""
-        return str(self.manner.get(LANGUAGE, ENGLISH))
-
-    @property
-    def first_asked(self) -> Request:
-        """What was asked for, before another engine stood in."""
-        kept = self.manner.get(INSTEAD)
-        return Request.read(kept["request"]) if kept else self.request
-
-    @property
-    def job(self) -> str:
-        return job_id(self.id, self.attempt)
-
-    @property
-    def user(self) -> str:
-        """Who is served fairly: one person, with all accounts they linked."""
-        return self.person or f"{self.platform}:{self.asker}"
-
-
-def read_row(row: Row[Any]) -> Generation:
-    """A generation as its row has it."""
-    values = {name: row._mapping[name] for name in Generation.__dataclass_fields__}
-    values["request"] = Request.read(values["request"])
-    values["state"] = State(values["state"])
-    values["results"] = tuple(values["results"])
-    return Generation(**values)
-
-
-class Generations:
+class Generations(Rows):
     """All generations, over a database and a queue."""
 
     def __init__(self, database: Database, queue: WorkQueue, media: Media) -> None:
-        self.database = database
-        self.queue = queue
-        self.media = media
-        self.people = People(database, queue.redis)
-        # What was told of already.
-        self._unreadable: set[int] = set()
+        super().__init__(database, queue, media)
+        self.admission = Admission(database, queue, self.people)
 
     # Asking
 
@@ -246,11 +136,11 @@ class Generations:
         rules, moment = policy(), now()
         rules.drawable(requests)
         still_offered(requests)
-        before = self._drawn_before(requests)
+        before = self.drawn_before(requests)
         fresh = [one for one in requests if one not in before]
         events_ = [event, *(f"{event}+{index}" for index in range(1, len(requests)))]
-        costs = self._costs(fresh)
-        full = self._full(rules, len(fresh))
+        costs = self.admission.costs(fresh)
+        full = self.admission.full(len(fresh))
         try:
             person = self.people.get(asker.platform, asker.id)
             class_name = person.classes(rules, asker)[0]
@@ -284,11 +174,11 @@ class Generations:
             ]  # fmt: skip
             with self.database.write() as connection:
                 one_at_a_time(connection, person.id, asker.chat)
-                known = self._known(connection, asker.platform, events_)
+                known = self.known(connection, asker.platform, events_)
                 if known:
                     return known
                 cost = sum(costs[one] for one in fresh)
-                self._admit(connection, person, asker, fresh, cost, full, moment)
+                self.admission.admit(connection, person, asker, fresh, cost, full, moment)
                 made = [
                     read_row(
                         connection.execute(insert(generations).values(row).returning(generations))
@@ -304,7 +194,7 @@ class Generations:
         except IntegrityError:
             # Another process accepted the same event at the same moment.
             with self.database.read() as connection:
-                return self._known(connection, asker.platform, events_)
+                return self.known(connection, asker.platform, events_)
         except AWAY as error:
             log.warning("could not accept a request: %s", error.__class__.__name__)
             raise TryAgain(tr("I could not take that in just now. Please try again.")) from error
@@ -314,139 +204,6 @@ class Generations:
             elif not self.line_up(generation):
                 break  # The sweep puts the others in line as well.
         return made
-
-    def check(self, requests: Sequence[Request], asker: Asker) -> None:
-        """Raises what `accept` would raise for these now, and changes nothing."""
-        policy().drawable(requests)
-        person = self.people.get(asker.platform, asker.id)
-        costs, full = self._costs(requests), self._full(policy(), len(requests))
-        cost = sum(costs[one] for one in requests)
-        with self.database.read() as connection:
-            self._admit(connection, person, asker, requests, cost, full, now())
-
-    def _admit(
-        self, connection: Connection, person: Person, asker: Asker, requests: Sequence[Request],
-        cost: float, full: TooMuch | None, moment: datetime,
-    ) -> None:  # fmt: skip
-        rules = policy()
-        class_name = person.classes(rules, asker)[0]
-        rules.open_to(person.names(asker))
-        if not requests:
-            return
-        rules.suits(class_name, requests)
-        if full:
-            raise full
-        rules.room(
-            class_name, len(requests), cost,
-            self._spent(connection, rules, generations.c.person, person.id, moment),
-            self._spent(connection, rules, generations.c.chat, asker.chat, moment),
-            moment, cost=sum(map(rules.price, requests)),
-        )  # fmt: skip
-
-    def _known(
-        self, connection: Connection, platform: str, names: Sequence[str]
-    ) -> list[Generation]:
-        rows = connection.execute(
-            select(generations)
-            .where(generations.c.platform == platform, generations.c.event.in_(names))
-            .order_by(generations.c.id)
-        ).all()
-        return [read_row(row) for row in rows]
-
-    def _drawn_before(self, requests: Sequence[Request]) -> dict[Request, list[dict[str, Any]]]:
-        """The pictures of those requests that were drawn before, by the models that draw now."""
-        if not read(Drawing).reuse:
-            return {}
-        prints: dict[str, Request] = {}
-        with contextlib.suppress(RedisError):
-            revisions = self.queue.revisions()
-            prints = {
-                one.fingerprint(revisions[one.model]): one
-                for one in requests
-                if one.model in revisions
-            }
-        if not prints:
-            return {}
-        columns = generations.c
-        with contextlib.suppress(*AWAY), self.database.read() as connection:
-            rows = connection.execute(
-                select(columns.fingerprint, columns.results)
-                .where(
-                    columns.fingerprint.in_(prints),
-                    columns.state == State.DONE,
-                    # What a moderator took down comes back from no other's either.
-                    columns.fingerprint.not_in(
-                        select(reports.c.fingerprint).where(reports.c.fingerprint.in_(prints))
-                    ),
-                )
-                .order_by(columns.id)
-            ).all()
-            return {
-                prints[row.fingerprint]: [{**one, "reused": True} for one in row.results]
-                for row in rows
-                if all(self.media.has(str(one["key"])) for one in row.results)
-                # Somebody may be there to look at it now.
-                and all(one.get(MARK) != UNCHECKED for one in row.results)
-            }
-        return {}
-
-    def _costs(self, requests: Sequence[Request]) -> dict[Request, float]:
-        known = {one: self._expect(one) for one in {replace(r, seed=0) for r in requests}}
-        return {request: known[replace(request, seed=0)] for request in requests}
-
-    def _expect(self, request: Request) -> float:
-        try:
-            return self.queue.pace.whole(request)
-        except RedisError:
-            return FIRST_GUESS_SECONDS
-
-    def _full(self, rules: Policy, jobs: int) -> TooMuch | None:
-        """Why so many more do not fit into the line; None when they do."""
-        longest = rules.line.longest
-        with contextlib.suppress(RedisError):
-            if longest and (length := self.queue.length()) + jobs > longest:
-                wait = max(10.0, self.queue.draw.room_in(length + jobs - longest))
-                words = trn(
-                    "The queue is full: {n} picture waits. Please come back in about {wait}.",
-                    "The queue is full: {n} pictures wait. Please come back in about {wait}.",
-                    length, wait=duration(wait),
-                )  # fmt: skip
-                return TooMuch(words, wait)
-        return None
-
-    def _spent(
-        self, connection: Connection, rules: Policy, column: ColumnElement[str], who: str,
-        moment: datetime,
-    ) -> Spent:  # fmt: skip
-        if not who:
-            return Spent()
-        # Before the day's sum: what is over in between counts twice for once, and never not at all.
-        due = _due(connection, rules, column == who, moment)
-        day = connection.execute(
-            select(usage).where(usage.c.who == who, usage.c.day == rules.day(moment))
-        ).one_or_none()
-        queued = connection.execute(
-            select(func.count()).where(column == who, generations.c.state == State.QUEUED)
-        ).scalar_one()
-        last = connection.execute(
-            select(func.max(usage.c.last)).where(usage.c.who == who)
-        ).scalar_one()
-        spent = (day.jobs, day.seconds, day.cost) if day else (0, 0.0, 0.0)
-        return Spent(queued, spent[0], spent[1], last, spent[2], due)
-
-    def quota(self, asker: Asker) -> str:
-        """What is left to the asker today, in words for them."""
-        rules, moment = policy(), now()
-        person = self.people.get(asker.platform, asker.id)
-        choice = person.classes(rules, asker)
-        with self.database.read() as connection:
-            spent = [
-                self._spent(connection, rules, column, who, moment)
-                for column, who in (
-                    (generations.c.person, person.id), (generations.c.chat, asker.chat)
-                )
-            ]  # fmt: skip
-        return told(rules, choice[0], choice, spent[0], spent[1], moment)
 
     def redo(
         self, generation_id: int, asker: Asker, event: str, *, new_seed: bool = False,
@@ -467,7 +224,7 @@ class Generations:
             wanted = old.first_asked
             rules.drawable([wanted])
             still_offered([wanted])
-            cost, full = self._expect(wanted), self._full(rules, 1)
+            cost, full = self.admission.expect(wanted), self.admission.full(1)
             person = self.people.get(asker.platform, asker.id)
             class_name = old.class_name
             if self._own(old, asker):
@@ -480,8 +237,7 @@ class Generations:
                     raise full
                 rules.room(
                     class_name, 1, cost,
-                    self._spent(connection, rules, generations.c.person, old.user, moment),
-                    self._spent(connection, rules, generations.c.chat, old.chat, moment),
+                    *self.admission.spent(connection, old.user, old.chat, moment),
                     moment, again=again_today, cost=rules.price(wanted),
                 )  # fmt: skip
                 again = self.set(
@@ -544,7 +300,7 @@ class Generations:
         try:
             with self.database.write() as connection:
                 one_at_a_time(connection, person.id)
-                while known := self._known(connection, asker.platform, [event]):
+                while known := self.known(connection, asker.platform, [event]):
                     if not known[0].deleted:
                         return known[0], False
                     event = row["event"] = f"{first}:{known[0].id}"
@@ -555,7 +311,7 @@ class Generations:
         except IntegrityError:
             # Another process picked it at the same moment.
             with self.database.read() as connection:
-                return self._known(connection, asker.platform, [event])[0], False
+                return self.known(connection, asker.platform, [event])[0], False
         except AWAY as error:
             raise TryAgain(tr("I could not do that just now. Please try again.")) from error
         self.publish(made.id)
@@ -663,7 +419,7 @@ class Generations:
             # No event of any chat's is named so.
             "event": literal(f"{FORGOTTEN}#") + cast(generations.c.id, String),
             "asker": "", "asker_name": "", "person": "", "chat": "", "class_name": "",
-            "request": asdict(_BLANK), "parent": None, "manner": {}, "results": [],
+            "request": asdict(BLANK), "parent": None, "manner": {}, "results": [],
             "error": None, "fingerprint": None, "text": None,
         }  # fmt: skip
         with self.database.write() as connection:
@@ -709,8 +465,8 @@ class Generations:
         rules.drawable([request])
         still_offered([request])
         person = self.people.get(asker.platform, asker.id)
-        cost = self._expect(request)
-        before = self._drawn_before([request])
+        cost = self.admission.expect(request)
+        before = self.drawn_before([request])
         while True:
             old = self.editable(generation_id, asker)
             rules.open_to(person.names(asker))
@@ -741,10 +497,7 @@ class Generations:
                     if cost > old.charged or more > 0:
                         rules.dearer(
                             old.class_name, cost - old.charged,
-                            self._spent(connection, rules, generations.c.person, old.user,
-                                        old.created),
-                            self._spent(connection, rules, generations.c.chat, old.chat,
-                                        old.created),
+                            *self.admission.spent(connection, old.user, old.chat, old.created),
                             moment, cost=more,
                         )  # fmt: skip
                     changed = self.set(
@@ -768,21 +521,6 @@ class Generations:
         if moved and changed.state == State.QUEUED:
             self.line_up(changed)
         return changed
-
-    def affords(self, connection: Connection, one: Generation, request: Request) -> bool:
-        """Whether person and chat have the money left for a request in the place of one's own."""
-        rules = policy()
-        more = rules.price(request) - rules.price(one.request)
-        if more <= 0:
-            return True
-        one_at_a_time(connection, one.user, one.chat)
-        person = self._spent(connection, rules, generations.c.person, one.user, one.created)
-        chat = self._spent(connection, rules, generations.c.chat, one.chat, one.created)
-        try:
-            rules.dearer(one.class_name, 0.0, person, chat, now(), cost=more)
-        except TooMuch:
-            return False
-        return True
 
     def editable(self, generation_id: int, asker: Asker) -> Generation:
         """A generation of the asker's own that is not drawn yet: it is queued, or its prompt is
@@ -1010,216 +748,6 @@ class Generations:
             self.line_up(again, first=True)
         return again
 
-    # Looking
-
-    def get(self, generation_id: int) -> Generation:
-        """One generation. Raises NotFound."""
-        if not 0 < generation_id < 2**31:  # The column's own bound.
-            raise NotFound(tr("There is no #{number}.", number=generation_id))
-        with self.database.read() as connection:
-            row = connection.execute(
-                select(generations).where(generations.c.id == generation_id)
-            ).one_or_none()
-        if row is None:
-            raise NotFound(tr("There is no #{number}.", number=generation_id))
-        return read_row(row)
-
-    def visible(self, generation_id: int, asker: Asker) -> Generation:
-        """One generation of the asker's own (or any, for a moderator). Raises NotFound."""
-        found = self.get(generation_id)
-        if not self.may_see(found, asker):
-            raise NotFound(tr("There is no #{number} of yours.", number=generation_id))
-        return _there(found)
-
-    def may_see(self, found: Generation, asker: Asker) -> bool:
-        """Whether one is the asker's own, or of a chat that they moderate."""
-        return self._own(found, asker) or moderates(found, asker)
-
-    def found(self, query: Select[Any]) -> list[Generation]:
-        """The generations that a query for their rows finds, in its order."""
-        with self.database.read() as connection:
-            return [read_row(row) for row in connection.execute(query).all()]
-
-    def readable(self, query: Select[Any]) -> list[Generation]:
-        """The same for who looks after them: one that nobody can read keeps no other waiting."""
-        with self.database.read() as connection:
-            rows = connection.execute(query).all()
-        found = []
-        for row in rows:
-            try:
-                found.append(read_row(row))
-            except UNREADABLE as error:
-                if row.id not in self._unreadable:
-                    self._unreadable.add(row.id)
-                    report(f"#{row.id} could not be read", error)
-        return found
-
-    def own(self, generation_id: int, asker: Asker) -> Generation:
-        """One generation of the asker's own, whoever they are. Raises NotFound."""
-        found = self.get(generation_id)
-        if not self._own(found, asker):
-            raise NotFound(tr("There is no #{number} of yours.", number=generation_id))
-        return _there(found)
-
-    def touchable(self, generation_id: int, asker: Asker) -> Generation:
-        """One generation that the asker may cancel or retry. Raises NotFound and NotAllowed."""
-        found = self.get(generation_id)
-        self._may_touch(found, asker)
-        return _there(found)
-
-    def _own(self, generation: Generation, asker: Asker) -> bool:
-        if (generation.platform, generation.asker) == (asker.platform, asker.id):
-            return True
-        return generation.user == self.people.get(asker.platform, asker.id).id
-
-    def _may_touch(self, generation: Generation, asker: Asker) -> None:
-        if not moderates(generation, asker) and not self._own(generation, asker):
-            raise NotAllowed(
-                tr("Only the person who asked for this picture, or a moderator, can do that.")
-            )
-
-    def of(
-        self, asker: Asker, states: Iterable[State] = State, limit: int = 50,
-        before: int | None = None, *, taken: bool = False, drawn: bool = False,
-    ) -> list[Generation]:  # fmt: skip
-        """The asker's generations in these states, newest first, older than `before`.
-
-        With those that were `taken` down, where their cards have to say so; without what is
-        written, where it shall be `drawn`.
-        """
-        person = self.people.get(asker.platform, asker.id).id
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations)
-                .where(
-                    generations.c.person == person,
-                    generations.c.state.in_(list(states)),
-                    or_(
-                        generations.c.deleted.is_(None),
-                        generations.c.removed == TAKEN_DOWN if taken else false(),
-                    ),
-                    generations.c.id < before if before else true(),
-                    generations.c.text.is_(None) if drawn else true(),
-                )
-                .order_by(generations.c.id.desc())
-                .limit(limit)
-            ).all()
-        return [read_row(row) for row in rows]
-
-    def asked_in(
-        self, platform: str, asker: str, chat: str, message: int
-    ) -> list[Generation]:  # fmt: skip
-        """What somebody asked for with one message, lately."""
-        columns = generations.c
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations)
-                .where(
-                    columns.platform == platform,
-                    columns.asker == asker,
-                    columns.chat == chat,
-                    columns.created > now() - EDITABLE,
-                    columns.address[ASKED].as_string() == str(message),
-                )
-                .order_by(columns.id)
-            ).all()
-        return [read_row(row) for row in rows]
-
-    def talk(self, last: Generation) -> list[Generation]:
-        """What was written before in a talk that goes on with this one, the oldest first."""
-        found: list[Generation] = []
-        one = last
-        while one.parent and len(found) < TALK:
-            with contextlib.suppress(NotFound):
-                parent = self.get(one.parent)
-                if parent.request.mode == Mode.WRITE and parent.text and not parent.deleted:
-                    found.append(parent)
-                    one = parent
-                    continue
-            break
-        return found[::-1]
-
-    def finished(self, asker: Asker) -> list[tuple[int, Sequence[Mapping[str, Any]]]]:
-        """The results of every finished generation of the asker's own, by id, oldest first."""
-        person = self.people.get(asker.platform, asker.id).id
-        columns = generations.c
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(columns.id, columns.results)
-                .where(
-                    columns.person == person, columns.state == State.DONE, columns.deleted.is_(None)
-                )
-                .order_by(columns.id)
-            ).all()
-        return [(row.id, row.results) for row in rows]
-
-    def marked(self, keys: Iterable[str]) -> set[str]:
-        """Those of some stored pictures that were drawn here and marked."""
-        wanted = set(keys)
-        if not wanted:
-            return set()
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations.c.results)
-                .join(files, files.c.generation == generations.c.id)
-                .where(files.c.key.in_(wanted), generations.c.state == State.DONE)
-            ).all()
-        return {
-            str(one["key"]) for row in rows for one in row.results if one.get(MARK)
-        } & wanted  # fmt: skip
-
-    def pending(self, asker: Asker, limit: int | None = None) -> list[Generation]:
-        """The asker's generations that are not over, those that are drawn first in front."""
-        person = self.people.get(asker.platform, asker.id).id
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations)
-                .where(generations.c.person == person, generations.c.state.in_(list(PENDING)))
-                .order_by(
-                    generations.c.state == State.QUEUED,
-                    generations.c.priority.desc(),
-                    generations.c.id,
-                )
-                .limit(limit)
-            ).all()
-        return [read_row(row) for row in rows]
-
-    def counts(self) -> dict[State, int]:
-        """How many generations of everybody stand in each state that is not over."""
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(generations.c.state, func.count())
-                .where(generations.c.state.in_(list(PENDING)))
-                .group_by(generations.c.state)
-            ).all()
-        return {State(state): count for state, count in rows}
-
-    def standing(self, generation: Generation) -> Standing | None:
-        """Place and estimate while queued; None when Redis does not answer."""
-        with contextlib.suppress(RedisError):
-            return self.queue.line(generation.line).standing(
-                generation.id, generation.attempt, generation.request, generation.user
-            )
-        return None
-
-    def progress(self, generation: Generation) -> float:
-        """The share drawn, 0 to 1; 0 when Redis does not answer."""
-        with contextlib.suppress(RedisError):
-            return self.queue.progress(generation.id, generation.attempt)
-        return 0.0
-
-    def said(self, generation: Generation) -> str:
-        """What is written by now; empty where there is nothing, or Redis does not answer."""
-        with contextlib.suppress(RedisError):
-            return self.queue.said(generation.id, generation.attempt)
-        return ""
-
-    def previewed(self, generation: Generation) -> str:
-        """The mark of what is drawn by now; empty where there is none, or Redis does not answer."""
-        with contextlib.suppress(RedisError):
-            return self.queue.previewed(generation.id, generation.attempt)
-        return ""
-
     # Within
 
     def rebuild_if_emptied(self) -> None:
@@ -1352,43 +880,11 @@ def part(connection: Connection, ids: Sequence[int]) -> None:
     )  # fmt: skip
 
 
-def _due(
-    connection: Connection, rules: Policy, whose: ColumnElement[bool], moment: datetime
-) -> float:
-    """What those of a day will cost that are not over."""
-    if not rules.prices:
-        return 0.0
-    columns, asked = generations.c, generations.c.request
-    rows = connection.execute(
-        select(
-            asked["model"].as_string().label("model"), asked["mode"].as_string().label("mode"),
-            asked["enhance"].as_string().label("enhance"),
-            func.sum(asked["count"].as_integer()).label("pictures"), func.count().label("jobs"),
-        )
-        .where(
-            whose, columns.state.in_(list(PENDING)), columns.created >= rules.began(moment),
-            columns.created < rules.began(moment) + timedelta(days=1),
-        )
-        .group_by("model", "mode", "enhance")
-    ).all()  # fmt: skip
-    total = 0.0
-    for row in rows:
-        # What writes is asked once for each job, what draws for each picture.
-        drawn = replace(_BLANK, model=row.model, mode=Mode(row.mode or Mode.TEXT))
-        total += rules.step(drawn) * row.pictures
-        total += rules.step(replace(drawn, enhance=row.enhance)) * row.jobs if row.enhance else 0.0
-    return total
-
-
 def _begun(one: Generation) -> float:
     """What is to be paid for one that is cancelled now: other machines stop at nobody's word."""
     # An edit may have left it in the line of another engine.
     elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
     return policy().step(one.request) if one.state in RUNNING and elsewhere else 0.0
-
-
-# What is left of a request that was forgotten: nothing that anybody chose.
-_BLANK = Request("", "", 1, 1, 1, 0.0, 0, "", "", 1)
 
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
@@ -1433,16 +929,3 @@ def _unshown(connection: Connection, ids: Set[int]) -> list[str]:
     keys = [key for key in connection.execute(shown).scalars() if sample_of(key) in ids]
     connection.execute(update(offered).where(offered.c.picture.in_(keys)).values(picture=""))
     return keys
-
-
-def _there(found: Generation) -> Generation:
-    if found.removed == TAKEN_DOWN:
-        raise NotFound(tr("#{number} was taken down by a moderator.", number=found.id))
-    if found.deleted:
-        raise NotFound(tr("#{number} was deleted.", number=found.id))
-    return found
-
-
-def moderates(generation: Generation, asker: Asker) -> bool:
-    """Whether one is of a chat that the asker moderates."""
-    return asker.moderates(generation.chat, str(generation.address.get("guild") or ""))

@@ -34,7 +34,6 @@ from core.cards import ACTIONS, PAGES, Button, show_of
 from core.database import SIGNS, WORDS, files, generations, now
 from core.engine import MARK
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError, duration
-from core.generations import Generation
 from core.house import House
 from core.keeping import held_alone
 from core.languages import mark, tr, trn
@@ -43,6 +42,7 @@ from core.lineage import family
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Audience, Show, policy
+from core.rows import Generation
 from core.settings import Chat, read
 
 # What is kept of a page is kept like a question, under this command's name.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from core.brush import Brush
 from core.cards import Card, card_for
 from core.database import Database
-from core.generations import Generation, Generations
+from core.generations import Generations
 from core.languages import closest
 from core.media import Media
 from core.people import Asker, People
@@ -16,6 +16,7 @@ from core.presets import Presets
 from core.proposals import Proposals
 from core.queue import WorkQueue
 from core.registry import Registry
+from core.rows import Generation
 from core.settings import Chat, Drawing, Storage, read
 from core.tastes import PREVIEWS, Tastes
 

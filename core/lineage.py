@@ -12,12 +12,12 @@ from sqlalchemy import literal, select
 from core.cards import show_of
 from core.database import generations
 from core.errors import NotFound
-from core.generations import Generation
 from core.house import House
 from core.languages import mark, tr
 from core.lifecycle import State
 from core.people import Asker
 from core.policy import Audience, Show
+from core.rows import Generation
 
 # So many are drawn, and so many are looked at for them; ancestors come first.
 SHOWN, LOOKED_AT = 20, 500

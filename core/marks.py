@@ -13,11 +13,11 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 from core.asking import Ask, Reply, index_of, picture_number
 from core.database import generations, marks, upsert
 from core.errors import NotFound, UserError
-from core.generations import Generation
 from core.house import House
 from core.languages import tr, trn
 from core.lifecycle import State
 from core.people import Asker
+from core.rows import Generation
 
 # A favourite's mark is the one without a name.
 FAVOURITE = ""

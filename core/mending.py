@@ -11,11 +11,12 @@ from core.database import generations, now
 from core.elsewhere import Elsewhere
 from core.errors import NotFound, report
 from core.fair import Claim
-from core.generations import ENQUEUE_GRACE, HELD, LOST, NOTED, UNREADABLE, Generation, Generations
+from core.generations import ENQUEUE_GRACE, Generations
 from core.languages import speaking, tr
 from core.lifecycle import FINAL, State
 from core.policy import policy
 from core.queue import DRAW, JOB, KEEP_JOB_SECONDS, job_id
+from core.rows import HELD, LOST, NOTED, UNREADABLE, Generation
 
 log = logging.getLogger("drawqueue")
 

@@ -12,9 +12,10 @@ import math
 import random
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from heapq import merge
+from itertools import accumulate, islice
 from typing import Any
 
 from redis import Redis
@@ -308,10 +309,10 @@ class Line:
         chosen = names[:NEAREST] + random.sample(names[NEAREST:], min(OTHERS, len(names[NEAREST:])))
         return [int(found[1]) for name in chosen if (found := JOB.fullmatch(name))]
 
-    def room_in(self, jobs: int) -> float:
-        """Seconds until so many have left the line, as far as one can tell."""
+    def leaving(self) -> Iterator[float]:
+        """The seconds until each has left the line, as far as one can tell."""
         look = self._look()
-        return look.ahead(jobs) / look.speed
+        return (look.ahead(place + 1) / look.speed for place in range(len(look.sums) - 1))
 
     def listed(self) -> set[str]:
         """The jobs that stand in line."""
@@ -377,6 +378,11 @@ class WorkQueue:
     def length(self) -> int:
         """How many stand in any line."""
         return sum(one.length() for one in self.lines())
+
+    def room_in(self, jobs: int) -> float:
+        """Seconds until so many have left the lines, as far as one can tell."""
+        leaving = merge(*(one.leaving() for one in self.lines()))
+        return next(islice(leaving, jobs - 1, None), 0.0)
 
     def workers(self) -> dict[str, int]:
         """How many work on each line that there is, at once."""

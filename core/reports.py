@@ -21,7 +21,7 @@ from core.asking import Ask, Reply, generation_id
 from core.cards import ACTIONS, DECISIONS, Button, Card, alt_text
 from core.database import Database, files, generations, notices, now, reports, upsert
 from core.errors import NotAllowed, NotFound, TooMuch, UserError, duration
-from core.generations import EDITOR_LEASE, TAKEN_DOWN, Generation, Generations, moderates
+from core.generations import EDITOR_LEASE, Generations
 from core.house import House
 from core.keeping import held_alone
 from core.languages import tr, trn
@@ -29,6 +29,7 @@ from core.lifecycle import PENDING, State
 from core.options import Mode
 from core.people import Asker
 from core.policy import Show
+from core.rows import TAKEN_DOWN, Generation, moderates
 from core.settings import Chat, read
 
 # What moderators decided.

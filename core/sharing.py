@@ -10,11 +10,11 @@ from core.brush import BadLink, Expired
 from core.database import now, shared, upsert
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound
-from core.generations import Generation
 from core.house import House
 from core.languages import tr
 from core.lifecycle import State
 from core.people import Asker
+from core.rows import Generation
 
 # Where such links lead, below DRAWQUEUE_PUBLIC_URL, and what their signature holds for.
 SHARED = "/shared/"

@@ -8,8 +8,9 @@ from redis.exceptions import RedisError
 from sqlalchemy import and_, func, or_, select, update
 
 from core.database import generations, now
-from core.generations import EDITOR_LEASE, FIRST_EDITOR, Generation, Generations, part, read_row
+from core.generations import EDITOR_LEASE, FIRST_EDITOR, Generations, part
 from core.lifecycle import FINAL, RUNNING, State
+from core.rows import Generation, read_row
 
 # How many cards of one chat are looked at in one round of redrawing.
 PER_CHAT = 60

@@ -17,11 +17,11 @@ from sqlalchemy import delete, select
 from core import catalog
 from core.database import AWAY, Database, now, tastes, upsert
 from core.errors import InvalidOptions, NotFound, UserError, nearest
-from core.generations import LEFT
 from core.languages import LANGUAGES, mark, named, tr
 from core.options import OPTIONS, Mode
 from core.people import Asker, People
 from core.presets import NONE, Preset, Presets, key_of
+from core.rows import LEFT
 from core.settings import Drawing, read
 
 # Whose a value is.

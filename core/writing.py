@@ -8,12 +8,12 @@ from typing import Any
 
 from core.asking import Ask, Reply, index_of, one_picture
 from core.errors import InvalidOptions, NotFound, UserError
-from core.generations import Generation
 from core.house import House
 from core.languages import mark, tr
 from core.lifecycle import State
 from core.options import PROMPT_LIMIT, SEED_LIMIT, Mode, Request
 from core.proposals import escaped
+from core.rows import Generation
 from core.writers import captioners, writer, writers
 
 # A model may be named behind all that is written; any other flag is a word of the prompt.

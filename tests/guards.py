@@ -183,7 +183,7 @@ GUARDS = (
     ),
     Guard(
         "only the asker or a moderator presses",
-        GENERATIONS,
+        "core/rows.py",
         "if not moderates(generation, asker) and not self._own(generation, asker):",
         "if False:",
         "tests/core/test_generations.py::test_only_the_asker_or_a_moderator_presses",

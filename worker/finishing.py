@@ -21,12 +21,12 @@ from core.catalog import Model, revision
 from core.database import patiently
 from core.engine import MARK
 from core.errors import report
-from core.generations import Generation
 from core.house import House
 from core.languages import speaking, tr
 from core.policy import policy
 from core.queue import ALIVE_SECONDS, WorkQueue
 from core.receipts import Picture, sealed
+from core.rows import Generation
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -26,11 +26,11 @@ from core.engine import (
     Writer,
 )
 from core.errors import report
-from core.generations import Generation
 from core.house import House
 from core.languages import tr
 from core.options import Mode, Request
 from core.providers import PROVIDERS
+from core.rows import Generation
 from core.settings import Safety, read
 from core.uploads import flat, upright
 from worker import engines, frames, previews, tasks

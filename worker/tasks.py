@@ -27,7 +27,7 @@ from core.engine import (
     Wait,
 )
 from core.errors import UserError, report
-from core.generations import PAUSES, Generation
+from core.generations import PAUSES
 from core.house import House
 from core.languages import speaking, tr
 from core.lifecycle import State
@@ -35,6 +35,7 @@ from core.options import Mode, Request
 from core.policy import policy
 from core.providers import PROVIDERS
 from core.queue import COLLECT, DRAW, TASK
+from core.rows import Generation
 from core.wordings import enhanced, talk_for
 from worker.finishing import BEAT_EVERY_SECONDS, DATABASE_SECONDS, Drawing, Finisher, Heart
 from worker.warm import WarmEngine

@@ -20,9 +20,9 @@ from bots.discord_chat import Backoff, Bot
 from core import catalog, settings
 from core.commands import COMMANDS, MODERATORS
 from core.database import generations, metadata
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
+from core.rows import Generation
 
 
 class Handlers(Bot):

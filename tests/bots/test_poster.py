@@ -18,10 +18,10 @@ from bots.poster import Budget, Gone, Later, Moved, Poster, Refused
 from core import settings
 from core.cards import Card
 from core.database import generations, now
-from core.generations import Generation
 from core.house import House
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 
 ANN = Asker("paper", "ann", "Ann")
 # A window of weeks: no test begins in one and ends in the next.

@@ -9,7 +9,7 @@ import pytest
 from bots import poster as module
 from bots.poster import TAKEN_AWAY, Moved
 from core.cards import Card
-from core.generations import Generation
+from core.rows import Generation
 from tests.bots.test_poster import ANN, Paper, People, Wall, posting, until
 from tests.bots.test_poster import people as people
 from tests.bots.test_poster import wall as wall

@@ -12,11 +12,11 @@ from bots.web_hooks import NEWS
 from core import catalog, settings
 from core.elsewhere import Elsewhere
 from core.engine import Task
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 from tests.bots.test_web_text import web as web
 from tests.servers.remote_kie import KieServer
 

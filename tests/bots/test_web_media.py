@@ -10,10 +10,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from bots.web_chat import create_app
-from core.generations import Asker
 from core.house import House
 from core.media import Media
 from core.options import validate
+from core.people import Asker
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from core import brush, settings
 from core.brush import Ticket
-from core.generations import Generation
 from core.house import House
 from core.options import Mode
 from core.people import Asker
+from core.rows import Generation
 from tests.bots.test_web_page import CHROMIUM, LOCAL, PHONE, card, fits, lose_answers, until
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_text import web as web

@@ -8,10 +8,10 @@ import httpx
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from core.generations import Generation
 from core.house import House
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 from tests.bots.test_web_page import LOCAL, card, fits, submit
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_page import page as page

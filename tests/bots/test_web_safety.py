@@ -9,9 +9,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from core.engine import MARK
-from core.generations import Generation
 from core.house import House
 from core.options import Mode, validate
+from core.rows import Generation
 from tests.bots.test_web_page import CHROMIUM, LOCAL, card, say
 from tests.bots.test_web_page import browser as browser
 from tests.bots.test_web_page import page as page

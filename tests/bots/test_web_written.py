@@ -12,11 +12,11 @@ from bots.web_cards import Job
 from core import catalog, settings
 from core.database import generations
 from core.engine import Task
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import Mode, validate
 from core.people import Asker
+from core.rows import Generation
 from core.writing import request_of
 from tests.bots.test_web_text import web as web
 from tests.core.test_pictures import drawn, png

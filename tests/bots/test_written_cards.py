@@ -16,9 +16,9 @@ from bots.poster import Budget, Later, Moved
 from bots.telegram_cards import TelegramDrawer
 from bots.words import parted
 from core.cards import Card
-from core.generations import Generation
 from core.lifecycle import State
 from core.options import Mode
+from core.rows import Generation
 from core.writing import request_of
 from tests.bots.test_poster import ANN, WINDOW, Paper, People, Wall, posting, until
 from tests.bots.test_poster import people as people

@@ -17,12 +17,12 @@ from core.commands import run
 from core.database import generations, now, usage
 from core.engine import Task
 from core.errors import TooMuch
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import Mode, validate
 from core.people import Asker
 from core.policy import Policy, parse, policy
+from core.rows import Generation
 from tests.bots.test_web_text import web as web
 from tests.core.test_people import DISCORD, TELEGRAM, code
 from tests.core.test_policy import say
@@ -319,7 +319,7 @@ def test_several_at_once_are_let_in_all_or_none(house: House, rules: Callable[[s
     request = catalog.settle(validate({"prompt": "an owl", "model": FLUX}), 7)
     two = [request, replace(request, seed=8)]
     for ask in (
-        lambda: house.generations.check(two, ANN),
+        lambda: house.generations.admission.check(two, ANN),
         lambda: house.generations.accept(two, ANN, "e2", {}, 1),
         lambda: submit(house, "e3", "openai"),
         lambda: submit(house, "e4", count=2),

@@ -14,7 +14,6 @@ from core.asking import Ask, Reply
 from core.commands import from_text, press, run
 from core.database import now, usage
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, UserError
-from core.generations import HELD, Generation
 from core.house import House
 from core.lifecycle import State
 from core.media import Source
@@ -22,6 +21,7 @@ from core.options import Mode, Request
 from core.people import Asker
 from core.policy import policy
 from core.receipts import sealed
+from core.rows import HELD, Generation
 from tests.core.test_pictures import png
 
 BOB = Asker("web", "bob", "Bob")

@@ -1,5 +1,6 @@
 """Drawings that other machines have: handed out, told of, taken up, waited for, given to others."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,15 +17,16 @@ from core import catalog, elsewhere, mending, settings
 from core.database import generations, now, usage
 from core.elsewhere import next_in
 from core.engine import Task
-from core.errors import InvalidOptions
+from core.errors import InvalidOptions, TooMuch
 from core.fair import FairQueue
-from core.generations import BUSY_SINCE, INSTEAD, LOST, Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import Mode, Request, validate
 from core.people import Asker
-from core.queue import DRAW
+from core.queue import DRAW, FRESH_SECONDS
+from core.rows import BUSY_SINCE, INSTEAD, LOST, Generation
 
+ANN = Asker("web", "ann")
 PUBLIC = "https://draw.example.org"
 DONE = {"code": 200, "data": {"taskId": "t1", "state": "success", "resultJson": "{}"}}
 
@@ -101,6 +103,27 @@ def let_pass(house: House, seconds: float) -> None:
 def costs(house: House) -> dict[str, float]:
     with house.database.read() as connection:
         return {one.who: one.cost for one in connection.execute(select(usage)).all()}
+
+
+# Lines
+
+
+def test_a_full_house_has_room_when_anything_leaves_any_line(
+    house: House, rules: Callable[[str], None]
+) -> None:
+    rules("[line]\nlongest=2\n")
+    for model, seconds in (("kie", 40.0), ("pattern", 15.0)):
+        one = asked(house, ANN, model, f"tried {model}")
+        house.queue.pace.learn(one.request, seconds)
+        house.generations.cancel(one.id, ANN)
+    for index in range(2):
+        asked(house, Asker("web", str(index)), event=f"e{index}")
+    with pytest.raises(TooMuch, match=r"2 pictures wait.*in about 40 s"):
+        asked(house, ANN, "pattern", "e2")
+    rules("[line]\nlongest=9\n")
+    asked(house, ANN, "pattern", "e2")
+    time.sleep(FRESH_SECONDS)
+    assert [round(house.queue.room_in(more)) for more in (1, 2, 3)] == [15, 40, 80]
 
 
 # News

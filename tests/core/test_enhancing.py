@@ -14,13 +14,13 @@ from core.cards import as_json
 from core.commands import change, from_text, press, run
 from core.engine import AskDifferently, Stopped, TransientError, Turn, Wait
 from core.errors import InvalidOptions, NotFound, TooLate, UserError
-from core.generations import HELD, Generation
 from core.house import House
 from core.lifecycle import State
 from core.media import Source
 from core.options import Mode, Request
 from core.people import Asker
 from core.receipts import notes, read
+from core.rows import HELD, Generation
 from tests.core.test_editing import used
 from worker.finishing import Finisher
 from worker.tasks import DrawingFailed, Studio, generate

@@ -22,11 +22,11 @@ from core.commands import run
 from core.database import exports, now
 from core.errors import NotAllowed, NotFound
 from core.export import EXPORT, fetched
-from core.generations import Generation
 from core.house import House
 from core.keeping import TURN, keep_house
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 from tests.core.test_people import code
 from tests.core.test_policy import say
 

@@ -28,11 +28,12 @@ from core.database import (
 )
 from core.errors import NotAllowed, NotFound, TooMuch, UserError
 from core.forgetting import HOW, LATER, Emptied, Gone, Nobody, Unnamed, sweep
-from core.generations import FIRST_EDITOR, FORGOTTEN, Generation
+from core.generations import FIRST_EDITOR
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from core.rows import FORGOTTEN, Generation
 from tests.core.test_accounts import GOOD, Counting
 from tests.core.test_people import code
 from tests.core.test_policy import say

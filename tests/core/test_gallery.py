@@ -17,13 +17,13 @@ from core.database import generations, now, shared
 from core.database import marks as kept
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, UserError
-from core.generations import Generation
 from core.history import Filters
 from core.house import House
 from core.keeping import forget, keep_house, sweep_files
 from core.media import small_of
 from core.people import Asker
 from core.receipts import OURS, sealed
+from core.rows import Generation
 from tests.core.test_history import listed
 from tests.core.test_pictures import ANN, BOB, drawn, png, say
 

@@ -17,13 +17,14 @@ from core.asking import Ask
 from core.commands import press, run
 from core.database import generations, now
 from core.errors import NotAllowed, NotFound, UserError
-from core.generations import FIRST_EDITOR, HELD, Generation
+from core.generations import FIRST_EDITOR
 from core.house import House
 from core.keeping import forget
 from core.lifecycle import MOVES, State
 from core.options import Request, validate
 from core.people import Asker
 from core.queue import REVISIONS
+from core.rows import HELD, Generation
 from tests.core.test_pictures import png
 
 DAY = timedelta(days=1)
@@ -493,12 +494,12 @@ def test_the_same_request_is_answered_from_the_storage_at_once(house: House, ann
     assert claimed
     results = [{"key": house.media.save(one.id, f"{at}.png", b"x"), "seed": at} for at in (7, 8)]
     assert house.generations.finish(claimed, results, 3.0, "revision 1")
-    spent = house.generations.quota(ann)
+    spent = house.generations.admission.quota(ann)
     again = house.generations.submit(wanted, ann, "two", {"channel": "5"})
     assert again.state == State.DONE and again.charged == 0
     assert [result["key"] for result in again.results] == [result["key"] for result in results]
     assert "drawn before" in house.card(again).status
-    assert house.generations.quota(ann) == spent, "it costs nothing"
+    assert house.generations.admission.quota(ann) == spent, "it costs nothing"
     assert house.queue.status(again.id, again.attempt) is None, "and waits in no line"
     # A poster shows it, should whoever asked not come to it.
     house.showing.release([again.id])

@@ -16,11 +16,11 @@ from core.commands import from_text, press, run
 from core.database import generations, now
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, UserError
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import Mode, validate
 from core.people import Asker
+from core.rows import Generation
 
 ANN, BOB = Asker("web", "ann"), Asker("web", "bob")
 CHANNEL = {"channel": "5", "guild": "9"}

@@ -9,12 +9,12 @@ from core.asking import Ask
 from core.commands import press
 from core.database import now
 from core.errors import NotFound
-from core.generations import Generation
 from core.house import House
 from core.lineage import SHOWN, STRANGE, Family, family
 from core.media import Source
 from core.people import Asker
 from core.policy import ALONE
+from core.rows import Generation
 from tests.core.test_history import change
 from tests.core.test_history import drawn as finished
 from tests.core.test_pictures import ANN, BOB, drawn, made, png, say

@@ -7,11 +7,11 @@ import pytest
 
 from core.cards import as_json, show_of
 from core.engine import MARK, UNCHECKED
-from core.generations import Generation
 from core.house import House
 from core.options import validate
 from core.people import Asker
 from core.policy import ALONE, Audience, PolicyFault, Show, parse
+from core.rows import Generation
 
 EVERYBODY = '[classes.fast]\nmembers = ["everyone"]\n'
 CHANNEL = {"channel": "5", "guild": "9"}

@@ -16,12 +16,12 @@ from core.cards import buttons_of
 from core.commands import from_text, press, run
 from core.database import files
 from core.errors import InvalidOptions, NotAllowed, NotFound, UserError
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.media import Source
 from core.options import Mode, Request, validate
 from core.people import Asker
+from core.rows import Generation
 
 ANN, BOB = Asker("web", "ann", chat="web:ann"), Asker("web", "bob", chat="web:bob")
 
@@ -480,9 +480,9 @@ def test_what_another_picked_or_one_deleted_is_picked_again(house: House) -> Non
 
 def test_a_picked_picture_costs_nothing_and_is_drawn_again_alone(house: House) -> None:
     old = drawn(house, count=3)
-    before = house.generations.quota(ANN)
+    before = house.generations.admission.quota(ANN)
     picked = made(press(house, "u3", old.id, Ask(ANN, "one", {"chat": "web"}, {})))
-    assert house.generations.quota(ANN) == before
+    assert house.generations.admission.quota(ANN) == before
     again = house.generations.redo(picked.id, ANN, "again")
     assert again.request.seeds == (old.request.seeds[2],)
 

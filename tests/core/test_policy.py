@@ -19,12 +19,12 @@ from core.cli import app
 from core.commands import run
 from core.database import generations, now, usage
 from core.errors import InvalidOptions, NotAllowed, NotFound, TooMuch, UserError
-from core.generations import HELD, Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
 from core.policy import Policy, PolicyFault, example, parse, policy
+from core.rows import HELD, Generation
 
 CLASSES = """
 [classes.turbo]

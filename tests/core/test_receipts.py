@@ -13,12 +13,12 @@ from core import catalog, receipts
 from core.asking import Reply
 from core.errors import UserError
 from core.flags import split_flags
-from core.generations import Generation
 from core.house import House
 from core.media import Source
 from core.options import Mode, Request, validate
 from core.people import Asker
 from core.receipts import Known, apart, copied, found, look, nearest, notes, read, sealed
+from core.rows import Generation
 from tests.core.test_pictures import ANN, BOB, say
 
 REQUEST = Request(

@@ -12,13 +12,13 @@ from core.cards import card_for
 from core.commands import press, run
 from core.database import notices, reports
 from core.errors import NotAllowed, NotFound, TooMuch, UserError
-from core.generations import TAKEN_DOWN, Generation
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
 from core.policy import Show
 from core.reports import MOST_AN_HOUR, REASON, Notice
+from core.rows import TAKEN_DOWN, Generation
 from tests.core.test_people import code
 from tests.core.test_policy import say
 

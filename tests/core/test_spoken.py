@@ -16,12 +16,12 @@ from core.braces import permutations
 from core.catalog import requested
 from core.errors import InvalidOptions, NotAllowed
 from core.flags import split_flags
-from core.generations import Generation
 from core.house import House
 from core.languages import DOMAIN, speaking
 from core.lifecycle import State
 from core.options import OPTIONS, validate
 from core.people import Asker
+from core.rows import Generation
 from tests.languages import FOLDERS, ROOT, calls, compiled, template
 from worker.finishing import Finisher
 from worker.tasks import DrawingFailed, Studio, generate

@@ -10,11 +10,11 @@ from core.asking import Ask, Reply
 from core.commands import choose, from_text, press, run
 from core.drawing import precheck
 from core.errors import InvalidOptions, NotAllowed, UserError
-from core.generations import Generation
 from core.house import House
 from core.offers import Offer
 from core.options import OPTIONS, Mode
 from core.people import Asker
+from core.rows import Generation
 from tests.core.test_people import code
 from tests.core.test_policy import say
 

@@ -102,7 +102,7 @@ def test_a_host_refuses_words(
     with pytest.raises(NotAllowed, match=r"does not draw “(gory|blue moons)”"):
         house.generations.submit(wanted, ANN, "e", {})
     with pytest.raises(NotAllowed):
-        house.generations.check(house.proposals.requests(wanted), ANN)
+        house.generations.admission.check(house.proposals.requests(wanted), ANN)
     assert house.generations.of(ANN) == []
 
 

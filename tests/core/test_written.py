@@ -14,12 +14,12 @@ from core import commands, gallery
 from core.asking import Ask
 from core.cards import card_for
 from core.errors import NotFound, UserError
-from core.generations import Generation
 from core.history import Filters
 from core.house import House
 from core.lifecycle import State
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 
 BOB = Asker("web", "bob", "Bob")
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

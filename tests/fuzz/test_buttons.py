@@ -19,10 +19,10 @@ from bots.discord_cards import CONTENT, PREFIX
 from bots.telegram_chat import TelegramChat
 from core.cards import ACTIONS, Button, pressed
 from core.errors import UserError
-from core.generations import Generation
 from core.house import House
 from core.options import validate
 from core.people import Asker
+from core.rows import Generation
 from tests.bots.test_discord_handlers import Chat
 from tests.bots.test_discord_handlers import chat as chat
 from tests.fuzz.texts import TEXT

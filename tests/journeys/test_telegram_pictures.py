@@ -20,10 +20,11 @@ from bots.poster import Poster
 from bots.telegram_cards import TelegramDrawer, keyboard
 from bots.telegram_chat import TelegramChat
 from core.database import generations
-from core.generations import Asker, Generation
 from core.house import House
 from core.media import Media
 from core.options import Mode, Request, validate
+from core.people import Asker
+from core.rows import Generation
 from tests.journeys.chats import SECOND_THOUGHT, Telegram, on_telegram, shown, wire
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
 

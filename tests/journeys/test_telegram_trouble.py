@@ -20,9 +20,9 @@ from bots import telegram_cards, telegram_chat
 from bots.telegram_cards import TelegramDrawer
 from bots.telegram_chat import TelegramChat
 from core import commands
-from core.generations import Asker
 from core.house import House
 from core.options import validate
+from core.people import Asker
 from tests.journeys.chats import TELEGRAM_TOKEN as TOKEN
 from tests.journeys.chats import Telegram, on_discord, on_telegram, server, shown, wire
 

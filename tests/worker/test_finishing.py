@@ -16,12 +16,12 @@ from PIL import Image
 from core import database, thumbnails
 from core.catalog import settle
 from core.engine import TransientError
-from core.generations import Generation
 from core.house import House
 from core.lifecycle import State
 from core.media import SMALL
 from core.options import Mode, validate
 from core.people import Asker
+from core.rows import Generation
 from worker import finishing
 from worker.finishing import Finisher
 from worker.tasks import DrawingFailed, Studio, generate

@@ -29,7 +29,6 @@ from core.catalog import settle
 from core.database import now
 from core.engine import AskDifferently, Task
 from core.fair import Claim, FairQueue
-from core.generations import INSTEAD, Generation
 from core.house import House
 from core.lifecycle import State
 from core.lines import line_of
@@ -37,6 +36,7 @@ from core.options import Mode, Options
 from core.people import Asker
 from core.policy import policy
 from core.queue import TASK, Line
+from core.rows import INSTEAD, Generation
 from tests.servers.remote_pollinations import PollinationsServer
 from tests.servers.remote_stability import StabilityServer
 from worker import hands, remote

@@ -14,11 +14,11 @@ from core import catalog, settings
 from core.cards import Audience, show_of
 from core.catalog import Model
 from core.engine import MARK, UNCHECKED
-from core.generations import Generation
 from core.house import House
 from core.options import Mode, Request, validate
 from core.people import Asker
 from core.policy import Show
+from core.rows import Generation
 from tests import checkers
 from worker import safety
 from worker.finishing import Drawing, Finisher, Heart
