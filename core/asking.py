@@ -15,6 +15,9 @@ from core.media import Source
 from core.people import Asker
 from core.rows import Generation
 
+# As many lines as the shortest of the chats' messages holds.
+LISTED = 15
+
 
 @dataclass(frozen=True)
 class Ask:

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from core import (
     catalog,
     choosing,
@@ -22,16 +20,18 @@ from core import (
     flags,
     keys,
     marks,
+    membership,
     options,
     parts,
     phrases,
     registry,
     reports,
+    steering,
+    stock,
     writing,
 )
-from core.asking import Ask, Reply, generation_id, index_of, picture_number, which_one
-from core.cards import DECISIONS, PAGES, PAINT, QUESTIONS, status_line, waiting_line
-from core.choosing import MENTIONING
+from core.asking import Ask, Reply
+from core.cards import DECISIONS, PAGES, PAINT, QUESTIONS, waiting_line
 from core.database import AWAY, PATIENCE, is_away
 from core.drawing import (
     BEGUN,
@@ -46,36 +46,26 @@ from core.drawing import (
     varied,
     vary,
 )
-from core.engine import MARK
 from core.errors import NotAllowed, NotFound, TryAgain, UserError, nearest
-from core.export import export, let_go
+from core.export import export
 from core.forgetting import FORGET, forget
-from core.generations import FIRST
 from core.history import ANSWERS, HISTORY, MODES, YES, delete, history, stats, tree, turn
 from core.house import House
-from core.languages import LANGUAGES, mark, speaking, spoken, tr, trc, trn
-from core.lifecycle import PENDING, RUNNING, State
+from core.languages import LANGUAGES, mark, speaking, spoken, tr, trc
+from core.lifecycle import State
 from core.offers import KINDS
 from core.options import COMMAND_OF, OPTIONS, Mode, Option
 from core.people import Asker
 from core.policy import policy
-from core.providers import PROVIDERS, provider_of
-from core.queue import DRAW
-from core.rows import Generation
 from core.writers import writers
 
 log = logging.getLogger("drawqueue")
 
 # How long somebody who asked waits for a busy database before they are told to ask again.
 ANSWER_SECONDS = 6.0
-# So many of a model's LoRAs and VAEs are named; autocomplete knows them all.
-FEW_PARTS = 8
 # What begins the summary of what only moderators may do, who alone see it in /help.
 MODERATORS = "Moderators:"
-NOTHING_TO_CANCEL = mark("You have nothing to cancel.")
 MODERATING = "moderators"
-# As many lines as the shortest of the chats' messages holds.
-LISTED = 15
 # What a command's name is in the catalogs of core/languages.py.
 NAME = "command"
 # What /help tells of beside commands.
@@ -143,359 +133,6 @@ class Command:
         return f"/{self.name} {self.example}".strip()
 
 
-def _status(house: House, one: Generation) -> str:
-    status = status_line(one, house.generations.standing(one), house.generations.progress(one))
-    prompt = one.request.prompt[:60]
-    return tr("#{number} {status}: {prompt}", number=one.id, status=status, prompt=prompt)
-
-
-def _queue(house: House, ask: Ask) -> Reply:
-    mine = house.generations.pending(ask.asker)
-    lines = [_status(house, one) for one in mine[:LISTED]]
-    if len(mine) > LISTED:
-        lines.append(tr("… and {number} more.", number=len(mine) - LISTED))
-    counts = house.generations.counts()
-    running = sum(counts.get(state, 0) for state in RUNNING)
-    everybody = tr(
-        "In all: {queued} queued, {running} running.",
-        queued=counts.get(State.QUEUED, 0), running=running,
-    )  # fmt: skip
-    return Reply("\n".join([*(lines or [tr("You have nothing in the queue.")]), everybody]))
-
-
-def _show(house: House, ask: Ask) -> Reply:
-    place = None
-    if ask.given.get("id"):
-        which, place = picture_number(ask.given["id"])
-    else:
-        which = which_one(house, ask, frozenset(State), mark("You have nothing to show."))
-    found = house.generations.visible(which, ask.asker)
-    if place and found.state == State.DONE:
-        # Its card shows them all; one that is not there is told.
-        found.picture(place - 1)
-    if found.state in PENDING:
-        # Its card stands elsewhere and moves there; a second one would stand still.
-        return Reply(_status(house, found))
-    return Reply(generation=found, fresh=True)
-
-
-def _identify(house: House, ask: Ask) -> Reply:
-    """What made a picture: by the recipe in its file, or by its looks among the asker's own."""
-    if ask.given.get("id"):
-        return _show(house, ask)
-    if not ask.pictures:
-        raise UserError(tr("Which picture? Send one along, or answer one with this command."))
-    # Decoders of pictures, which few commands need.
-    from core import receipts
-
-    brought = ask.pictures[0]
-    receipt = receipts.read(brought.receipt)
-    if receipt and receipt.generation:
-        with contextlib.suppress(NotFound):
-            one = house.generations.visible(receipt.generation, ask.asker)
-            if one.request.prompt == receipt.given.get("prompt"):
-                return Reply(generation=one, fresh=True)
-    known = [
-        receipts.Known(number, str(one["look"]), int(one["width"]), int(one["height"]))
-        for number, results in house.generations.finished(ask.asker)
-        for one in results
-        if one.get("look")
-    ]
-    number = receipts.nearest(house.uploads.opened(brought), known)
-    if number:
-        return Reply(generation=house.generations.get(number), fresh=True)
-    if receipt is None:
-        raise UserError(
-            tr(
-                "I do not know that picture: it is none of yours that I keep, and its file says "
-                "nothing of how it was made."
-            )
-        )
-    says = tr("Its file says how it was made. To draw it here:")
-    if receipt.begun:
-        says = tr(
-            "Its file says how it was made. It began with another picture, which no file holds. To "
-            "draw it here:"
-        )
-    return Reply(f"{says}\n{receipt.line()}")
-
-
-def _cancel(house: House, ask: Ask) -> Reply:
-    if str(ask.given.get("id") or "").strip().lower() == ALL:
-        ended = house.generations.cancel_all(ask.asker)
-        if not ended:
-            raise UserError(tr(NOTHING_TO_CANCEL))
-        return Reply(trn("{n} picture is cancelled.", "{n} pictures are cancelled.", ended))
-    which = which_one(house, ask, PENDING, NOTHING_TO_CANCEL)
-    return Reply(generation=house.generations.cancel(which, ask.asker))
-
-
-def _retry(house: House, ask: Ask) -> Reply:
-    nothing = mark("You have nothing to retry.")
-    which = which_one(house, ask, frozenset(State) - PENDING, nothing)
-    return _again(house, ask, house.generations.visible(which, ask.asker))
-
-
-def _again(house: House, ask: Ask, old: Generation, *, new_seed: bool = False) -> Reply:
-    if old.request.mode == Mode.ENHANCE:
-        return enhancing.again(house, ask, old)
-    # The same words from the same seed would be no other.
-    new_seed = new_seed or (old.request.mode.words and old.state == State.DONE)
-    made = house.generations.redo(
-        old.id, ask.asker, ask.event, new_seed=new_seed, address=ask.address or None,
-        message=ask.message, manner=house.tastes.manner(ask.asker),
-    )  # fmt: skip
-    return Reply(generation=made, fresh=made.id != old.id)
-
-
-def _models(house: House, ask: Ask) -> Reply:
-    loaded: frozenset[str] = frozenset()
-    with contextlib.suppress(RedisError):
-        loaded = house.queue.draw.loaded()
-    shown = list(catalog.models().values())
-    lines = [_told_of(model, model.name in loaded) for model in shown[:LISTED]]
-    if len(shown) > LISTED:
-        others = ", ".join(model.name for model in shown[LISTED:])
-        lines.append(tr("Also: {names}", names=others[:300]))
-    return Reply("\n".join(lines), samples=registry.samples())
-
-
-def _told_of(model: catalog.Model, loaded: bool) -> str:
-    """What one model can do, in a line."""
-    # What an engine elsewhere does not know is not its own to tell.
-    steered = {"steps": trn("{n} step", "{n} steps", model.steps), "sampler": model.sampler}
-    what = [
-        f"{model.size}×{model.size}",
-        *(told for name, told in steered.items() if told and name not in model.family.lacks),
-        tr("up to {number} pixels a side", number=model.largest),
-    ]  # fmt: skip
-    ways = [f"/{COMMAND_OF[mode]}" for mode in Mode if mode in model.modes and mode != Mode.UPSCALE]
-    name = tr("{model} (loaded)", model=model.name) if loaded else model.name
-    if elsewhere := PROVIDERS.get(model.engine):
-        # Translators: of a model that a service or a server draws with, such as kie.ai.
-        name = tr("{model} (elsewhere, by {engine})", model=model.name, engine=elsewhere.title)
-    words = f"{name}: {', '.join(what)}; {' '.join(ways)}"
-    for title, kind in (("LoRAs", parts.loras), ("VAEs", parts.vaes)):
-        if fitting := [one.name for one in kind(model).values()]:
-            known, more = ", ".join(fitting[:FEW_PARTS]), len(fitting) - FEW_PARTS
-            if more > 0:
-                known = tr("{names} and {number} more", names=known, number=more)
-            words += f"; {title}: {known}"
-    if lacks := [one.flags[0] for one in OPTIONS if one.name in model.family.lacks]:
-        without = tr("without {flags}", flags=" ".join(f"--{flag}" for flag in lacks))
-        words += f"; {without}"
-    note = registry.note("model", model.name)
-    return f"{words}. {note}".strip() if note else words
-
-
-def _quiet(house: House, ask: Ask) -> Reply:
-    if ask.asker.platform not in MENTIONING:
-        return Reply(tr(choosing.NOBODY))
-    if house.people.turn_quiet(ask.asker):
-        return Reply(
-            tr("I will not mention you any more when a picture took long. /quiet again to undo.")
-        )
-    return Reply(tr("I will mention you again when a picture took long."))
-
-
-def _quota(house: House, ask: Ask) -> Reply:
-    told = house.generations.admission.quota(ask.asker)
-    account = tr(
-        "Your account is {account}; settings, policies and /grant call it so.",
-        account=ask.asker.account,
-    )
-    return Reply(f"{told}\n{account}")
-
-
-def _priority(house: House, ask: Ask) -> Reply:
-    nothing = mark("You have nothing to move.")
-    which = which_one(house, ask, frozenset({State.QUEUED}), nothing)
-    level = options.PRIORITIES.index(ask.given["level"])
-    moved = house.generations.move(which, ask.asker, level)
-    return Reply(_status(house, moved))
-
-
-def _first(house: House, ask: Ask) -> Reply:
-    if not ask.asker.trusted:
-        raise NotAllowed(tr("Only a moderator whom the host lists can put a picture first."))
-    moved = house.generations.move(generation_id(ask.given["id"]), ask.asker, FIRST)
-    return Reply(_status(house, moved))
-
-
-def _model(house: House, ask: Ask) -> Reply:
-    """What moderators do with what draws; see core/registry.py."""
-    if not ask.asker.trusted:
-        raise NotAllowed(tr("Only a moderator whom the host lists can change what draws."))
-    do, kind, what, name = (
-        str(ask.given.get(option.name) or "").strip() for option in (DO, OF, WHAT, DETAIL)
-    )
-    kept = house.registry
-    if do == "list":
-        lines = [one for one in kept.listed() if not kind or one.startswith(f"{kind} ")]
-        if len(lines) > LISTED:
-            more = tr("… and {number} more: /model list lora", number=len(lines) - LISTED)
-            lines = [*lines[:LISTED], more]
-        nothing = tr("Nobody added anything yet: /models lists what draws.")
-        return Reply("\n".join(lines) or nothing)
-    if not kind or not what:
-        raise UserError(
-            tr(
-                "/model {act} needs kind and what, such as /model {example}.",
-                act=do, example=EXAMPLES[do],
-            )
-        )  # fmt: skip
-    match do:
-        case "add":
-            return Reply(kept.add(kind, what, name, ask.asker, workers=_workers(house, what)))
-        case "hide" | "unhide":
-            return Reply(kept.hide(kind, what, ask.asker, do == "hide"))
-        case "default":
-            return Reply(kept.choose(kind, what, ask.asker))
-        case "picture":
-            return Reply(_sampled(house, ask, kind, what, name))
-        case "note":
-            return Reply(kept.describe(kind, what, name, ask.asker))
-        case _:
-            picture = registry.picture_of(kind, what)
-            said = kept.remove(kind, what)
-            if picture:
-                house.media.delete(picture)
-            return Reply(said)
-
-
-def _sampled(house: House, ask: Ask, kind: str, what: str, number: str) -> str:
-    """Let one's own finished picture show what a model or a LoRA draws."""
-    generation, place = picture_number(number)
-    one = house.generations.own(generation, ask.asker)
-    result = one.picture(index_of(one, place))
-    drawn = [one.request.model] if kind == "model" else [name for name, _ in one.request.loras]
-    if kind not in ("model", "lora"):
-        raise UserError(tr("Only models and LoRAs have a picture of what they draw."))
-    if what.lower() not in [name.lower() for name in drawn] or one.request.mode == Mode.UPSCALE:
-        raise UserError(tr("#{number} was not drawn with {what}.", number=one.id, what=what[:60]))
-    if result.get(MARK):
-        raise UserError(
-            tr(
-                "#{number} is not for everybody: it is marked as {label}.",
-                number=one.id, label=result[MARK],
-            )
-        )  # fmt: skip
-    what = house.registry.named(kind, what)
-    try:
-        small = house.uploads.small(house.media.load(str(result["key"])))
-    except FileNotFoundError:
-        told = tr("The picture of #{number} is no longer kept.", number=one.id)
-        raise NotFound(told) from None
-    old = registry.picture_of(kind, what)
-    house.registry.picture(kind, what, house.media.save_sample(one.id, small), ask.asker)
-    if old:
-        house.media.delete(old)
-    return tr(
-        "Everybody sees a small copy of #{number} beside {what} in /models now.",
-        number=one.id, what=what,
-    )  # fmt: skip
-
-
-def _workers(house: House, source: str) -> bool:
-    """Whether somebody is on line who sees, or asks, what a source names."""
-    elsewhere = provider_of(source)
-    with contextlib.suppress(RedisError):
-        return house.queue.line(elsewhere[0] if elsewhere else DRAW).workers() > 0
-    return False
-
-
-def _class(house: House, ask: Ask) -> Reply:
-    person = house.people.get(ask.asker.platform, ask.asker.id)
-    choice = person.classes(policy(), ask.asker)
-    wanted = str(ask.given.get("choice") or "").strip().lower()
-    if not wanted:
-        if len(choice) == 1:
-            return Reply(tr("Your class is {name}.", name=choice[0]))
-        return Reply(
-            tr(
-                "Your class is {name}. Yours to choose: {names}.",
-                name=choice[0], names=", ".join(choice),
-            )
-        )  # fmt: skip
-    if wanted not in choice:
-        raise NotAllowed(
-            tr(
-                "Class {name} is not yours here. Yours: {names}.",
-                name=wanted[:40], names=", ".join(choice),
-            )
-        )  # fmt: skip
-    house.people.choose(ask.asker, wanted)
-    return Reply(
-        tr("Your class is {name} from now on; what is in line keeps the one it has.", name=wanted)
-    )
-
-
-def _grant(house: House, ask: Ask) -> Reply:
-    if not ask.asker.trusted:
-        raise NotAllowed(tr("Only a moderator whom the host lists can give somebody a class."))
-    name = str(ask.given["choice"]).strip().lower()
-    if name not in policy().classes and name != "none":
-        raise UserError(
-            tr(
-                "There is no class {name}. Known: {names}.",
-                name=name[:40], names=", ".join(policy().classes),
-            )
-        )  # fmt: skip
-    who = str(ask.given["who"]).strip()
-    mention = re.fullmatch(r"<@!?([0-9]{1,20})>|@?([0-9]{1,20})", who)
-    platform, id_ = ask.asker.platform, mention and (mention[1] or mention[2])
-    if account := re.fullmatch(r"(discord|telegram|web):(?:user:)?([\w-]{1,64})", who):
-        platform, id_ = account[1], account[2]
-    if not id_:
-        raise UserError(
-            tr(
-                "Say to whom by their account, which /quota tells them, for example telegram:123, "
-                "or just 123 for somebody of this platform."
-            )
-        )
-    house.people.grant(platform, id_, "" if name == "none" else name)
-    granted = f"{platform}:{id_}"
-    if name == "none":
-        return Reply(tr("{account} has no granted class any more.", account=granted))
-    return Reply(tr("{account} is in class {name} now.", account=granted, name=name))
-
-
-def _link(house: House, ask: Ask) -> Reply:
-    code = str(ask.given.get("code") or "").strip()
-    if not code:
-        return Reply(
-            tr(
-                "Write /link {code} to me on your other platform within ten minutes. Pictures, "
-                "quota and place in line are then one. Give the code to nobody: whoever enters it "
-                "shares all that.",
-                code=house.people.code(ask.asker),
-            )
-        )
-    if str(ask.given.get("sure") or "").strip().lower() != "yes":
-        other = house.people.offered(ask.asker, code)
-        return Reply(
-            tr(
-                "That is the code of {account}. If that account is yours, write /link {code} yes: "
-                "pictures, quota and place in line are then one. If somebody else gave you the "
-                "code, leave it: they would see your pictures.",
-                account=other, code=code,
-            )
-        )  # fmt: skip
-    linked = house.people.link(ask.asker, code)
-    # What was packed for one of them is not all of theirs.
-    let_go(house, house.people.get(ask.asker.platform, ask.asker.id).everyone)
-    return Reply(tr("Linked with {account}. /unlink undoes it.", account=linked))
-
-
-def _unlink(house: House, ask: Ask) -> Reply:
-    together = house.people.get(ask.asker.platform, ask.asker.id).everyone
-    if not house.people.unlink(ask.asker):
-        raise UserError(tr("This account is linked to no other. /link does that."))
-    # What was packed for all of them holds what is another's now.
-    let_go(house, together)
-    return Reply(tr("Unlinked: this account is by itself again, with the pictures it asked for."))
-
-
 def _help(house: House, ask: Ask) -> Reply:
     about = str(ask.given.get("about") or "").strip().lstrip("/-").lower()
     if about == FLAGS:
@@ -550,37 +187,12 @@ def _told(about: str) -> str:
     return "\n".join(lines)
 
 
-def _option(name: str, help_: str, *, required: bool = False,
-            choices: tuple[str, ...] = ()) -> Option:  # fmt: skip
-    return Option(name, help_, str, (), None, None, choices, None, required)
-
-
-ID = _option("id", mark("The picture's number."))
-PICTURE = _option("id", mark("The picture's number, such as 12 or 12.2; empty: your newest."))
+ID = Option("id", mark("The picture's number."))
+PICTURE = Option("id", mark("The picture's number, such as 12 or 12.2; empty: your newest."))
 PICTURE_IN_LINE = replace(PICTURE, help=mark("The picture's number; empty: your newest in line."))
-# What moderators do with what draws, and how that is typed.
-EXAMPLES = {
-    "add": "add model owner/name",
-    "hide": "hide model sdxl",
-    "unhide": "unhide model sdxl",
-    "default": "default model sdxl",
-    "note": "note model sdxl Good with faces.",
-    "picture": "picture model sdxl 12",
-    "remove": "remove model sdxl",
-    "list": "list",
-}
-DO = _option("do", f"{', '.join(EXAMPLES)}.", required=True, choices=tuple(EXAMPLES))
-OF = _option("kind", f"{', '.join(KINDS)}.", choices=KINDS)
-WHAT = _option(
-    "what", mark("Its name; when adding, the folder, file or hub id, as the worker has it.")
-)
-DETAIL = _option(
-    "detail", mark("What to call it when adding; the words of a note; a picture's number.")
-)
-REASON = _option("reason", mark("What is wrong with it."))
-ALL = "all"
+REASON = Option("reason", mark("What is wrong with it."))
 WHICH = replace(ID, help=mark("The picture's number, or all."))
-LEVEL = _option("level", mark("low, normal or high."), required=True, choices=options.PRIORITIES)
+LEVEL = Option("level", mark("low, normal or high."), required=True, choices=options.PRIORITIES)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -614,8 +226,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         COMMAND_OF[Mode.WRITE], mark("Have something written."),
         (
-            _option("prompt", mark("What to write."), required=True),
-            _option("model", mark("Which model writes.")),
+            Option("prompt", mark("What to write."), required=True),
+            Option("model", mark("Which model writes.")),
         ),
         writing.write, example=mark("a poem about the sea"), card=True, line=True,
     ),
@@ -625,12 +237,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "vary", mark("Draw others like a picture."),
-        (PICTURE, _option("how", mark("subtle or strong."), choices=tuple(dict(STRENGTHS)))), vary,
+        (PICTURE, Option("how", mark("subtle or strong."), choices=tuple(dict(STRENGTHS)))), vary,
         example="12.2 strong", card=True,
     ),
     Command(
         COMMAND_OF[Mode.UPSCALE], mark("Make a picture two or four times larger."),
-        (PICTURE, _option("factor", mark("2 or 4."), choices=FACTORS)), upscale, example="12.2 4",
+        (PICTURE, Option("factor", mark("2 or 4."), choices=FACTORS)), upscale, example="12.2 4",
         pictures=(IMAGE,), menu=mark("Upscale this"), card=True,
     ),
     Command(
@@ -645,44 +257,44 @@ COMMANDS: tuple[Command, ...] = (
         "words", mark("See words that help to write a prompt."), (phrases.CATEGORY, phrases.PROMPT),
         phrases.words, example="styles a castle",
     ),
-    Command("queue", mark("See your pictures in line, and how busy it is."), (), _queue),
+    Command("queue", mark("See your pictures in line, and how busy it is."), (), steering.queue),
     Command(
-        "show", mark("Show a picture again by its number."), (ID,), _show,
+        "show", mark("Show a picture again by its number."), (ID,), steering.show,
         example="12", shows=True, card=True, beside=True,
     ),
     Command(
         "identify", mark("Tell what made a picture that you send, by its file or its looks."),
-        (replace(ID, help=mark("Its number, where you know it.")),), _identify, ("info",),
+        (replace(ID, help=mark("Its number, where you know it.")),), steering.identify, ("info",),
         pictures=(IMAGE,), menu=mark("What made this?"), shows=True, beside=True,
     ),
     Command(
         "history", mark("Find your pictures again."),
         (
-            _option("words", mark("Words in the prompt, such as lighthouse storm, or light*.")),
-            _option("mode", mark("How it was made."), choices=tuple(MODES)),
-            _option("state", mark("What became of it."), choices=tuple(map(str, State))),
-            _option("model", mark("What drew it.")),
-            _option("since", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
-            _option("until", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
-            _option("before", mark("Go on from this picture's number, such as 120.")),
-            _option("chat", mark("yes: everybody's of this chat, where the host allows it."),
+            Option("words", mark("Words in the prompt, such as lighthouse storm, or light*.")),
+            Option("mode", mark("How it was made."), choices=tuple(MODES)),
+            Option("state", mark("What became of it."), choices=tuple(map(str, State))),
+            Option("model", mark("What drew it.")),
+            Option("since", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
+            Option("until", mark("A date such as 2026-11-01, or how long ago, such as 7d.")),
+            Option("before", mark("Go on from this picture's number, such as 120.")),
+            Option("chat", mark("yes: everybody's of this chat, where the host allows it."),
                     choices=ANSWERS),
-            _option("tag", mark("What you put on it with /tag.")),
-            _option("favourite", mark("yes: those alone that you keep with /favourite."),
+            Option("tag", mark("What you put on it with /tag.")),
+            Option("favourite", mark("yes: those alone that you keep with /favourite."),
                     choices=YES),
         ),
         history, example="lighthouse storm state:done since:7d", line=True,
     ),
     Command(
         "favourite", mark("Keep a picture among your favourites."),
-        (PICTURE, _option("keep", mark("no, to keep it no longer."), choices=ANSWERS)),
+        (PICTURE, Option("keep", mark("no, to keep it no longer."), choices=ANSWERS)),
         marks.favourite, example="12", private=True, beside=True,
     ),
     Command(
         "tag", mark("Put tags on a picture, to find it again."),
         (
             replace(PICTURE, help=mark("The picture's number, such as 12 or 12.2."), required=True),
-            _option("words", mark("Tags with commas between; one after a minus is taken away.")),
+            Option("words", mark("Tags with commas between; one after a minus is taken away.")),
         ),
         marks.tag, example="12 sea, night", private=True, beside=True,
     ),
@@ -701,48 +313,49 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         FORGET, mark("Forget everything of yours, for good."),
-        (_option("sure", mark("yes, to be asked no more."), choices=YES),), forget,
+        (Option("sure", mark("yes, to be asked no more."), choices=YES),), forget,
         private=True, personal=True,
     ),
     Command(
-        "cancel", mark("Cancel your newest picture, one by its number, or all."), (WHICH,), _cancel
+        "cancel", mark("Cancel your newest picture, one by its number, or all."), (WHICH,),
+        steering.cancel,
     ),
     Command(
         "edit", mark("Change your picture while it waits in line."),
         (PICTURE_IN_LINE, editing.WORDS), editing.edit, example="12 a blue crown --steps 30",
     ),
-    Command("retry", mark("Draw a picture again by its number."), (ID,), _retry, card=True),
-    Command("models", mark("List what can draw."), (), _models),
+    Command("retry", mark("Draw a picture again by its number."), (ID,), steering.retry, card=True),
+    Command("models", mark("List what can draw."), (), stock.models),
     Command(
-        "quota", mark("See what you may still ask for today, and your account."), (), _quota,
-        beside=True,
+        "quota", mark("See what you may still ask for today, and your account."), (),
+        membership.quota, beside=True,
     ),
     Command(
-        "priority", mark("Move a picture among your own in line."), (LEVEL, ID), _priority,
+        "priority", mark("Move a picture among your own in line."), (LEVEL, ID), steering.priority,
         example="high 12", beside=True,
     ),
     Command(
         "class", mark("See your class, or choose another that is yours."),
-        (_option("choice", mark("The class to be in.")),), _class,
+        (Option("choice", mark("The class to be in.")),), membership.choose,
         example="relax", personal=True, beside=True,
     ),
     Command(
         "link", mark("Be one person on several platforms, by a code."),
         (
-            _option("code", mark("The code from the other platform.")),
-            _option("sure", mark("yes, when that account is yours.")),
+            Option("code", mark("The code from the other platform.")),
+            Option("sure", mark("yes, when that account is yours.")),
         ),
-        _link, private=True, personal=True,
+        membership.link, private=True, personal=True,
     ),
     Command(
-        "unlink", mark("Let this account be by itself again."), (), _unlink, personal=True,
-        beside=True,
+        "unlink", mark("Let this account be by itself again."), (), membership.unlink,
+        personal=True, beside=True,
     ),
     Command(
         "key", mark("Make, list or take back keys for programs of yours."),
         (
-            _option("task", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
-            _option(
+            Option("task", f"{', '.join(keys.DOES)}.", choices=keys.DOES),
+            Option(
                 "which", mark("A new one's name, read or draw before it; an old one's number.")
             ),
         ),
@@ -751,24 +364,24 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "settings", mark("See or change how your pictures are drawn where you say nothing."),
         (
-            _option("change", mark("set or reset; empty: see them all.")),
-            _option("setting", f"{', '.join(choosing.OFFERED['setting'])}."),
-            _option("value", mark("What it shall be.")),
-            _option("where", mark("channel, to set it for everybody in this one.")),
+            Option("change", mark("set or reset; empty: see them all.")),
+            Option("setting", f"{', '.join(choosing.OFFERED['setting'])}."),
+            Option("value", mark("What it shall be.")),
+            Option("where", mark("channel, to set it for everybody in this one.")),
         ),
         choosing.settings, example="set sampler Euler a", personal=True,
     ),
     Command(
         "preset", mark("Use, save and share ready-made looks for pictures."),
         (
-            _option("act", f"{', '.join(choosing.ACTS)}."),
-            _option("name", mark("The preset's name.")),
-            _option("words", mark("A prompt to draw; to save, a picture's number and a template.")),
+            Option("act", f"{', '.join(choosing.ACTS)}."),
+            Option("name", mark("The preset's name.")),
+            Option("words", mark("A prompt to draw; to save, a picture's number and a template.")),
         ),
         choosing.preset, example=choosing.ACTS["use"],
     ),
     Command(
-        "quiet", mark("Turn the mention after a long wait off, or on again."), (), _quiet,
+        "quiet", mark("Turn the mention after a long wait off, or on again."), (), membership.quiet,
         personal=True, beside=True,
     ),
     Command(
@@ -782,28 +395,28 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "reports", mark("Moderators: see what was reported, or keep it."),
-        (_option("stays", mark("The number of a picture that may stay.")),), reports.listed,
+        (Option("stays", mark("The number of a picture that may stay.")),), reports.listed,
         example="12", private=True, personal=True,
     ),
     Command(
         "first", mark("Moderators: put a picture before everybody's."),
-        (replace(ID, required=True),), _first, example="12",
+        (replace(ID, required=True),), steering.first, example="12",
     ),
     Command(
         "grant", mark("Moderators: give somebody a class, or none."),
         (
-            _option("who", mark("Their account, as /quota tells it to them."), required=True),
-            _option("choice", mark("The class, or none."), required=True),
+            Option("who", mark("Their account, as /quota tells it to them."), required=True),
+            Option("choice", mark("The class, or none."), required=True),
         ),
-        _grant, example="discord:123 fast",
+        membership.grant, example="discord:123 fast",
     ),
     Command(
-        "model", mark("Moderators: change what draws."), (DO, OF, WHAT, DETAIL), _model,
-        example=EXAMPLES["add"], private=True,
+        "model", mark("Moderators: change what draws."), stock.CHANGES, stock.change,
+        example=stock.EXAMPLES["add"], private=True,
     ),
     Command(
         "help", mark("What I can do."),
-        (_option("about", mark("A command, or flags; empty: all commands.")),), _help, ("start",),
+        (Option("about", mark("A command, or flags; empty: all commands.")),), _help, ("start",),
         example="imagine",
     ),
 )  # fmt: skip
@@ -984,7 +597,7 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
     old = house.generations.touchable(generation, ask.asker)
     if action == "why":
         if old.state != State.QUEUED:
-            return Reply(_status(house, old))
+            return Reply(steering.status(house, old))
         return Reply(waiting_line(old, house.generations.standing(old)))
     if action == "edit":
         return Reply(editing.line(house.generations.editable(generation, ask.asker)),
@@ -1012,7 +625,7 @@ def _press(house: House, action: str, generation: int, ask: Ask) -> Reply:
                 return varied(house, ask, old, number - 1, "strong")
             case _:
                 return upscaled(house, ask, old, 0, number)
-    return _again(house, ask, old, new_seed=action == "reseed")
+    return steering.again(house, ask, old, new_seed=action == "reseed")
 
 
 def choose(house: House, id_: str, ask: Ask) -> Reply:

@@ -39,7 +39,7 @@ INHERITED = (
 # How far a variation may leave its picture.
 STRENGTHS = (("subtle", 0.35), ("strong", 0.65))
 FACTORS = ("2", "4")
-IMAGE = Option("image", mark("A picture of yours."), bytes, (), None, None, (), None, False)
+IMAGE = Option("image", mark("A picture of yours."), bytes)
 MASK = replace(
     IMAGE, name="mask", help=mark("As large as the picture: white is painted, black stays.")
 )

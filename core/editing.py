@@ -17,10 +17,7 @@ from core.options import COMMAND_OF, Mode, Option, Options, Request
 from core.proposals import escaped
 from core.rows import PLAINLY, Generation
 
-WORDS = Option(
-    "words", mark("The new prompt and flags; empty: see those it has."), str, (), None, None, (),
-    None, False,
-)  # fmt: skip
+WORDS = Option("words", mark("The new prompt and flags; empty: see those it has."))
 SIZE = ("aspect", "width", "height")
 
 

@@ -558,13 +558,13 @@ class Option:
 
     name: str
     help: str
-    kind: type
-    flags: tuple[str, ...]
-    minimum: float | None
-    maximum: float | None
-    choices: tuple[str, ...]
-    default: Any
-    required: bool
+    kind: type = str
+    flags: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    required: bool = False
     example: str = ""
     # What it makes sense for; none: for whatever is drawn.
     modes: tuple[Mode, ...] = ()

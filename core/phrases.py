@@ -44,9 +44,7 @@ WORDS = "words"
 CATEGORIES_MOST, PHRASES = 100, 10_000
 PAGES_FROM, OVERVIEW = MOST, PHRASES - 1
 CHANGED = mark("The words have changed since: /words shows them as they are now.")
-CATEGORY = Option(
-    "category", mark("Which words; empty: all categories."), str, (), None, None, (), None, False
-)
+CATEGORY = Option("category", mark("Which words; empty: all categories."))
 PROMPT = replace(CATEGORY, name="prompt", help=mark("What the words are added to."))
 CATEGORIES = replace(
     CATEGORY, help=mark("What to take words from, such as subjects styles; empty: everything.")
