@@ -51,6 +51,8 @@ RATIO = 20
 BLANK = (320, 20)
 # So much of a prompt stands above what is written for it.
 ASKED = 200
+# So long Telegram may look at a picture before it answers; whoever gives up sends it twice.
+TAKEN_SECONDS = 20.0
 # How long a draft may take: the next one shows more.
 DRAFT_SECONDS = 3.0
 NO_PREVIEW = LinkPreviewOptions(is_disabled=True)
@@ -337,8 +339,9 @@ class TelegramDrawer:
             try:
                 if file:
                     await self.bot.edit_message_media(
-                        media(card, file), reply_markup=keyboard(card.buttons), **where
-                    )
+                        media(card, file), reply_markup=keyboard(card.buttons),
+                        read_timeout=TAKEN_SECONDS, **where,
+                    )  # fmt: skip
                 elif photo:
                     # A photo stays a photo: its caption tells the new state.
                     await self.bot.edit_message_caption(
@@ -445,6 +448,6 @@ async def send(bot: Bot, address: Any, card: Card, picture: bytes | None, reply_
     }  # fmt: skip
     if isinstance(made, InputMediaPhoto):
         return await bot.send_photo(
-            photo=data, has_spoiler=made.has_spoiler, **given, **where
-        )  # fmt: skip
-    return await bot.send_document(document=data, **given, **where)
+            photo=data, has_spoiler=made.has_spoiler, read_timeout=TAKEN_SECONDS, **given, **where
+        )
+    return await bot.send_document(document=data, read_timeout=TAKEN_SECONDS, **given, **where)

@@ -368,7 +368,10 @@ class TelegramChat:
             await self._send(event, message, answer)
         for name, key in answer.files:
             data = await asyncio.to_thread(self.house.media.load, key)
-            hand = functools.partial(self.bot.send_document, message.chat.id, data, filename=name)
+            hand = functools.partial(
+                self.bot.send_document, message.chat.id, data, filename=name,
+                read_timeout=telegram_cards.TAKEN_SECONDS,
+            )  # fmt: skip
             await self._insist(event, hand, chat=message.chat.id)
 
     async def _album(self, event: str, message: Message) -> list[Message]:
@@ -705,7 +708,7 @@ class TelegramChat:
             file = await telegram_cards.small_photo(answer.picture)
             sent = await self.bot.send_photo(
                 address["chat"], file, caption=words if short else None, reply_markup=buttons,
-                **where,
+                read_timeout=telegram_cards.TAKEN_SECONDS, **where,
             )  # fmt: skip
             if short:
                 return sent

@@ -325,7 +325,7 @@ grid.addEventListener("keydown", (key) => {
 // One picture, large
 
 const large = find("#large"), stage = find(".stage", large), part = (name) => find(name, large);
-let now = null;
+let now = null, coming = null;
 function show(number, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](replace ? history.state : { opened: true }, "", address(wanted(), number));
   enlarge();
@@ -344,8 +344,11 @@ async function enlarge() {
   tell(part(".told"), "");
   if (known) picture(known);
   if (!large.open) large.showModal();
+  await (coming = details(number, Number(id), Number(nth || 1) - 1));
+}
+async function details(number, id, index) {
   try {
-    const told = await call(`/api/gallery/${Number(id)}/${Number(nth || 1) - 1}`);
+    const told = await call(`/api/gallery/${id}/${index}`);
     if (now.number !== number) return;
     now = told;
     large.classList.remove("unknown");
@@ -399,12 +402,14 @@ function facts(one) {
     return [term, fact];
   }));
 }
-// Do something about the picture that is shown, and say what went wrong.
+// Do something about the picture that is shown, and say what went wrong. What there is to say of it
+// may still come: it is from before, and would hide what was done.
 async function act(work) {
   const one = now;
   tell(part(".told"), "");
+  await coming;
   try {
-    await work(one);
+    await work(now.number === one.number ? now : one);
   } catch (error) { tell(part(".told"), error.message); }
 }
 function keep(one, kept) {

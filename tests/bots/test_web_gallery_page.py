@@ -12,7 +12,7 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 from sqlalchemy import insert, select, update
 
 from core.database import generations
@@ -179,6 +179,29 @@ def test_pictures_are_found_looked_at_and_kept(
     expect(tiles(page)).to_have_count(8)
 
 
+def test_what_is_done_while_more_is_still_to_come_is_seen(
+    house: House, gallery: Page, web: httpx.Client
+) -> None:
+    painted(house, "a fox", COLOURS[0])
+    page = gallery
+    page.goto(f"{web.base_url}/gallery")
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/api/gallery/1/0", lambda route: held.append((route, route.fetch())))
+    page.get_by_role("button", name="#1.1").click()
+    large = page.locator("#large")
+    expect(large.get_by_role("heading", name="#1.1")).to_be_visible()
+    star = large.get_by_role("button", name="Favourite")
+    star.click()
+    page.wait_for_timeout(300)
+    [(route, answer)] = held
+    route.fulfill(response=answer)
+    expect(large.locator("dl")).to_contain_text("sampler")
+    expect(star).to_have_attribute("aria-pressed", "true")
+    page.unroute_all()
+    page.reload()
+    expect(star).to_have_attribute("aria-pressed", "true")
+
+
 def test_several_are_taken_away_or_deleted_together(
     house: House, gallery: Page, web: httpx.Client
 ) -> None:
@@ -276,6 +299,7 @@ def test_a_thousand_pictures_leave_the_page_light(
         shot(page, "desktop-large")
         page.keyboard.press("Escape")
         expect(page.get_by_role("button", name="#2.1")).to_be_focused()
+        expect(page).to_have_url(f"{web.base_url}/gallery")
         # A link to one opens it wherever it stands.
         page.goto(f"{web.base_url}/gallery?picture=3.1")
         expect(page.locator("#large .prompt")).to_have_text("a goldenrod fox 2")

@@ -190,7 +190,10 @@ def test_nobody_reaches_anothers_picture(
     settings._read.cache_clear()
     web: httpx.Client = request.getfixturevalue("web")
     refused(web.post("/api/uploads", content=png(), headers=JPEG), 401, "key")
-    with httpx.Client(base_url=web.base_url) as ann, httpx.Client(base_url=web.base_url) as bob:
+    with (
+        httpx.Client(base_url=web.base_url, timeout=30) as ann,
+        httpx.Client(base_url=web.base_url, timeout=30) as bob,
+    ):
         for one in (ann, bob):
             assert one.post("/key", data={"key": "sesame"}).status_code == 303
         id_ = brought(ann)

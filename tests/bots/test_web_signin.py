@@ -194,7 +194,7 @@ def test_a_stolen_cookie_is_worth_nothing_when_its_browser_is_signed_out(
     listed = other.get("/account")
     assert listed.text.count("/account/browsers/") == 2
     number = max(map(int, re.findall(r"/account/browsers/(\d+)", listed.text)))
-    assert user(httpx.Client(base_url=address), headers=thief) == me
+    assert user(httpx.Client(base_url=address, timeout=30), headers=thief) == me
     # What is open ends, too.
     with httpx.stream("GET", f"{address}/api/events", headers=thief, timeout=30) as stream:
         lines = stream.iter_lines()
@@ -206,7 +206,7 @@ def test_a_stolen_cookie_is_worth_nothing_when_its_browser_is_signed_out(
                 next(lines)
             except StopIteration:
                 break
-    with httpx.Client(base_url=address) as plain:
+    with httpx.Client(base_url=address, timeout=30) as plain:
         for path in ("/api/jobs", "/api/queue"):
             refused = plain.get(path, headers=thief)
             assert refused.status_code == 401
@@ -227,19 +227,18 @@ def test_a_stolen_cookie_is_worth_nothing_when_its_browser_is_signed_out(
     assert "Your password is changed. Every other browser is signed out." in changed.text
     assert web.cookies[COOKIE] == third and user(web).startswith("web:")
     web.post("/account/everywhere")
-    assert (
-        user(httpx.Client(base_url=address), headers={"Cookie": f"{COOKIE}={third}"})[:3] == "401"
-    )
+    with httpx.Client(base_url=address, timeout=30) as another:
+        assert user(another, headers={"Cookie": f"{COOKIE}={third}"})[:3] == "401"
 
 
 def test_a_cookie_that_was_planted_is_nobodys_later(web: httpx.Client) -> None:
-    with httpx.Client(base_url=web.base_url) as ann:
+    with httpx.Client(base_url=web.base_url, timeout=30) as ann:
         register(ann, "Ann")
     planted = register(web, "Eve")
     mine = user(web)
     web.post("/signin", data={"name": "Ann", "password": GOOD})
     assert web.cookies[COOKIE] != planted and user(web) != mine
-    with httpx.Client(base_url=web.base_url) as plain:
+    with httpx.Client(base_url=web.base_url, timeout=30) as plain:
         got = user(plain, headers={"Cookie": f"{COOKIE}={planted}"})
         assert got.startswith("401"), "it ended where somebody else signed in"
 
@@ -280,7 +279,7 @@ def test_a_sign_in_from_a_chat_is_for_one_browser_and_once(
 ) -> None:
     back = consent(begin(web, "discord"))
     again = "That sign-in was not begun in this browser, or took too long. Start again."
-    with httpx.Client(base_url=web.base_url) as victim:
+    with httpx.Client(base_url=web.base_url, timeout=30) as victim:
         # Somebody else's sign-in, given as a link.
         other = victim.get(back, headers=HTML)
         assert (other.status_code, sorry(other)) == (409, again) and COOKIE not in victim.cookies
@@ -562,7 +561,7 @@ def test_while_redis_is_away_nobody_is_let_in(
     both: Callable[..., None], house: House, web: httpx.Client
 ) -> None:
     register(web, "Ann")
-    away = httpx.Client(base_url=web.base_url)
+    away = httpx.Client(base_url=web.base_url, timeout=30)
     house.accounts.redis.connection_pool.disconnect()
     real = house.accounts.redis
     from redis import Redis
@@ -608,7 +607,7 @@ def test_who_is_forgotten_is_signed_out_with_no_account_link_or_mark_left(
     assert web.post(f"{picture}/favourite").json()["favourite"]
     link = web.post(f"{picture}/share", json={"prompt": True}).json()["url"]
     assert web.get(link).status_code == 200
-    with httpx.Client(base_url=web.base_url) as other:
+    with httpx.Client(base_url=web.base_url, timeout=30) as other:
         other.post("/signin", data={"name": "Ann", "password": GOOD})
         asked = web.post("/api/chat", json={"text": "/forget"}).json()
         assert "your account of the web chat, with its password" in asked["text"]

@@ -188,7 +188,7 @@ def test_a_log_tells_where_the_key_is_and_never_the_key(house: Running) -> None:
 
 def test_the_key_opens_the_door_and_each_has_a_room(house: Running) -> None:
     def visitor() -> httpx.Client:
-        return httpx.Client(base_url=house.address)
+        return httpx.Client(base_url=house.address, timeout=30)
 
     theirs = ask(house, "a fox")
     house.until(theirs, "done")
@@ -231,7 +231,7 @@ def test_parameters_and_events_are_only_that(house: Running) -> None:
     assert answer.status_code == 422 and "event" in answer.json()["error"]
     made = []
     for _ in range(2):
-        with httpx.Client(base_url=house.address) as visitor:
+        with httpx.Client(base_url=house.address, timeout=30) as visitor:
             visitor.get("/", params={"key": "letmein"})
             answer = visitor.post("/api/chat", json={"text": "a fox", "event": "1"})
             made.append(answer.json()["job"]["id"])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from telegram import Bot
+from telegram.request import HTTPXRequest
 
 from bots import telegram_cards, telegram_chat
 from bots.telegram_cards import TelegramDrawer
@@ -266,6 +267,30 @@ def test_a_picture_beyond_telegrams_limit_is_made_smaller(house: House) -> None:
         asyncio.run(send(url))
         told = door.get("/messages", params={"chat_id": ANN}).json()["messages"]
     assert [one["versions"][-1]["kind"] for one in told[1:]] == ["photo", "photo"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_picture_that_telegram_looks_at_for_long_is_sent_once(house: House) -> None:
+    made = house.generations.submit(
+        validate({"prompt": "a wall"}), Asker("telegram", str(ANN)), "e", {"chat": ANN}
+    )
+    card, out = house.card(made), io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(out, "PNG")
+
+    async def send(url: str) -> None:
+        # What has nothing to look at is given up much sooner.
+        async with Bot(TOKEN, base_url=url, request=HTTPXRequest(read_timeout=0.2)) as bot:
+            sent = await telegram_cards.send(bot, made.address, card, out.getvalue(), 0)
+            placed = replace(made, message=str(sent.message_id), shown_media=1)
+            assert await TelegramDrawer(bot).draw(placed, card, out.getvalue()) is None
+
+    with wire() as (door, url):
+        door.post("/user_message", json={"chat_id": ANN, "user_id": ANN, "text": "hello"})
+        for method in ("sendPhoto", "editMessageMedia"):
+            door.post("/fail", json={"method": method, "status": 200, "seconds": 0.6})
+        asyncio.run(send(url))
+        told = door.get("/messages", params={"chat_id": ANN}).json()["messages"]
+    assert [len(one["versions"]) for one in told[1:]] == [2]
 
 
 def test_what_an_old_list_names_is_handled_once(house: House) -> None:

@@ -297,6 +297,7 @@ class Door:
             int(q.get("times", 1)),
             after,
             bool(q.get("page", False)),
+            float(q.get("seconds", 0)),
         )
         self.platform.faults.append(fault)
         return vars(fault)

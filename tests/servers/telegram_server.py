@@ -59,11 +59,13 @@ class Server:
             p = await self.parameters(request)
             entry["params"] = p.seen()
             fault = self.fault(method)
-            if fault and not fault.after_applying:
+            if fault and fault.status != 200 and not fault.after_applying:
                 return self.broken(request, entry, fault)
             body: Json = {"ok": True, "result": await self.call(method, p)}
             status = 200
-            if fault:
+            if fault and fault.status == 200:
+                await asyncio.sleep(fault.seconds)
+            elif fault:
                 return self.broken(request, entry, fault)
         except ApiError as error:
             status, body = error.status, error.body

@@ -42,6 +42,8 @@ class Fault:
     after_applying: bool
     # Answered by a page of a server in between, which quotes the address.
     page: bool = False
+    # With a status of 200: what was done is answered so late, and nothing else is wrong.
+    seconds: float = 0.0
 
 
 class Platform:
