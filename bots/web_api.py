@@ -231,6 +231,7 @@ def _count(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "total": row["total"], "states": {state: row[str(state)] for state in State},
         "average_seconds": row["average"], "seconds": row["seconds"],
+        "elsewhere": row["elsewhere"],
         "cost": row["cost"] if policy().prices else None,
     }  # fmt: skip
 

@@ -152,7 +152,11 @@ class Counted(BaseModel):
     total: int
     states: dict[State, int]
     average_seconds: float | None = Field(description="Of a drawing; null where there is none.")
-    seconds: float = Field(description="Of drawing, in all.")
+    seconds: float = Field(description="Of drawing and writing, in all.")
+    elsewhere: dict[str, float] = Field(
+        description="Of these those that engines elsewhere took, by engine; the others were spent "
+        "on the host's own machines."
+    )
     cost: float | None = Field(description="What it cost the host; null where no price is set.")
 
 

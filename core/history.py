@@ -25,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
@@ -39,6 +40,7 @@ from core.keeping import held_alone
 from core.languages import mark, tr, trn
 from core.lifecycle import FINAL, PENDING, State
 from core.lineage import family
+from core.lines import hosts_own, titled
 from core.options import COMMAND_OF, Mode
 from core.people import Asker
 from core.policy import Audience, Show, policy
@@ -72,6 +74,10 @@ YES = ("yes",)
 _PART = re.compile(r'(?:([A-Za-z_]+):)?(?:"([^"]*)"|[“„«]([^“”»]*)[“”»]|(\S*))')
 _AGO = re.compile(r"([1-9][0-9]{0,3})\s*([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+# What is a picture, or was to be one.
+_DRAWN = func.coalesce(generations.c.request["mode"].as_string(), "").not_in(
+    [str(mode) for mode in Mode if mode.words]
+)
 _PARTED = str.maketrans(SIGNS.replace("*", ""), " " * (len(SIGNS) - 1))
 
 
@@ -270,8 +276,7 @@ def find(
         # Rows of the first versions name no mode.
         where.append(func.coalesce(request["mode"].as_string(), str(Mode.TEXT)) == filters.mode)
     if drawn:
-        words = [str(mode) for mode in Mode if mode.words]
-        where.append(func.coalesce(request["mode"].as_string(), "").not_in(words))
+        where.append(_DRAWN)
     if filters.model:
         where.append(func.lower(request["model"].as_string()) == filters.model.lower())
     if filters.state:
@@ -484,11 +489,12 @@ def stats(house: House, ask: Ask) -> Reply:
 
 
 def counts(house: House, asker: Asker) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """How many pictures somebody asked for, their time and what they cost, today and in all."""
+    """How much somebody asked for, the time it took, of that what engines elsewhere took by their
+    lines, and what it cost, today and in all."""
     person = house.people.get(asker.platform, asker.id).id
     since = policy().began(now())
     columns = generations.c
-    drawn = and_(columns.state == State.DONE, columns.charged > 0)
+    drawn = and_(columns.state == State.DONE, columns.charged > 0, _DRAWN)
 
     def number(condition: ColumnElement[bool]) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
@@ -497,15 +503,26 @@ def counts(house: House, asker: Asker) -> tuple[Mapping[str, Any], Mapping[str, 
         func.count().label("total"),
         *(number(columns.state == state).label(str(state)) for state in State),
         func.avg(case((drawn, columns.seconds))).label("average"),
-        func.coalesce(
-            func.sum(case((columns.state.in_(list(FINAL)), columns.charged), else_=0.0)), 0.0
-        ).label("seconds"),
         func.coalesce(func.sum(columns.cost), 0.0).label("cost"),
     ).where(columns.person == person)
+    spent: Any = func.sum(columns.charged)
+    times = (
+        select(columns.line, spent)
+        .where(columns.person == person, columns.state.in_(list(FINAL)), columns.charged > 0)
+        .group_by(columns.line)
+        .order_by(spent.desc(), columns.line)
+    )
+    found = []
     with house.database.read() as connection:
-        every = connection.execute(figures).one()
-        today = connection.execute(figures.where(columns.created >= since)).one()
-    return dict(today._mapping), dict(every._mapping)
+        for lately in (columns.created >= since, true()):
+            one = connection.execute(figures.where(lately)).one()
+            took = {row.line: row[1] for row in connection.execute(times.where(lately))}
+            found.append({
+                **one._mapping, "seconds": sum(took.values(), 0.0),
+                "own": sum(seconds for line, seconds in took.items() if hosts_own(line)),
+                "elsewhere": {line: took[line] for line in took if not hosts_own(line)},
+            })  # fmt: skip
+    return found[0], found[1]
 
 
 def _counted(found: Mapping[str, Any]) -> str:
@@ -515,7 +532,13 @@ def _counted(found: Mapping[str, Any]) -> str:
     words = [tr("{number} asked for: {states}.", number=found["total"], states=", ".join(told))]
     if found["average"] is not None:
         words.append(tr("{time} a drawing on average.", time=duration(found["average"])))
-    words.append(tr("{time} of drawing (GPU time).", time=duration(found["seconds"])))
+    elsewhere = found["elsewhere"]
+    if found["own"] or not elsewhere:
+        words.append(tr("{time} on the host's own machines.", time=duration(found["own"])))
+    if elsewhere:
+        told = [f"{titled(line)} {duration(seconds)}" for line, seconds in elsewhere.items()]
+        # Translators: how long each engine elsewhere drew or wrote.
+        words.append(tr("Elsewhere: {engines}.", engines=", ".join(told)))
     if policy().prices:
         words.append(tr("It cost the host {money}.", money=policy().said(found["cost"])))
     return " ".join(words)

@@ -10,6 +10,9 @@ from core.providers import PROVIDERS
 from core.queue import DRAW, WRITE
 from core.writers import captioners, gone, writers
 
+# What the house draws and writes by itself.
+HERE = frozenset({DRAW, WRITE})
+
 
 def still_offered(requests: Iterable[Request]) -> None:
     """Raises InvalidOptions for a request of old whose model or parts are gone since."""
@@ -33,3 +36,13 @@ def line_of(request: Request) -> str:
     ):
         return DRAW
     return model.engine
+
+
+def hosts_own(line: str) -> bool:
+    """Whether what stands in a line is made on the host's own machines, servers at home too."""
+    return line in HERE or (line in PROVIDERS and PROVIDERS[line].home)
+
+
+def titled(line: str) -> str:
+    """What people call the engine whose line it is."""
+    return PROVIDERS[line].title if line in PROVIDERS else line

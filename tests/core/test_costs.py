@@ -568,6 +568,7 @@ def test_programs_are_told_the_same(
     told = web.get("/api/stats").json()
     assert told["today"]["cost"] == told["all"]["cost"] == 0.5 and told["currency"] == "$"
     assert told["all"]["states"]["done"] == told["all"]["states"]["queued"] == 1
+    assert told["all"]["elsewhere"] == {"openai": told["all"]["seconds"]} != {"openai": 0.0}
     assert told["everybody"] is None
     monkeypatch.setenv("DRAWQUEUE_MODERATORS", "web:local")
     settings._read.cache_clear()

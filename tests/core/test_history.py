@@ -16,6 +16,7 @@ from core.commands import from_text, press, run
 from core.database import generations, now
 from core.engine import MARK
 from core.errors import NotAllowed, NotFound, UserError
+from core.history import counts
 from core.house import House
 from core.lifecycle import State
 from core.options import Mode, validate
@@ -349,11 +350,34 @@ def test_stats_count_ones_own_today_and_in_all(house: House) -> None:
     today, in_all = ask(house, ANN, "/stats").text.splitlines()
     assert today.startswith("Today: 4 asked for: done 2, failed 1, cancelled 1. 6 s a drawing")
     assert in_all.startswith("In all: 5 asked for: done 3, failed 1, cancelled 1. 4 s a drawing")
-    assert today.endswith("6 s of drawing (GPU time).")
-    assert in_all.endswith("8 s of drawing (GPU time).")
+    assert today.endswith(" 6 s on the host's own machines.")
+    assert in_all.endswith(" 8 s on the host's own machines.")
     assert "1 asked for: done 1" in ask(house, BOB, "/stats").text
     house.generations.delete(2, ANN)
     assert ask(house, ANN, "/stats").text.splitlines()[1] == in_all, "deleted, it was still drawn"
+
+
+def test_what_was_made_elsewhere_is_no_time_of_the_hosts_machines(house: House) -> None:
+    figures = {
+        "draw": (6.0, Mode.TEXT), "write": (1.5, Mode.WRITE), "comfyui": (2.0, Mode.TEXT),
+        "kie": (28.0, Mode.TEXT), "pollinations": (12.0, Mode.WRITE),
+    }  # fmt: skip
+    for line, (seconds, mode) in figures.items():
+        one = drawn(house, f"by {line}")
+        request = {**asdict(one.request), "mode": str(mode)}
+        change(house, one.id, line=line, charged=seconds, seconds=seconds, request=request)
+    older = drawn(house, "by kie, too", days=3)
+    change(house, older.id, line="kie", charged=40.0)
+    today, in_all = ask(house, ANN, "/stats").text.splitlines()
+    told = "12 s a drawing on average. 9.5 s on the host's own machines. Elsewhere: {}."
+    assert today.endswith(told.format("kie.ai 28 s, Pollinations 12 s"))
+    assert in_all.endswith("Elsewhere: kie.ai 68 s, Pollinations 12 s.")
+    _, every = counts(house, ANN)
+    assert every["elsewhere"] == {"kie": 68.0, "pollinations": 12.0} and every["seconds"] == 89.5
+    # Where the host's machines did nothing there is nothing to say of them.
+    far = drawn(house, "Bob's", BOB)
+    change(house, far.id, line="kie", charged=5.0)
+    assert ask(house, BOB, "/stats").text.count("average. Elsewhere: kie.ai 5 s.") == 2
 
 
 # Deleting
