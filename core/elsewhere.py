@@ -219,8 +219,9 @@ class Elsewhere:
         return again
 
     def stand_in(self, one: Generation, words: str) -> Generation | None:
-        """Give a drawing to the next engine of the host's list that can draw it, and that its
-        person's money is left for; None where there is none, or the row has gone on.
+        """Give a drawing to the next engine of the host's list that can draw it, was not tried for
+        it yet, and that its person's money is left for; None where there is none, or the row has
+        gone on.
 
         `words` say why. What was asked for first is kept for its card.
         """
@@ -276,12 +277,14 @@ class Elsewhere:
 
 
 def next_in(request: Request, tried: Any = ()) -> Request | None:
-    """The same for the next model of the host's list that can draw it; None where there is none."""
+    """The same for the next model of the host's list that can draw it and was not `tried`; after
+    the last come those before the one that was asked. None where there is none."""
     names = [name.lower() for name in read(Remote).stand_ins]
     if request.model.lower() not in names:
         return None
-    gone = {str(name).lower() for name in tried}
-    for name in names[names.index(request.model.lower()) + 1 :]:
+    place = names.index(request.model.lower())
+    gone = {request.model.lower(), *(str(name).lower() for name in tried)}
+    for name in names[place + 1 :] + names[:place]:
         if name not in gone and (found := catalog.instead(request, name)):
             return found
     return None

@@ -523,6 +523,16 @@ def test_engines_stand_in_in_their_order_each_once(house: House, ann: Asker) -> 
     assert mine and house.elsewhere.stand_in(mine, "All are away.") is None
 
 
+def test_after_the_last_of_the_list_those_before_it_stand_in(house: House, ann: Asker) -> None:
+    asked_for, models = "pollinations:flux", []
+    one: Generation | None = claimed(house, ann, asked_for)
+    while one and (other := house.elsewhere.stand_in(one, f"{one.request.model} is away.")):
+        models.append(other.request.model)
+        one = house.generations.claim(other.id)
+    assert one and models == ["pattern", "kie"], "each once, and then there is nobody"
+    assert one.manner[INSTEAD]["model"] == asked_for == one.first_asked.model
+
+
 def test_a_stand_in_draws_what_was_asked_in_its_own_way(house: House, ann: Asker) -> None:
     one = claimed(house, ann)
     second = house.elsewhere.stand_in(one, "Away.")
@@ -548,9 +558,16 @@ def test_who_can_stand_in(host: Callable[..., None]) -> None:
     assert found(PLAIN) == ("kie", 2896, 1448)
     assert found(PLAIN, "kie") == ("pollinations:flux", 512, 256)
     assert found(PLAIN, "KIE", "pollinations:flux") is None
-    assert found(replace(PLAIN, model="pollinations:flux")) is None, "it is the last"
+    last = replace(PLAIN, model="pollinations:flux")
+    assert found(last) == ("pattern", 512, 256), "after the last comes the first"
+    assert found(last, "pattern") == ("kie", 2896, 1448)
+    assert found(last, "pattern", "kie") is None, "each was tried"
+    assert found(replace(PLAIN, model="kie"), "pollinations:flux") == ("pattern", 512, 256)
     assert found(replace(PLAIN, model="starter")) is None, "it is not among them"
+    host(DRAWQUEUE_FAILOVER="kie, pattern, KIE")
+    assert found(replace(PLAIN, model="kie"), "pattern") is None, "nobody stands in for themselves"
     # What they cannot do.
+    host(DRAWQUEUE_FAILOVER="Pattern, KIE, gone:by, pollinations:flux")
     for odd in (
         replace(PLAIN, loras=(("style", 1.0),)), replace(PLAIN, vae="soft"),
         replace(PLAIN, mode=Mode.REMIX, sources=("k",)), replace(PLAIN, negative_prompt="rain"),
@@ -578,10 +595,12 @@ def test_what_stands_in_a_line_that_nobody_works_on(
     assert row(house, one).request.model == "kie", "its worker may be coming"
     monkeypatch.setattr(mending, "STRANDED_SECONDS", 0.0)
     house.queue.line("pollinations").present("m1:cpu:1:x")
-    assert house.mending.sweep() == 1
+    assert house.mending.sweep() == 3
     found = row(house, one)
     assert found.request.model == "pollinations:flux" and found.first_asked.model == "kie"
-    assert row(house, patterns).request.model == "pattern", "it is the last: it waits"
+    last = row(house, patterns)
+    assert last.request.model == "pollinations:flux", "by way of the first, where nobody works"
+    assert last.manner[INSTEAD]["tried"] == ["pattern", "kie"]
     house.mending.sweep()
     assert row(house, one) == found, "somebody works there"
 
