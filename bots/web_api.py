@@ -254,6 +254,8 @@ def looked(description: str) -> Any:
     return Query(max_length=LOOKED, description=description)
 
 
+# What a query calls filters that are typed by another name.
+CALLED = {"mode": "type", "state": "status"}
 # What is looked for among one's own, in every list of them.
 OfPrompt = Annotated[str, looked("Words of the prompt, such as lighthouse storm, or light*.")]
 OfMode = Annotated[str, looked(f"How it was made: {', '.join(history.MODES)}.")]
@@ -400,7 +402,7 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
 
         def work() -> list[dict[str, Any]]:
             asked = ask(asker(request))
-            filters, _ = history.filtered(given, asked, plain=True)
+            filters, _ = history.filtered(given, asked, called=CALLED)
             found = history.find(
                 house, asked, filters, limit, before=before, skip=(page - 1) * limit
             )

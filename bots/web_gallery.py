@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from bots.web_api import Given, OfMode, OfModel, OfPrompt, Since, Until, looked
+from bots.web_api import CALLED, Given, OfMode, OfModel, OfPrompt, Since, Until, looked
 from bots.web_cards import Words
 from bots.web_door import ask, asker, refused, session, status_of
 from bots.web_pages import page
@@ -148,7 +148,7 @@ class Looked:
 
     def filters(self, asked: Ask) -> Filters:
         """Raises InvalidOptions."""
-        return history.filtered(self.given, asked, plain=True)[0]
+        return history.filtered(self.given, asked, called=CALLED)[0]
 
 
 def exhibition(house: House) -> APIRouter:

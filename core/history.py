@@ -121,11 +121,12 @@ class Filters:
 
 
 def filtered(
-    given: Mapping[str, Any], ask: Ask, *, plain: bool = False
+    given: Mapping[str, Any], ask: Ask, *, called: Mapping[str, str] | None = None
 ) -> tuple[Filters, int | None]:
     """The filters that were given by name, or typed among the words, and where to go on from.
 
-    `plain` words hold no filters. Raises InvalidOptions naming every fault at once.
+    `called`, where it is given, is what a program calls those that it knows by another name; its
+    words hold none. Raises InvalidOptions naming every fault at once.
     """
     # What no database takes as text.
     told = {
@@ -135,7 +136,7 @@ def filtered(
     line = told.get("words", "")
     found: dict[str, str]
     faults: list[str]
-    found, words, faults = ({}, line, []) if plain else _typed(line)
+    found, words, faults = _typed(line) if called is None else ({}, line, [])
     found |= {name: told[name] for name in EXAMPLES if told.get(name)}
     made: dict[str, str] = {}
     for name, value in found.items():
@@ -144,14 +145,13 @@ def filtered(
         except UserError as error:
             faults.append(str(error))
         except ValueError as error:
-            faults.append(
-                tr(
-                    "“{name}:” {wrong}; got {value}.", name=name, wrong=str(error),
-                    value=value[:40],
-                )
-            )  # fmt: skip
+            wrong = mark("“{name}:” {wrong}; got {value}.")
+            if called is not None:
+                name, wrong = called.get(name, name), mark("“{name}” {wrong}; got {value}.")
+            faults.append(tr(wrong, name=name, wrong=str(error), value=value[:40]))
     if made.get("since") and made.get("until") and made["since"] >= made["until"]:
-        faults.append(tr("“since:” must be earlier than “until:”."))
+        early = mark("“since:” must be earlier than “until:”.")
+        faults.append(tr(early if called is None else mark("“since” must be before “until”.")))
     if words and not _searched(words):
         faults.append(tr("Look for words or numbers: signs alone are not found."))
     if faults:

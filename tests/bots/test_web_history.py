@@ -4,7 +4,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from core.house import House
-from core.options import validate
+from core.options import COMMAND_OF, validate
 from tests.bots.test_web_page import LOCAL, browser, card, draw, fits, page, pytestmark, say, submit
 from tests.bots.test_web_text import web
 
@@ -69,6 +69,20 @@ def test_of_a_name_nobody_asked_nothing_is_found(web: httpx.Client) -> None:
     assert web.get("/api/jobs", params={"words": "state:done"}).json() == []
     assert web.post("/api/pages/1/sideways").status_code == 422
     assert web.post("/api/pages/1/older").status_code == 404
+
+
+def test_a_wrong_value_is_refused_by_the_name_that_its_parameter_has(web: httpx.Client) -> None:
+    for path in ("/api/jobs", "/api/gallery"):
+        for given, words in (
+            ({"type": "x"}, f"“type” must be one of {', '.join(COMMAND_OF.values())}; got x."),
+            ({"since": "soon"}, "“since” must be a date such as 2026-11-01, or how long ago, such "
+             "as 12h, 7d or 2w; got soon."),
+            ({"since": "1d", "until": "2d"}, "“since” must be before “until”."),
+        ):  # fmt: skip
+            refused = web.get(path, params=given)
+            assert refused.status_code == 422 and refused.json()["faults"] == [words]
+    odd = web.get("/api/jobs", params={"status": "lost"}).json()["error"]
+    assert odd.startswith("status: ") and "queued" in odd
 
 
 def test_pages_by_number_go_back_to_the_end_and_say_nothing_beyond(
