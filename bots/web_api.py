@@ -38,8 +38,10 @@ from core.errors import InvalidOptions, NotAllowed, NotFound
 from core.house import House
 from core.languages import mark, spoken, tr
 from core.lifecycle import FINAL, PENDING, State
+from core.lines import titled
 from core.people import Asker
 from core.policy import ALONE, policy
+from core.queue import DRAW, OURS
 from core.queue import WRITE as LINE_OF_WORDS
 from core.rows import Generation
 from core.settings import Uploads, read
@@ -653,7 +655,12 @@ def interface(house: House, presence: Presence, brought: Brought) -> APIRouter:
             # Who writes draws nothing.
             workers = sum(number for name, number in lines.items() if name != LINE_OF_WORDS)
             told: dict[str, Any] = {str(state): counts.get(state, 0) for state in PENDING}
-            return told | {"workers": workers, "lines": lines}
+            # Elsewhere there are places, and nobody knows by whom they are filled.
+            engines = [
+                titled(name) for name, number in lines.items() if number and name not in OURS
+            ]
+            own = lines.get(DRAW, 0)
+            return told | {"workers": workers, "own": own, "engines": engines, "lines": lines}
 
         return dict(await in_thread(work))
 

@@ -228,4 +228,6 @@ class Queue(BaseModel):
     generating: int
     waiting: int = Field(description="Being drawn by another server.")
     workers: int = Field(description="How many can be drawn at once.")
+    own: int = Field(description="How many of the host's own workers draw.")
+    engines: list[str] = Field(description="The engines elsewhere that are asked, by their names.")
     lines: dict[str, int] = Field(description="How many work on each line: draw, write, kie, …")

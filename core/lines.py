@@ -7,11 +7,8 @@ from core.catalog import every_model, models
 from core.errors import InvalidOptions
 from core.options import Mode, Request
 from core.providers import PROVIDERS
-from core.queue import DRAW, WRITE
+from core.queue import DRAW, OURS, WRITE
 from core.writers import captioners, gone, writers
-
-# What the house draws and writes by itself.
-HERE = frozenset({DRAW, WRITE})
 
 
 def still_offered(requests: Iterable[Request]) -> None:
@@ -40,7 +37,7 @@ def line_of(request: Request) -> str:
 
 def hosts_own(line: str) -> bool:
     """Whether what stands in a line is made on the host's own machines, servers at home too."""
-    return line in HERE or (line in PROVIDERS and PROVIDERS[line].home)
+    return line in OURS or (line in PROVIDERS and PROVIDERS[line].home)
 
 
 def titled(line: str) -> str:

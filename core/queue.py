@@ -30,6 +30,7 @@ from core.pace import Pace
 
 # The lines of this house's own machines; an engine elsewhere has one of its own name.
 DRAW, WRITE = FIRST_LINE, "write"
+OURS = (DRAW, WRITE)
 TASK, COLLECT = "worker.tasks.generate", "worker.tasks.collect"
 # The lines that were ever stood in.
 LINES = "drawqueue:lines"

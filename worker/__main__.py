@@ -35,7 +35,7 @@ from core.fair import FairQueue
 from core.house import House, open_house
 from core.keeping import keep_house
 from core.providers import PROVIDERS, limits, unset
-from core.queue import DRAW, WRITE, Line
+from core.queue import DRAW, OURS, WRITE, Line
 from core.settings import LOOPBACK, Drawing, Storage, Web, Words, read
 from worker.finishing import Finisher
 from worker.hands import LEAVE_SECONDS, Hand, Hands
@@ -51,7 +51,6 @@ PRESENT_SECONDS = 1.0
 IDLE_SECONDS = 2.0
 # The worker that asks engines on other machines, beside those of the house's own lines.
 REMOTE = "remote"
-OURS = (DRAW, WRITE)
 DRAIN_SECONDS = 3.0
 # What asks other machines, as extras name it.
 ASKING = ("httpx2", "limits", "pybreaker", "tenacity", "websockets")

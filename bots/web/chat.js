@@ -815,9 +815,11 @@ async function busy() {
   if (source.readyState === EventSource.CLOSED) return;
   try {
     const now = await call("/api/queue");
-    state.textContent = now.workers
-      ? trn("{queued} queued · {generating} generating · {n} worker", "{queued} queued · {generating} generating · {n} workers", now.workers, now)
-      : tr("{queued} queued · {generating} generating · no worker", now);
+    const engines = now.engines.join(", ");
+    const values = { queued: now.queued, generating: now.generating + now.waiting, engines };
+    if (now.own) state.textContent = trn("{queued} queued · {generating} generating · {n} worker", "{queued} queued · {generating} generating · {n} workers", now.own, values) + (engines && ` · ${engines}`);
+    else if (engines) state.textContent = tr("{queued} queued · {generating} generating · {engines}", values);
+    else state.textContent = tr("{queued} queued · {generating} generating · no worker", values);
   } catch { /* the next round tells */ }
 }
 busy();

@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from core import settings
+from core.engine import Task
 from core.house import House
 from core.options import validate
 from core.people import Asker
@@ -361,6 +362,28 @@ def test_words_and_labels(house: House, page: Page) -> None:
     expect(card(page, 1)).to_be_visible()
     draw(house, 1)
     expect(card(page, 1).get_by_title("Draw the same again")).to_have_text("Retry")
+
+
+def test_places_elsewhere_are_no_workers_of_the_house(house: House, page: Page) -> None:
+    state = page.locator("#busy")
+    page.set_viewport_size({"width": 360, "height": 740})
+    house.queue.line("write").present("machine-cpu-1-w")
+    house.queue.line("kie").present("machine-remote-1-a", at_once=50)
+    expect(state).to_have_text("0 queued · 0 generating · kie.ai")
+    for name in ("a", "b"):
+        house.queue.draw.present(f"machine-cpu-1-{name}")
+    house.queue.line("pollinations").present("machine-remote-1-a", at_once=2)
+    submit(house, 1)
+    asked = validate({"prompt": "a far fox"})
+    claimed = house.generations.claim(house.generations.submit(asked, LOCAL, "far", {}).id)
+    assert claimed and house.elsewhere.hand_out(claimed, Task("t1", 60.0))
+    expect(state).to_have_text("1 queued · 1 generating · 2 workers · kie.ai, Pollinations")
+    told = httpx.get(f"{page.url}api/queue").json()
+    assert told["own"] == 2 and told["workers"] == 54 and told["lines"]["kie"] == 50
+    assert told["engines"] == ["kie.ai", "Pollinations"]
+    wide = "e => e.scrollWidth - e.clientWidth"
+    assert page.locator("html").evaluate(wide) == state.evaluate(wide) == 0, "it fits a phone"
+    assert (state.bounding_box() or {"height": 99})["height"] < 50, "in two lines at most"
 
 
 def test_back_closes_the_picture_and_not_the_page(house: House, page: Page) -> None:
