@@ -225,6 +225,46 @@ def test_who_is_stopped_is_no_fault_of_the_server(server: PlainServer) -> None:
         caller.close()
 
 
+def test_who_is_stopped_says_nothing_of_the_server(
+    server: PlainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "REST_SECONDS", 0.4)
+    caller = Caller("chutes")
+
+    def fail() -> None:
+        with pytest.raises(TransientError, match="trouble"):
+            caller.json("GET", "/trouble", on)
+
+    def stop() -> None:
+        with pytest.raises(Stopped):
+            caller.json("GET", f"http://127.0.0.1:{silent.getsockname()[1]}/", lambda *_: False)
+        # Who waited is told at once; the call itself ends a moment later.
+        caller.start(asyncio.sleep(0.1)).result()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for _ in range(calls.FAULTS - 1):
+            fail()
+        stop()
+        fail()
+        for _ in range(2):
+            with pytest.raises(Wait, match="Chutes"):
+                caller.json("GET", "/json", on)
+            time.sleep(0.45)
+            # Nor does it pass as the one that is let through, to see how it fares.
+            stop()
+            fail()
+    time.sleep(0.45)
+    assert caller.json("GET", "/json", on) == {"a": 1}
+    for _ in range(calls.FAULTS - 1):
+        fail()
+    server.put("refused", b"{}", 422)
+    with pytest.raises(AskDifferently):
+        caller.json("GET", "/refused", on)
+    fail()
+    assert caller.json("GET", "/json", on) == {"a": 1}, "who refuses in order works"
+    caller.close()
+
+
 def test_what_askers_do_wrong_is_no_fault_of_the_server(
     caller: Caller, server: PlainServer
 ) -> None:

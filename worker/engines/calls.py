@@ -116,7 +116,7 @@ class Caller:
         )
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=FAULTS, reset_timeout=REST_SECONDS, name=engine,
-            exclude=[AskDifferently, Stopped, WaitUntil, asyncio.CancelledError],
+            exclude=[AskDifferently, WaitUntil, _stopped],
             throw_new_error_on_trip=False,
         )  # fmt: skip
         self._passes = True
@@ -552,6 +552,14 @@ def _unsent(error: TransientError, cause: Exception) -> TransientError:
         cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
     )
     return error
+
+
+def _stopped(error: BaseException) -> bool:
+    """Raises what stopped a call, of which the breaker learns nothing so: whatever it is told to
+    leave out is a success to it, after which the faults before are forgotten."""
+    if isinstance(error, Stopped | asyncio.CancelledError):
+        raise error
+    return False
 
 
 def _worth_it(error: BaseException, again: bool) -> bool:
