@@ -116,8 +116,7 @@ class Caller:
         )
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=FAULTS, reset_timeout=REST_SECONDS, name=engine,
-            exclude=[AskDifferently, WaitUntil, _stopped],
-            throw_new_error_on_trip=False,
+            exclude=[_works], throw_new_error_on_trip=False,
         )  # fmt: skip
         self._passes = True
         self._rate = _Rate(engine, limits.per_minute)
@@ -554,12 +553,14 @@ def _unsent(error: TransientError, cause: Exception) -> TransientError:
     return error
 
 
-def _stopped(error: BaseException) -> bool:
-    """Raises what stopped a call, of which the breaker learns nothing so: whatever it is told to
-    leave out is a success to it, after which the faults before are forgotten."""
+def _works(error: BaseException) -> bool:
+    """Whether a server is well of which a call made this: then its faults before are forgotten.
+
+    Raises what stopped a call: that says nothing of the server, and so the breaker learns nothing.
+    """
     if isinstance(error, Stopped | asyncio.CancelledError):
         raise error
-    return False
+    return isinstance(error, AskDifferently | WaitUntil)
 
 
 def _worth_it(error: BaseException, again: bool) -> bool:
