@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 import tempfile
+import textwrap
 import threading
 import time
 import zipfile
@@ -29,7 +30,7 @@ from core.database import exports, generations, now, presets, tastes, upsert
 from core.errors import NotFound, report
 from core.house import House
 from core.keeping import EXPORT_KEPT
-from core.languages import tr, trn
+from core.languages import mark, tr, trn
 from core.people import Person
 from core.policy import ALONE, Show
 from core.rows import Generation
@@ -49,11 +50,12 @@ PAGE = 200
 # What a ZIP needs beside each file's bytes, twice its name, and at its end.
 AROUND, END = 400, 1000
 COLUMNS = ("id", "created", "status", "prompt", "error", "seconds", "parent", "pictures", "text")
-README = (
-    "pictures/12-1.png is the first picture of request 12, pictures/12-1.json what it was drawn\n"
-    "with, texts/13.txt what was written for request 13. requests.csv and requests.json list\n"
-    "every request, those that failed too.\n"
+README = mark(
+    "pictures/12-1.png is the first picture of request 12, pictures/12-1.json what it was drawn "
+    "with, texts/13.txt what was written for request 13. requests.csv and requests.json list "
+    "every request, those that failed too."
 )
+WIDTH = 90
 
 
 class TooLarge(Exception):
@@ -228,7 +230,8 @@ def _files(house: House, person: Person, builder: str, most: int) -> Iterator[tu
 def _first(house: House, person: Person, path: Path) -> tuple[zipfile.ZipFile, int]:
     """A ZIP with all that is no picture, and its size."""
     made = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
-    made.writestr("README.txt", README)
+    words = textwrap.fill(tr(README), WIDTH, break_long_words=False, break_on_hyphens=False)
+    made.writestr("README.txt", f"{words}\n")
     with made.open("requests.csv", "w", force_zip64=True) as file:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         table = csv.writer(text)

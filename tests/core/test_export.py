@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from core import export as module
-from core import settings
+from core import languages, settings
 from core.asking import Ask, Reply
 from core.brush import BadLink, Ticket
 from core.commands import run
@@ -27,6 +27,7 @@ from core.keeping import TURN, keep_house
 from core.options import validate
 from core.people import Asker
 from core.rows import Generation
+from tests.core.test_languages import catalog
 from tests.core.test_people import code
 from tests.core.test_policy import say
 
@@ -101,6 +102,24 @@ def test_all_of_ones_own_is_in_it_and_nothing_of_anothers(house: House) -> None:
     empty = asked(house, Asker("web", "new"))
     with opened(house, empty.files[0][1]) as found:
         assert json.loads(found.read("requests.json")) == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_it_tells_what_it_holds_in_the_language_of_who_asked(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "Dateien: " + "pictures/12-1.png ist das erste Bild der Bitte 12, für Ömer. " * 4
+    catalog(tmp_path / "locale", "de", {module.README: told})
+    monkeypatch.setattr(languages, "CATALOGS", tmp_path / "locale")
+    languages._catalog.cache_clear()
+    english, german = ANN, replace(BOB, language="de")
+    for asker, words in ((english, module.README), (german, told)):
+        ((_, key),) = asked(house, asker).files
+        with opened(house, key) as found:
+            text = found.read("README.txt").decode()
+        assert text.split() == words.split() and text.endswith("\n")
+        assert max(map(len, text.splitlines())) <= module.WIDTH
+    languages._catalog.cache_clear()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
