@@ -217,12 +217,19 @@ def waiting_line(generation: Generation, standing: Standing | None) -> str:
             "No worker is on line. Before yours: {pictures}. Nothing is lost meanwhile.",
             pictures=pictures,
         )
+    place, time = standing.place, duration(round(standing.ahead))
     before = trn(
         "Place {place}. Before yours: {pictures}, {time} of drawing, on {n} worker.",
         "Place {place}. Before yours: {pictures}, {time} of drawing, on {n} workers.",
-        standing.workers,
-        place=standing.place, pictures=pictures, time=duration(round(standing.ahead)),
+        standing.workers, place=place, pictures=pictures, time=time,
     )  # fmt: skip
+    if generation.line in PROVIDERS:
+        before = tr(
+            "Place {place} at {engine}. Before yours: {pictures}, {time} of drawing, {number} at "
+            "once.",
+            place=place, engine=PROVIDERS[generation.line].title, pictures=pictures, time=time,
+            number=standing.workers,
+        )  # fmt: skip
     if standing.share >= 1:
         return f"{before} {tr('Nobody else waits: the drawing is all yours.')}"
     shared = tr(

@@ -200,6 +200,8 @@ def test_a_share_is_told_only_where_others_wait(house: House, ann: Asker) -> Non
     alone = waiting_line(made, Standing(2, 15, 1, share=1.0))
     assert "Nobody else waits" in alone and "%" not in alone
     assert "50 %" in waiting_line(made, Standing(2, 15, 1, share=0.5))
+    far = waiting_line(replace(made, line="kie"), Standing(2, 15, 50, share=1.0))
+    assert "Place 2 at kie.ai. " in far and "50 at once" in far and "worker" not in far
 
 
 def test_a_button_asks_like_a_command(house: House, ann: Asker) -> None:

@@ -350,8 +350,8 @@ def test_stats_count_ones_own_today_and_in_all(house: House) -> None:
     today, in_all = ask(house, ANN, "/stats").text.splitlines()
     assert today.startswith("Today: 4 asked for: done 2, failed 1, cancelled 1. 6 s a drawing")
     assert in_all.startswith("In all: 5 asked for: done 3, failed 1, cancelled 1. 4 s a drawing")
-    assert today.endswith(" 6 s on the host's own machines.")
-    assert in_all.endswith(" 8 s on the host's own machines.")
+    assert today.endswith(" 6 s on the host's own machines (GPU time).")
+    assert in_all.endswith(" 8 s on the host's own machines (GPU time).")
     assert "1 asked for: done 1" in ask(house, BOB, "/stats").text
     house.generations.delete(2, ANN)
     assert ask(house, ANN, "/stats").text.splitlines()[1] == in_all, "deleted, it was still drawn"
@@ -369,7 +369,7 @@ def test_what_was_made_elsewhere_is_no_time_of_the_hosts_machines(house: House) 
     older = drawn(house, "by kie, too", days=3)
     change(house, older.id, line="kie", charged=40.0)
     today, in_all = ask(house, ANN, "/stats").text.splitlines()
-    told = "12 s a drawing on average. 9.5 s on the host's own machines. Elsewhere: {}."
+    told = "12 s a drawing on average. 9.5 s on the host's own machines (GPU time). Elsewhere: {}."
     assert today.endswith(told.format("kie.ai 28 s, Pollinations 12 s"))
     assert in_all.endswith("Elsewhere: kie.ai 68 s, Pollinations 12 s.")
     _, every = counts(house, ANN)
