@@ -534,9 +534,8 @@ def _counted(found: Mapping[str, Any]) -> str:
         words.append(tr("{time} a drawing on average.", time=duration(found["average"])))
     elsewhere = found["elsewhere"]
     if found["own"] or not elsewhere:
-        words.append(
-            tr("{time} on the host's own machines (GPU time).", time=duration(found["own"]))
-        )
+        own = duration(found["own"])
+        words.append(tr("{time} on the host's own machines (GPU time).", time=own))
     if elsewhere:
         told = [f"{titled(line)} {duration(seconds)}" for line, seconds in elsewhere.items()]
         # Translators: how long each engine elsewhere drew or wrote.
