@@ -1,6 +1,7 @@
 """What takes no seed: how that is told, what is left out for it, and what goes on working."""
 
 import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.core.test_pictures import ANN, drawn, made, png, say
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 TINA = Asker("telegram", "7", "Tina", chat="telegram:chat:5")
 SEEDLESS = "kie knows no --seed."
+PRESSES = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def done(house: House, one: Generation, seconds: float = 2.0) -> Generation:
 
 def pushed(house: House, action: str, old: Generation) -> Generation:
     who = Asker(old.platform, old.asker, chat=old.chat)
-    reply = press(house, action, old.id, Ask(who, f"{action} {old.id}", {"chat": "web"}, {}))
+    reply = press(house, action, old.id, Ask(who, f"{action} {next(PRESSES)}", {"chat": "web"}, {}))
     assert reply.generation
     return reply.generation
 
@@ -208,7 +210,7 @@ def test_painting_is_offered_where_something_here_paints(
     host(DRAWQUEUE_MODEL="kie,stability:core")
     for one in (ours, other, theirs):
         assert PAINT not in actions(one)
-        with pytest.raises(InvalidOptions, match="does not know /inpaint. No model here does."):
+        with pytest.raises(InvalidOptions, match=r"does not know /inpaint\. No model here does\."):
             say(house, f"/paint {one.id}", who=TINA)
     assert as_json(house.card(ours), ours, None)["card"]["paints"] is False
     host(DRAWQUEUE_MODEL="kie,openai:gpt-image-1,pattern", OPENAI_API_KEY="k")
