@@ -60,6 +60,9 @@ class Card(BaseModel):
         description="How its pictures are shown, as the policy says of those that are marked; "
         "what is withheld is not among the results."
     )
+    paints: bool = Field(
+        description="Whether pictures can be painted over here, at `/paint/ID.PLACE`."
+    )
     buttons: list[CardButton]
 
 

@@ -17,13 +17,13 @@ from bots.web_api import EVENT, Given
 from bots.web_door import BODY, ask, asker, status_of
 from bots.web_pages import page as said
 from bots.web_pictures import Brought, withheld
-from core import commands
+from core import catalog, commands
 from core.asking import picture_number
 from core.brush import PAINT
 from core.errors import NotFound, UserError
 from core.house import House
 from core.languages import speak, tr
-from core.options import COMMAND_OF, Mode
+from core.options import COMMAND_OF, Mode, typed
 from core.people import Asker
 from core.proposals import escaped
 from core.rows import Generation
@@ -90,12 +90,16 @@ def painting(house: House, brought: Brought) -> APIRouter:
         def work() -> Response:
             try:
                 found = easel(request, which)
+                drawn_by = found.one.request.model
+                model = catalog.painter(drawn_by).name
             except UserError as error:
                 return said("sorry.html", status_of(error), sorry=str(error))
+            # What cannot paint over its own picture leaves that to another, which is named.
+            words = typed({"model": model}) if model != drawn_by else ""
             return said(
                 "paint.html", name=found.name, width=found.picture["width"],
                 height=found.picture["height"], back="/" if found.who.platform == "web" else "",
-                prompt=escaped(found.one.request.prompt),
+                prompt=escaped(found.one.request.prompt), words=words,
             )  # fmt: skip
 
         return await asyncio.to_thread(work)

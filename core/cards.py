@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from core.catalog import models
+from core.catalog import models, repeats
 from core.engine import MARK, UNCHECKED
 from core.errors import UserError, duration
 from core.languages import mark, speaking, tr, trn
@@ -259,16 +259,22 @@ def buttons_of(generation: Generation) -> tuple[Button, ...]:
     elif generation.state == State.DONE:
         # The same again is the same: an upscaled picture has neither seed nor other ways.
         rows = [*FURTHER, *rows] if generation.request.mode != Mode.UPSCALE else [FURTHER[0]]
-        if generation.platform != "web" and read(Web).public_url:
+        if generation.platform != "web" and read(Web).public_url and paintable():
             rows[-1] = (*rows[-1], PAINT)
     if generation.request.mode == Mode.UPSCALE:
         rows = [tuple(one for one in row if one != "edit") for row in rows]
-    if model := models().get(generation.request.model):
-        if Mode.REMIX not in model.modes:
-            rows = [row for row in rows if row[0] not in VARYING]
-        if Mode.INPAINT not in model.modes:
-            rows = [tuple(one for one in row if one != PAINT) for row in rows]
+    model = models().get(generation.request.model)
+    if model and Mode.REMIX not in model.modes:
+        rows = [row for row in rows if row[0] not in VARYING]
+    if not repeats(generation.request):
+        # The same again is another already.
+        rows = [tuple(one for one in row if one != "reseed") for row in rows]
     return _buttons(generation, rows)
+
+
+def paintable() -> bool:
+    """Whether anything here paints over pictures."""
+    return any(Mode.INPAINT in model.modes for model in models().values())
 
 
 def _buttons(generation: Generation, rows: Sequence[Sequence[str]]) -> tuple[Button, ...]:
@@ -310,8 +316,6 @@ def details_of(generation: Generation) -> str:
     if model and model.engine in PROVIDERS and generation.results:
         first = generation.results[0]
         size = f"{first['width']}×{first['height']}"
-    if model and not model.family.seeds:
-        lacks |= {"seed"}
     steered = {
         "seed": tr("seed {number}", number=request.seed),
         "width": size,
@@ -519,6 +523,7 @@ def as_json(
             "notice": card.notice,
             "better": card.better,
             "show": str(card.show),
+            "paints": paintable(),
             "buttons": [
                 {"action": one.action, "label": one.label, "row": one.row}
                 for one in card.buttons

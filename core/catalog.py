@@ -81,8 +81,6 @@ class Family:
     adapter: tuple[str, str, int] | None = None
     network: str = "unet"
     channels: int = 4
-    # Whether the same seed draws the same picture.
-    seeds: bool = True
 
 
 STABLE_DIFFUSION = Family(adapter=("models", "ip-adapter_sd15.safetensors", 768))
@@ -218,7 +216,7 @@ def _remote(source: str, engine: str, model: str) -> Model:
     one = provider(engine, model)
     family = Family(
         modes=one.modes | {Mode.UPSCALE}, lacks=one.lacks, samplers=one.samplers,
-        multiple=one.multiple, network="", seeds=one.seeds,
+        multiple=one.multiple, network="",
     )  # fmt: skip
     facts: dict[str, Any] = {
         "size": one.size, "steps": one.steps, "guidance": one.guidance,
@@ -472,8 +470,7 @@ def _requested(given: Mapping[str, Any], faults: Sequence[str], mode: Mode) -> O
     wanted = given.get("model")
     if isinstance(wanted, str) and wanted.strip() and _find(wanted) is None:
         faults = [*faults, _unknown(wanted)]
-    asked = _find(str(wanted or "")) or next(iter(models().values()))
-    faults = [*faults, *unable(asked, mode)]
+    faults = [*faults, *unable(meant(str(wanted or "")), mode)]
     misplaced = [
         _misplaced(option, mode)
         for option in OPTIONS
@@ -500,6 +497,30 @@ def _listed(names: Iterable[str]) -> str:
 
 def _find(wanted: str) -> Model | None:
     return next((m for m in models().values() if m.name.lower() == wanted.strip().lower()), None)
+
+
+def meant(wanted: str) -> Model:
+    """The model of a name, or the usual one where none is called so."""
+    return _find(wanted) or next(iter(models().values()))
+
+
+def repeats(request: Request) -> bool:
+    """Whether it gives the same whenever it is asked again: what takes no seed draws by chance."""
+    model = models().get(request.model)
+    by_chance = request.mode in DRAWN and request.mode != Mode.UPSCALE
+    return model is None or not by_chance or "seed" not in model.family.lacks
+
+
+def painter(name: str) -> Model:
+    """What paints over a picture that a model drew: that one, or the first that can.
+
+    Raises InvalidOptions where nothing here can.
+    """
+    own = meant(name)
+    able = [one for one in (own, *models().values()) if Mode.INPAINT in one.modes]
+    if not able:
+        raise InvalidOptions(unable(own, Mode.INPAINT))
+    return able[0]
 
 
 def _unknown(wanted: str) -> str:

@@ -58,7 +58,8 @@ FEWEST = {Mode.TEXT: 0, Mode.BLEND: 2}
 TAKES = {mode: (FEWEST.get(mode, 1), len(pictures)) for mode, pictures in BEGUN.items()}
 
 
-def draw(house: House, ask: Ask, mode: Mode) -> Reply:
+def draw(house: House, ask: Ask, mode: Mode, seed: int | None = None) -> Reply:
+    """Draw what is asked for; `seed` counts where it says none. Raises UserError."""
     given, named, looks = named_in(ask.given, mode)
     mode = meant(mode, len(named) + len(ask.pictures), looks)
     brought = dict(enumerate(ask.pictures, 1))
@@ -93,8 +94,10 @@ def draw(house: House, ask: Ask, mode: Mode) -> Reply:
         else drawn[word][1] if word in drawn else house.uploads.fetch(word)
         for word in placed
     ]  # fmt: skip
-    requests = house.proposals.requests(wanted, mode, sources)
+    requests = house.proposals.requests(wanted, mode, sources, seed)
     if len(requests) > policy().line.ask_above and not ask.agreed:
+        if seed is not None and all(map(catalog.repeats, requests)):
+            given["seed"] = seed
         return _propose(house, ask, mode, given, sources, requests, manner)
     made = house.generations.accept(
         requests, ask.asker, ask.event, ask.address, options.PRIORITIES.index(wanted.priority),
@@ -321,6 +324,7 @@ def paint(house: House, ask: Ask) -> Reply:
     one = house.generations.touchable(number, ask.asker)
     index = index_of(one, place)
     one.picture(index)
+    catalog.painter(one.request.model)
     name = f"#{number}.{index + 1}" if len(one.results) > 1 else f"#{number}"
     if ask.asker.platform == "web":
         page = f"/paint/{number}.{index + 1}"

@@ -40,7 +40,9 @@ def line(one: Generation) -> str:
         given["enhance"] = True
     if request.loras:
         given["lora"] = ", ".join(f"{name}:{weight:g}" for name, weight in request.loras)
-    return options.typed({**given, "prompt": escaped(request.prompt), "seed": request.seed})
+    if catalog.repeats(request):
+        given["seed"] = request.seed
+    return options.typed({**given, "prompt": escaped(request.prompt)})
 
 
 def _usual(request: Request) -> dict[str, Any]:
@@ -114,8 +116,7 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
         said = {name: value for name, value in given.items() if value not in (None, "")}
         brought = inherited([was], said) if was.sources else {}
         given, _manner = with_tastes(house, ask.asker, said, brought, mode)
-    if given.get("seed") in (None, ""):
-        given["seed"] = was.seed
+    kept = was.seed if given.get("seed") in (None, "") else None
     wanted = catalog.requested(given, faults, mode)
     if "priority" in given and options.PRIORITIES.index(wanted.priority) != old.priority:
         raise UserError(
@@ -124,7 +125,7 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
                 level=wanted.priority, number=old.id,
             )
         )  # fmt: skip
-    requests = house.proposals.requests(wanted, mode, _sources(house, was))
+    requests = house.proposals.requests(wanted, mode, _sources(house, was), kept)
     if len(requests) > 1:
         raise UserError(
             trn(

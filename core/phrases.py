@@ -290,8 +290,9 @@ def at_random(house: House, ask: Ask) -> Reply:
     wanted = list(dict.fromkeys(_category(name) for name in named if name))
     checked = validate({**given, "prompt": "any"}, list(ask.faults))
     seed = secrets.randbelow(SEED_LIMIT + 1) if checked.seed == -1 else checked.seed
-    given |= {"prompt": composed(seed, wanted), "seed": seed}
-    return draw(house, replace(ask, given=given), Mode.TEXT)
+    given["prompt"] = composed(seed, wanted)
+    # What takes no seed draws it as well: nobody asked for one.
+    return draw(house, replace(ask, given=given), Mode.TEXT, seed)
 
 
 def completions(text: str, most: int) -> list[str]:

@@ -61,9 +61,13 @@ class Proposals:
         self.pace = pace
 
     def requests(
-        self, options: Options, mode: Mode = Mode.TEXT, sources: Sequence[Source] = ()
-    ) -> list[Request]:
-        """Everything that one message asks for, settled. Raises InvalidOptions."""
+        self, options: Options, mode: Mode = Mode.TEXT, sources: Sequence[Source] = (),
+        seed: int | None = None,
+    ) -> list[Request]:  # fmt: skip
+        """Everything that one message asks for, settled; `seed` is the first where it says none.
+
+        Raises InvalidOptions.
+        """
         most = policy().line.permutations
         prompts = permutations(options.prompt, most)
         if not all(map(str.strip, prompts)):
@@ -82,13 +86,13 @@ class Proposals:
             for index in range(one.repeat):
                 made = settle(
                     one.model_copy(update={"prompt": prompt}),
-                    secrets.randbelow(SEED_LIMIT + 1),
+                    secrets.randbelow(SEED_LIMIT + 1) if seed is None else seed,
                     mode,
                     sources,
                 )
-                if one.seed != -1:
-                    seed = (made.seed + index * made.count) % (SEED_LIMIT + 1)
-                    made = replace(made, seed=seed)
+                if seed is not None or one.seed != -1:
+                    further = (made.seed + index * made.count) % (SEED_LIMIT + 1)
+                    made = replace(made, seed=further)
                 found.append(replace(made, prompt=wildcards.written(made.prompt, made.seed)))
         return found
 

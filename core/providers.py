@@ -23,6 +23,8 @@ PLAIN = frozenset({
     "negative_prompt", "steps", "quality", "guidance", "sampler", "schedule", "lora", "vae",
     "clip_skip", "tile", "hires", "chaos", "subseed",
 })  # fmt: skip
+# Of what takes no seed, either, each picture is one of chance.
+SEEDLESS = PLAIN | {"seed"}
 TEXT = frozenset({Mode.TEXT})
 # What is drawn over pictures that are laid into a frame here.
 FRAMED = frozenset({Mode.REMIX, Mode.INPAINT, Mode.BLEND})
@@ -54,8 +56,6 @@ class Provider:
     size: int = 1024
     largest: int = 2048
     smallest: int = 0
-    # Whether it takes a seed: where it does not, each picture is one of chance.
-    seeds: bool = True
     multiple: int = 8
     steps: int = 1
     guidance: float = 0.0
@@ -81,8 +81,8 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
     # Of the usual model: a shape, and 2K or 4K.
     "kie": Provider(
-        "kie.ai", usual="seedream/4.5-text-to-image", size=2048, smallest=2048, largest=4096,
-        at_once=50, tells=True, seeds=False,
+        "kie.ai", lacks=SEEDLESS, usual="seedream/4.5-text-to-image", size=2048, smallest=2048,
+        largest=4096, at_once=50, tells=True,
     ),
     "chutes": Provider(
         "Chutes", lacks=PLAIN - {"negative_prompt", "steps", "quality", "guidance"},
@@ -103,10 +103,9 @@ PROVIDERS: Mapping[str, Provider] = {
     ),
 }  # fmt: skip
 _GUIDED = PLAIN - {"negative_prompt", "guidance"}
-_EDITS = {
-    "modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": PLAIN | {"strength"}, "seeds": False,
-}  # fmt: skip
+_EDITS = {"modes": TEXT | {Mode.REMIX, Mode.INPAINT}, "lacks": SEEDLESS | {"strength"}}
 _SMALLER = {"size": 1024, "smallest": 0, "largest": 2048}
+_SEEDED = {"lacks": PLAIN}
 _OVER = TEXT | {Mode.REMIX}
 # What was made to draw in few steps heeds no negative prompt.
 _QUICK = {"modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.0}
@@ -115,15 +114,13 @@ _QUICK = {"modes": _OVER, "lacks": _GUIDED | {"negative_prompt"}, "guidance": 1.
 OTHERWISE: Mapping[str, Mapping[str, Any]] = {
     "kie:z-image": _SMALLER,
     "kie:google/nano-banana": _SMALLER,
-    "kie:bytedance/seedream-v4": {"seeds": True},
-    "kie:bytedance/seedream": {**_SMALLER, "seeds": True},
-    "kie:qwen/": {**_SMALLER, "seeds": True},
+    "kie:bytedance/seedream-v4": _SEEDED,
+    "kie:bytedance/seedream": {**_SMALLER, **_SEEDED},
+    "kie:qwen/": {**_SMALLER, **_SEEDED},
     "openai:gpt-image": _EDITS,
     "openai:chatgpt-image": _EDITS,
-    "openai:dall-e-2": {
-        "modes": TEXT | {Mode.INPAINT}, "lacks": PLAIN | {"strength"}, "seeds": False,
-    },
-    "openai:dall-e-3": {"seeds": False},
+    "openai:dall-e-2": {**_EDITS, "modes": TEXT | {Mode.INPAINT}},
+    "openai:dall-e-3": {"lacks": SEEDLESS},
     "stability:ultra": {"modes": _OVER},
     "stability:sd3.5-large-turbo": _QUICK,
     "stability:sd3-large-turbo": _QUICK,

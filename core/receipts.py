@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from core import samplers
+from core.catalog import meant
 from core.options import OPTIONS, Mode, Request, typed
 from core.proposals import escaped
 
@@ -47,9 +48,11 @@ class Receipt:
     begun: bool = False
 
     def line(self) -> str:
-        """The line that asks for it again."""
-        prompt = escaped(str(self.given.get("prompt", "")))
-        return f"/imagine {typed({**self.given, 'prompt': prompt})}".strip()
+        """The line that asks for it again, without what its model knows nothing of."""
+        lacks = meant(str(self.given.get("model", ""))).family.lacks
+        given = {name: value for name, value in self.given.items() if name not in lacks}
+        prompt = escaped(str(given.get("prompt", "")))
+        return f"/imagine {typed({**given, 'prompt': prompt})}".strip()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError
 from sqlalchemy import Connection, Row, Select, false, func, or_, select, true
 
+from core import catalog
 from core.database import AWAY, Database, files, generations, now, reports
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, report
@@ -316,7 +317,7 @@ class Rows:
             prints = {
                 one.fingerprint(revisions[one.model]): one
                 for one in requests
-                if one.model in revisions
+                if one.model in revisions and catalog.repeats(one)
             }
         if not prints:
             return {}

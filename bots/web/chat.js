@@ -289,7 +289,7 @@ function show(job) {
       const covered = Boolean(one.marked) && job.card.show !== "plain";
       const open = pressable("", () => {
         if (covered && !revealed.has(one.url)) return reveal();
-        history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}`, covered }, "");
+        history.pushState({ url: one.url, alt: one.alt, of: `${job.id}.${index + 1}`, covered, paints: job.card.paints }, "");
         enlarge();
       });
       const reveal = () => {
@@ -318,7 +318,7 @@ function show(job) {
   if (buttons.dataset.shown !== labels) {
     buttons.dataset.shown = labels;
     const rows = new Map();
-    if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].marked ? "" : wanted[0].url));
+    if (wanted.length === 1) rows.set(-1, furtherOf(`${job.id}.1`, wanted[0].marked ? "" : wanted[0].url, job.card.paints));
     if (job.status === "done" && job.text) rows.set(-1, ofWords(job));
     for (const one of job.card.buttons) rows.set(one.row, [...rows.get(one.row) || [], actionOf(job, one)]);
     buttons.replaceChildren(...[...rows.values()].map((row) => {
@@ -483,20 +483,21 @@ function actionOf(job, one) {
     } catch (error) { tell(error.message, "bot sorry"); }
     button.disabled = false;
   });
-  if (one.action === "retry" && job.status === "done") button.title = tr("Draw the same again");
+  // Without another seed beside it, each time is another.
+  if (one.action === "retry" && job.card.buttons.some((other) => other.action === "reseed")) button.title = tr("Draw the same again");
   if (/^u\d$/.test(one.action)) button.title = tr("Picture {place} by itself", { place: one.action[1] });
   if (/^v\d$/.test(one.action)) button.title = tr("Others like picture {place}", { place: one.action[1] });
   return button;
 }
 // What the page itself can do with a finished picture; without an address it goes by its name.
-function furtherOf(number, url) {
+function furtherOf(number, url, paints) {
   const paint = document.createElement("a");
   Object.assign(paint, { className: "button", href: `/paint/${number}`, textContent: tr("Paint") });
   paint.addEventListener("click", (click) => click.stopPropagation());
   return [pressable(tr("Use this"), () => {
     if (!chosen.some((one) => one.id === number)) choose({ id: number, thumb: url && `${url}/small`, name: `#${number}` });
     text.focus();
-  }), paint, pressable(tr("Report"), () => {
+  }), ...paints ? [paint] : [], pressable(tr("Report"), () => {
     large.close();
     text.value = `/report ${number.split(".")[0]} `;
     text.focus();
@@ -507,9 +508,9 @@ function furtherOf(number, url) {
 // is shown when somebody pressed Show since the page was loaded.
 const large = document.querySelector("#large");
 function enlarge() {
-  const { url, alt, of, covered } = history.state || {};
+  const { url, alt, of, covered, paints } = history.state || {};
   if (!url || (covered && !revealed.has(url))) return large.close();
-  large.querySelector(".row").replaceChildren(...of ? furtherOf(of, covered ? "" : url) : []);
+  large.querySelector(".row").replaceChildren(...of ? furtherOf(of, covered ? "" : url, paints) : []);
   Object.assign(large.querySelector("img"), { src: url, alt });
   if (!large.open) large.showModal();
 }

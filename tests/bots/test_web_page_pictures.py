@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
-from core import settings
+from core import catalog, settings
 from core.house import House
 from core.options import Mode
 from tests.bots.test_web_page import (
@@ -196,6 +196,20 @@ def test_a_picture_on_a_card_is_begun_with(house: House, page: Page) -> None:
     assert request.sources == (grid.results[1]["key"],)
     shown = page.locator(".mine").last.get_by_role("img")
     expect(shown).to_have_js_property("naturalWidth", 256)
+
+
+def test_only_what_can_be_done_is_offered(
+    house: House, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "kie")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    alone, several = (drawn(house, who=LOCAL, seed=-1, count=count) for count in (1, 2))
+    rows = card(page, alone.id).locator(".buttons .row")
+    expect(rows).to_have_text(["Use thisReport", "Upscale 2×Upscale 4×", "Retry"])
+    assert not rows.last.get_by_role("button").get_attribute("title"), "it draws another"
+    card(page, several.id).locator(".pictures button").first.click()
+    expect(page.locator("dialog .row")).to_have_text("Use thisReport")
 
 
 def test_buttons_stand_in_rows(house: House, page: Page) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from core import brush, settings
+from core import brush, catalog, settings
 from core.brush import Ticket
 from core.house import House
 from core.options import Mode
@@ -238,6 +238,30 @@ def test_a_link_speaks_for_who_got_it_and_the_card_goes_to_their_chat(
     # It opens nothing else.
     for path in ("/", "/api/jobs", f"/media/{old.id}/0", f"/paint/{old.id}"):
         assert httpx.get(f"{page.url.split('/paint')[0]}{path}").status_code == 401
+
+
+def test_what_cannot_paint_over_its_own_names_another(
+    house: House, open_: Callable[..., Page], web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "kie,pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    theirs, ours = (drawn(house, one, LOCAL, model=one, seed=-1) for one in ("kie", "pattern"))
+    page = open_(f"/paint/{ours.id}")
+    expect(page.get_by_label("What shall be there")).to_have_value("")
+    page = open_(f"/paint/{theirs.id}")
+    expect(page.get_by_label("What shall be there")).to_have_value("--model pattern")
+    stroke(page, (0.4, 0.4), (0.6, 0.6))
+    page.get_by_role("button", name="Send").click()
+    until(page, lambda: newest(house).id > ours.id)
+    made = newest(house).request
+    assert (made.mode, made.model, made.prompt) == (Mode.INPAINT, "pattern", "kie")
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "kie")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    for one in (theirs, ours):
+        refused = web.get(f"/paint/{one.id}")
+        assert refused.status_code == 422 and "No model here does." in refused.text
 
 
 def test_links_that_are_none_are_a_page_in_words(

@@ -9,8 +9,8 @@ from core.catalog import models
 from core.options import COMMAND_OF, Mode
 from core.providers import (
     OTHERWISE,
-    PLAIN,
     PROVIDERS,
+    SEEDLESS,
     Limits,
     limits,
     provider,
@@ -87,7 +87,7 @@ def test_each_engine_has_settings_of_its_own() -> None:
         # Of a server at home nobody but its host knows the address.
         assert bool(Remote.model_fields[f"{name}_base_url"].default) is not one.home
         assert one.at_once >= 1 and one.title in table()
-        assert one.lacks <= PLAIN | {"strength"}
+        assert one.lacks <= SEEDLESS | {"strength"}
     assert Remote.keys().keys() == PROVIDERS.keys()
 
 
@@ -163,5 +163,17 @@ def test_the_table_tells_of_each_engine() -> None:
     assert "nothing" in lines["Pollinations"] and "`A1111_BASE_URL`" in str(lines)
 
 
-def test_some_models_take_no_seed() -> None:
-    assert not catalog._model("kie").family.seeds and catalog._model("kie:qwen/x").family.seeds
+@pytest.mark.parametrize(
+    ("source", "takes"),
+    [
+        ("kie", False), ("kie:nano-banana-pro", False), ("kie:flux-2/pro-text-to-image", False),
+        ("kie:google/nano-banana", False), ("kie:z-image", False), ("kie:qwen/x", True),
+        ("kie:bytedance/seedream", True), ("kie:bytedance/seedream-v4-text-to-image", True),
+        ("openai:gpt-image-1", False), ("openai:chatgpt-image-latest", False),
+        ("openai:dall-e-2", False), ("openai:dall-e-3", False), ("openai:at-home", True),
+        ("pollinations", True), ("chutes", True), ("stability", True), ("a1111", True),
+        ("comfyui", True),
+    ],
+)  # fmt: skip
+def test_some_models_take_no_seed(source: str, takes: bool) -> None:
+    assert ("seed" not in catalog._model(source).family.lacks) is takes

@@ -55,7 +55,7 @@ def engine(server: KieServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         replace(providers.PROVIDERS["kie"], seconds=4.0),
     )  # fmt: skip
     made = kie.made()
-    request = catalog.settle(Options(prompt="a lighthouse", seed=7), 0)
+    request = catalog.settle(Options(prompt="a lighthouse"), 7)
     yield SimpleNamespace(made=made, model=catalog.models()["kie"], request=request)
     made.close()
 

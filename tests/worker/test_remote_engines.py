@@ -57,7 +57,7 @@ def engine(server: RemoteServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     )  # fmt: skip
     made = engines.remote(server.engine)
     model = catalog.models()[server.source]
-    asked = catalog.settle(Options(prompt="a lighthouse in a storm", seed=7), 0)
+    asked = catalog.settle(Options(prompt="a lighthouse in a storm"), 7)
     yield SimpleNamespace(made=made, model=model, request=asked)
     made.close()
 

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image, ImageChops
 
 from core import catalog, settings
-from core.commands import _told_of
 from core.engine import AskDifferently, EngineError, TryAnother, Wait
 from core.errors import InvalidOptions
 from core.media import Source
 from core.options import Mode, Options
+from core.stock import _told_of
 from tests.servers.remote import RemoteServer
 from tests.servers.remote_chutes import ChutesServer
 from tests.servers.remote_openai import AT_HOME, OpenAIServer

@@ -64,15 +64,14 @@ _FORBIDDEN = re.compile(
 @dataclass(frozen=True)
 class Asked:
     """How a model is asked: its shapes, the field that says one and how it calls them where not
-    so; the field and the values for how large, each with the side of its square; whether it takes
-    a seed; and what else it is told."""
+    so; the field and the values for how large, each with the side of its square; and what else it
+    is told."""
 
     shapes: tuple[str, ...] = ("1:1", "4:3", "3:4", "16:9", "9:16")
     shape: str = "aspect_ratio"
     named: Mapping[str, str] = field(default_factory=dict)
     sharp: str = ""
     sharpness: Mapping[str, int] = field(default_factory=dict)
-    seed: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,10 +87,10 @@ ASKED: Mapping[str, Asked] = {
     "seedream/5-lite": Asked(_MANY, sharp="quality", sharpness={"basic": 2048, "high": 3072}),
     "seedream/": Asked(_MANY, sharp="quality", sharpness={"basic": 2048, "high": 4096}),
     "bytedance/seedream-v4": Asked(
-        shape="image_size", named=_NAMED, sharp="image_resolution", sharpness=_K, seed=True
+        shape="image_size", named=_NAMED, sharp="image_resolution", sharpness=_K
     ),
-    "bytedance/seedream": Asked(shape="image_size", named=_NAMED, seed=True),
-    "qwen/": Asked(shape="image_size", named=_NAMED, seed=True),
+    "bytedance/seedream": Asked(shape="image_size", named=_NAMED),
+    "qwen/": Asked(shape="image_size", named=_NAMED),
     "flux-2/": Asked(
         ("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"), sharp="resolution",
         sharpness={"1K": 1024, "2K": 2048},
@@ -304,7 +303,7 @@ def _input(name: str, request: Request, seed: int) -> dict[str, Any]:
         told[asked.sharp] = min(
             asked.sharpness, key=lambda one: abs(log2(asked.sharpness[one] / side))
         )
-    if asked.seed:
+    if "seed" not in providers.provider("kie", name).lacks:
         told["seed"] = seed % 2**31
     return told
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageFilter
 from core.catalog import Model
 from core.engine import NOTHING, EngineError, Report, ShowPreview, Stopped, TransientError
 from core.options import Mode, Request
-from core.providers import own_name
+from core.providers import own_name, provider
 from worker import frames
 from worker.engines.calls import Caller, Calling, each
 from worker.frames import Frame
@@ -24,10 +24,8 @@ from worker.frames import Frame
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
-# By what their names begin with: the models that answer in base64 unasked and refuse to be asked,
-# and those that are OpenAI's own.
+# By what their names begin with: the models that answer in base64 unasked and refuse to be asked.
 UNASKED = ("gpt-image", "chatgpt-image")
-OWN = (*UNASKED, "dall-e")
 # The sizes of models that draw but a few, and how many pictures one call may ask for.
 _THREE = ((1024, 1024), (1536, 1024), (1024, 1536))
 SIZES: Mapping[str, tuple[Size, ...]] = {
@@ -72,7 +70,7 @@ class OpenAI(Calling):
         if request.mode == Mode.REMIX:
             frame = frames.laid(replace(request, width=width, height=height), pictures)
             return self._edited(fields, [(_field(name), frame.image)], request, report)
-        if name.startswith(OWN):
+        if "seed" in provider("openai", name).lacks:
             most = AT_ONCE.get(name, MOST)
             return self._several(
                 request, report, most, lambda number: {"json": {**fields, "n": number}}
