@@ -226,7 +226,7 @@ def test_without_news_one_asks(
     assert collected(engine, task.name) == task
     monkeypatch.setenv("DRAWQUEUE_PUBLIC_URL", "https://draw.example.org")
     settings._read.cache_clear()
-    assert collected(engine, task.name) == Task(task.name, kie.LATE), "they are to come"
+    assert collected(engine, task.name) == Task(task.name, kie.LATE, 1), "they are to come"
     time.sleep(0.7)
     assert len(colours(collected(engine, task.name))) == 1
 
@@ -292,14 +292,12 @@ def test_one_bears_with_what_is_odd_for_a_while(
 @pytest.mark.parametrize(
     ("failure", "kind", "words"),
     [
-        (("500", "Internal error, please try again later."), TransientError, "trouble"),
         (("400", "Your prompt was flagged by our content policy"), AskDifferently, "policy"),
         (("500", "The image may contain sensitive content"), AskDifferently, "sensitive"),
         (("422", "The prompt is too long"), AskDifferently, "too long"),
-        (("429", "Upstream is busy"), Wait, "as much to do"), (("", ""), TransientError, "trouble"),
-        (("E100", "odd"), TransientError, "trouble"),
+        (("402", "Credits insufficient"), TryAnother, "credit"),
     ],
-)  # fmt: skip
+)
 def test_why_a_task_failed(
     engine: Any, server: KieServer, failure: tuple[str, str], kind: type[EngineError], words: str
 ) -> None:
@@ -309,6 +307,43 @@ def test_why_a_task_failed(
         collected(engine, task.name)
     with pytest.raises(kind, match=words):
         collected(engine, task.name, news_of(server, task.name))
+
+
+@pytest.mark.parametrize(
+    "failure", [("500", "Internal error, please try again later."), ("", ""), ("E100", "odd")]
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_trouble_of_theirs_is_met_by_another_task_so_often(
+    engine: Any, server: KieServer, failure: tuple[str, str], told: bool
+) -> None:
+    server.failures += [failure] * kie.TRIES
+    task, names = begun(engine), list(server.tasks)
+    for tries in range(2, kie.TRIES + 1):
+        news = news_of(server, names[-1]) if told else None
+        found = collected(engine, task.name, news)
+        assert isinstance(found, Task) and len(server.tasks) == found.begun == tries
+        task, names = found, list(server.tasks)
+        assert task.name == "/".join(reversed(names)), "the newest first"
+        # Who lost its memory knows as much.
+        engine.made.close()
+        engine.made = kie.made()
+    for _ in range(2):
+        with pytest.raises(TryAnother, match=r"trouble of its own\. I tried 3 times\."):
+            collected(engine, task.name)
+    assert len(server.created) == kie.TRIES
+
+
+def test_who_was_too_busy_to_draw_is_asked_again_after_a_while(
+    engine: Any, server: KieServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.failures.append(("429", "Upstream is busy"))
+    task = begun(engine)
+    assert collected(engine, task.name) == task and len(server.created) == 1
+    monkeypatch.setattr(kie, "WINDOW", 0.05)
+    time.sleep(0.1)
+    again = collected(engine, task.name)
+    assert isinstance(again, Task) and again.begun == 2
+    assert len(colours(collected(engine, again.name))) == 1
 
 
 def test_who_cannot_be_asked_goes_on_drawing(engine: Any, server: KieServer) -> None:
@@ -364,8 +399,10 @@ def test_what_could_not_be_begun_is_begun_later(
     first = task.name.split(",")
     assert len(first) == 2, "those that were taken on are not begun again"
     made = len(server.tasks)
-    found = collected(engine, task.name, None, four)
-    assert len(set(colours(found))) == 4
+    later = collected(engine, task.name, None, four)
+    assert isinstance(later, Task) and later.begun == 4, "it is noted before one looks"
+    assert later.name.startswith(task.name)
+    assert len(set(colours(collected(engine, later.name, None, four)))) == 4
     # Whose answer was cut off may have been begun, too.
     assert len(server.tasks) == made + 2 and set(first) < set(server.tasks)
 
@@ -381,10 +418,74 @@ def test_what_is_begun_later_is_called_so(engine: Any, server: KieServer, four: 
 
 
 def test_what_is_refused_is_refused_for_all(engine: Any, server: KieServer, four: Request) -> None:
-    server.troubles += ["", "402"]
+    server.troubles += ["402", "", "402", "", "402"]
     with pytest.raises(TryAnother, match="credit"):
         begun(engine, four)
-    assert len(server.asked) == 2
+    # One was taken on before that: it is noted, and paid.
+    task = begun(engine, four)
+    assert task == Task(*server.tasks, kie.SOON, 1)
+    with pytest.raises(TryAnother, match="credit"):
+        collected(engine, task.name, None, four)
+    assert len(server.tasks) == 1 and not server.troubles
+
+
+def test_who_is_stopped_as_it_asks_tells_what_was_taken_on(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.troubles += ["", "", "slow", "slow"]
+    task = engine.made.begin(engine.model, four, lambda *_: False, URL)
+    assert task.begun == 2 and task.name == ",".join(server.tasks)
+    with pytest.raises(Stopped):
+        engine.made.begin(engine.model, four, lambda *_: False, URL)
+
+
+def test_what_failed_is_drawn_anew_alone(engine: Any, server: KieServer, four: Request) -> None:
+    server.failures += [("", "")]
+    task = begun(engine, four)
+    first, *others = task.name.split(",")
+    # One of the others is not done; and that it cannot be replaced at once changes nothing.
+    server.tasks[others[2]].takes = 60.0
+    server.troubles += ["", "", "", "", "busy"]
+    assert collected(engine, task.name, None, four) == task
+    server.troubles.clear()
+    found = collected(engine, task.name, news_of(server, first), four)
+    assert isinstance(found, Task) and found.begun == 5
+    new = list(server.tasks)[4]
+    assert found.name == ",".join([f"{new}/{first}", *others])
+    assert "callBackUrl" not in server.created[-1] and found.again == kie.SOON
+    # News of the old one, late or twice, are of no use to the new one.
+    server.tasks[new].takes = 60.0
+    late = news_of(server, first)
+    for state in (late, {**late, "data": {**late["data"], "state": "success"}}):
+        assert collected(engine, found.name, state, four) == found
+    for made in server.tasks.values():
+        made.takes = 0.0
+    images = colours(collected(engine, found.name, news_of(server, others[0]), four))
+    assert len(set(images)) == 4 and len(server.tasks) == 5
+    assert images[1:] == [colours(collected(engine, one))[0] for one in others]
+    assert images[:1] == colours(collected(engine, new)), "in the order of the seeds"
+
+
+def test_what_is_forbidden_fails_the_whole_before_anything_is_drawn_anew(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [("500", "odd"), ("400", "flagged by our content policy")]
+    task = begun(engine, four)
+    with pytest.raises(AskDifferently, match="policy"):
+        collected(engine, task.name, None, four)
+    assert len(server.created) == 4
+
+
+def test_what_failed_waits_for_news_of_those_that_nobody_noted(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [("500", "odd")]
+    names = begun(engine, four).name.split(",")
+    task = collected(engine, "", news_of(server, names[0]), four)
+    assert task == Task(names[0], kie.UNTOLD, 1) and len(server.created) == 4
+    later = collected(engine, names[0], None, four)
+    assert isinstance(later, Task) and later.begun == 5 and len(server.created) == 8
+    assert later.name.split(",")[0].endswith(f"/{names[0]}")
 
 
 def test_news_of_what_nobody_noted_are_its_name(
@@ -399,7 +500,7 @@ def test_news_of_what_nobody_noted_are_its_name(
     # Of several, each tells of itself; what is said twice is one.
     names = begun(engine, four).name.split(",")
     task = collected(engine, "", news_of(server, names[1]), four)
-    assert task == Task(names[1], kie.UNTOLD)
+    assert task == Task(names[1], kie.UNTOLD, 1)
     again = collected(engine, names[1], news_of(server, names[1]), four)
     assert isinstance(again, Task) and again.name == names[1]
     known = names[1]
@@ -411,8 +512,9 @@ def test_news_of_what_nobody_noted_are_its_name(
     assert len(set(colours(collected(engine, known, news_of(server, names[2]), four)))) == 4
     assert len(server.created) == 5
     # The worker died before it asked for the fourth: nobody tells of it.
-    assert len(set(colours(collected(engine, known, None, four)))) == 4
-    assert len(server.created) == 6
+    last = collected(engine, known, None, four)
+    assert isinstance(last, Task) and len(server.created) == 6
+    assert len(set(colours(collected(engine, last.name, None, four)))) == 4
 
 
 def test_news_of_another_task_change_nothing(engine: Any, server: KieServer) -> None:
