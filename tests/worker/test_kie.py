@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from PIL.Image import Image
+from sqlalchemy import select, update
 
 from core import catalog, providers, settings
+from core.database import generations, usage
 from core.engine import (
     AskDifferently,
     EngineError,
@@ -24,9 +28,15 @@ from core.engine import (
     Wait,
 )
 from core.errors import InvalidOptions
+from core.house import House
+from core.lifecycle import State
 from core.options import Options, Request
+from core.people import Asker
+from core.rows import Generation
 from tests.servers.remote_kie import KieServer
 from worker.engines import calls, kie
+from worker.remote import Branch
+from worker.tasks import DrawingFailed, Studio, collect, generate
 
 URL = "https://draw.example.org/webhook/kie/1/secret"
 
@@ -547,3 +557,127 @@ def test_an_answer_without_a_task_is_none(
     monkeypatch.setattr(server, "_met", met)
     with pytest.raises(TransientError, match="trouble"):
         begun(engine)
+
+
+# Through the house: what it costs
+
+ANN = Asker("web", "ann")
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def branch(
+    house: House, engine: Any, rules: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "kie, pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    rules("[prices]\nkie = 0.1\n")
+    made = Branch(house)
+    monkeypatch.setattr(Studio, "house", house, raising=False)
+    monkeypatch.setattr(Studio, "branch", made, raising=False)
+    yield house
+    Studio.leaving.clear()
+    Studio.stopped.clear()
+    made.close()
+
+
+def asked(house: House) -> Generation:
+    request = catalog.settle(Options(prompt="a lighthouse", model="kie", count=4), 7)
+    return house.generations.submit(request, ANN, "e1", {})
+
+
+def looked_after(house: House, made: Generation) -> Generation:
+    """It, when nobody waits for it any more, each look being another worker's."""
+    for _ in range(9):
+        if house.generations.get(made.id).state != State.WAITING:
+            break
+        with house.database.write() as connection:
+            connection.execute(update(generations).values(due=None))
+        Studio.branch = Branch(house)
+        with contextlib.suppress(DrawingFailed):
+            collect(made.id)
+        Studio.branch.close()
+    return house.generations.get(made.id)
+
+
+def paid(house: House) -> float:
+    """For how many pictures, as the day has it."""
+    with house.database.read() as connection:
+        return round(sum(one.cost for one in connection.execute(select(usage)).all()) / 0.1, 6)
+
+
+ODD, FORBIDDEN = ("500", "odd"), ("400", "flagged by our content policy")
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("failures", "troubles", "state", "pictures", "words"),
+    [
+        ([], [], State.DONE, 4, ""),
+        ([ODD], [], State.DONE, 5, ""),
+        ([("", ""), ODD, ODD, ODD, ODD], [], State.DONE, 9, ""),
+        ([ODD] * 12, [], State.FAILED, 12, "has trouble of its own. I tried 3 times."),
+        ([ODD, FORBIDDEN], [], State.FAILED, 4, "does not draw this"),
+        ([], ["", "", "402", "", "", "402"], State.FAILED, 2, "no credit left"),
+        ([ODD], [*[""] * 8, "402"], State.FAILED, 4, "no credit left"),
+    ],
+)
+def test_what_was_taken_on_is_paid_once(
+    branch: House, server: KieServer, failures: list[Any], troubles: list[str], state: State,
+    pictures: int, words: str,
+) -> None:  # fmt: skip
+    server.failures += failures
+    server.troubles += troubles
+    made = asked(branch)
+    generate(made.id)
+    over = looked_after(branch, made)
+    assert over.state == state and words in str(over.error or ""), over.error
+    assert len(server.tasks) == pictures == paid(branch) and over.attempt == 1
+    assert round(over.cost, 6) == round(pictures * 0.1, 6)
+    if state == State.DONE:
+        looks = [branch.media.load(str(one["key"])) for one in over.results]
+        assert len(set(looks)) == 4 and [one["seed"] for one in over.results] == [7, 8, 9, 10]
+
+
+@SQLITE
+def test_who_stands_in_does_not_make_it_undone(
+    branch: House, server: KieServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_FAILOVER", "kie, pattern")
+    settings._read.cache_clear()
+    server.troubles += ["", "", "402", "", "", "402"]
+    made = asked(branch)
+    generate(made.id)
+    other = looked_after(branch, made)
+    assert other.state == State.QUEUED and other.request.model == "pattern"
+    assert paid(branch) == 2 and round(other.cost, 6) == 0.2
+
+
+@SQLITE
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_ends_while_it_asks_notes_what_was_taken_on(
+    branch: House, server: KieServer, leaves: bool
+) -> None:
+    server.troubles += ["", "", "slow"]
+    made = asked(branch)
+
+    def end() -> None:
+        while len(server.tasks) < 2:
+            time.sleep(0.01)
+        if leaves:
+            Studio.leaving.set()
+        else:
+            Studio.stopped.add(made.job)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with contextlib.nullcontext() if leaves else pytest.raises(DrawingFailed):
+        generate(made.id)
+    ending.join()
+    Studio.leaving.clear()
+    if leaves:
+        assert branch.generations.get(made.id).state == State.WAITING
+    over = looked_after(branch, made)
+    assert over.state == (State.DONE if leaves else State.FAILED)
+    assert paid(branch) == len(server.tasks) == (4 if leaves else 2)
