@@ -39,6 +39,8 @@ from worker.remote import Branch
 from worker.tasks import DrawingFailed, Studio, collect, generate
 
 URL = "https://draw.example.org/webhook/kie/1/secret"
+# Why a task fails: by trouble of theirs, and by their rules.
+ODD, FORBIDDEN = ("500", "odd"), ("400", "flagged by our content policy")
 
 
 @pytest.fixture(scope="module")
@@ -386,6 +388,13 @@ def four(engine: Any) -> Request:
     return asked
 
 
+@pytest.fixture
+def public(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the house have an address, to which news come."""
+    monkeypatch.setenv("DRAWQUEUE_PUBLIC_URL", "https://draw.example.org")
+    settings._read.cache_clear()
+
+
 def test_one_row_waits_for_several_tasks(engine: Any, server: KieServer, four: Request) -> None:
     task = begun(engine, four)
     names = task.name.split(",")
@@ -427,7 +436,9 @@ def test_what_is_begun_later_is_called_so(engine: Any, server: KieServer, four: 
     assert len(server.tasks) == 4 and collected(engine, later.name, None, four) == later
 
 
-def test_what_is_refused_is_refused_for_all(engine: Any, server: KieServer, four: Request) -> None:
+def test_what_is_refused_is_refused_for_all(
+    engine: Any, server: KieServer, four: Request, public: None
+) -> None:
     server.troubles += ["402", "", "402", "", "402"]
     with pytest.raises(TryAnother, match="credit"):
         begun(engine, four)
@@ -449,7 +460,9 @@ def test_who_is_stopped_as_it_asks_tells_what_was_taken_on(
         engine.made.begin(engine.model, four, lambda *_: False, URL)
 
 
-def test_what_failed_is_drawn_anew_alone(engine: Any, server: KieServer, four: Request) -> None:
+def test_what_failed_is_drawn_anew_alone(
+    engine: Any, server: KieServer, four: Request, public: None
+) -> None:
     server.failures += [("", "")]
     task = begun(engine, four)
     first, *others = task.name.split(",")
@@ -462,7 +475,9 @@ def test_what_failed_is_drawn_anew_alone(engine: Any, server: KieServer, four: R
     assert isinstance(found, Task) and found.begun == 5
     new = list(server.tasks)[4]
     assert found.name == ",".join([f"{new}/{first}", *others])
-    assert "callBackUrl" not in server.created[-1] and found.again == kie.SOON
+    # No news come of it.
+    assert "callBackUrl" not in server.created[-1]
+    assert (task.again, found.again) == (kie.LATE, kie.SOON)
     # News of the old one, late or twice, are of no use to the new one.
     server.tasks[new].takes = 60.0
     late = news_of(server, first)
@@ -476,10 +491,27 @@ def test_what_failed_is_drawn_anew_alone(engine: Any, server: KieServer, four: R
     assert images[:1] == colours(collected(engine, new)), "in the order of the seeds"
 
 
+def test_late_news_of_what_failed_take_no_others_place(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [ODD]
+    server.troubles += ["", "", "busy"]
+    task = begun(engine, four)
+    first, second = task.name.split(",")
+    server.troubles += ["", "", "", "busy"]
+    found = collected(engine, task.name, None, four)
+    assert isinstance(found, Task) and found.begun == 3
+    place = f"{list(server.tasks)[2]}/{first}"
+    assert found.name == f"{place},{second}"
+    last = collected(engine, found.name, news_of(server, first), four)
+    assert isinstance(last, Task) and last.begun == 5
+    assert last.name == ",".join([place, second, *list(server.tasks)[3:]])
+
+
 def test_what_is_forbidden_fails_the_whole_before_anything_is_drawn_anew(
     engine: Any, server: KieServer, four: Request
 ) -> None:
-    server.failures += [("500", "odd"), ("400", "flagged by our content policy")]
+    server.failures += [ODD, FORBIDDEN]
     task = begun(engine, four)
     with pytest.raises(AskDifferently, match="policy"):
         collected(engine, task.name, None, four)
@@ -489,7 +521,7 @@ def test_what_is_forbidden_fails_the_whole_before_anything_is_drawn_anew(
 def test_what_failed_waits_for_news_of_those_that_nobody_noted(
     engine: Any, server: KieServer, four: Request
 ) -> None:
-    server.failures += [("500", "odd")]
+    server.failures += [ODD]
     names = begun(engine, four).name.split(",")
     task = collected(engine, "", news_of(server, names[0]), four)
     assert task == Task(names[0], kie.UNTOLD, 1) and len(server.created) == 4
@@ -605,9 +637,6 @@ def paid(house: House) -> float:
     """For how many pictures, as the day has it."""
     with house.database.read() as connection:
         return round(sum(one.cost for one in connection.execute(select(usage)).all()) / 0.1, 6)
-
-
-ODD, FORBIDDEN = ("500", "odd"), ("400", "flagged by our content policy")
 
 
 @SQLITE
