@@ -882,10 +882,11 @@ def _begun(one: Generation, target: State) -> float:
     """What is to be paid for one whose attempt ends now: other machines stop at nobody's word."""
     if one.begun:
         return policy().step(replace(one.request, count=one.begun))
+    if one.state not in RUNNING or target != State.CANCELLED:
+        return 0.0
     # An edit may have left it in the line of another engine.
     elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
-    cancelled = one.state in RUNNING and target == State.CANCELLED
-    return policy().step(one.request) if cancelled and elsewhere else 0.0
+    return policy().step(one.request) if elsewhere else 0.0
 
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:
