@@ -79,7 +79,7 @@ class Elsewhere:
             known = connection.execute(
                 select(generations.c.task).where(generations.c.id == claimed.id).with_for_update()
             ).scalar()
-            told = {"name": task.name, **(known or {})}
+            told = {"name": task.name, "begun": task.begun, **(known or {})}
             due = now() if told.get("news") else now() + timedelta(seconds=task.again)
             # One may have been taken for dead meanwhile: its row waits, for nobody knew what.
             won = self._generations.set(
@@ -171,10 +171,10 @@ class Elsewhere:
         return read_row(row) if row else None
 
     def ask_again(
-        self, waiting: Generation, seconds: float, *, name: str = "", stale: bool = False
+        self, waiting: Generation, seconds: float, *, found: Task | None = None, stale: bool = False
     ) -> None:
         """Look after a drawing again in so many seconds, or at once where news came since it was
-        taken up; `stale` news of it are forgotten, and `name` is what its task is called by now."""
+        taken up; `stale` news of it are forgotten, and `found` is what its task is by now."""
         mine = (
             generations.c.id == waiting.id, generations.c.attempt == waiting.attempt,
             generations.c.state == State.WAITING,
@@ -189,8 +189,8 @@ class Elsewhere:
             fresh = task.get("news") and task.get("news") != (waiting.task or {}).get("news")
             if stale and not fresh:
                 task.pop("news", None)
-            if name:
-                task["name"] = name
+            if found:
+                task |= {"name": found.name, "begun": found.begun}
             due = now() if fresh else now() + timedelta(seconds=seconds)
             connection.execute(update(generations).where(*mine).values(due=due, task=task))
 

@@ -98,11 +98,13 @@ class Engine(Protocol):
 class Task:
     """A drawing that another machine has taken on, by what it calls it.
 
-    `again` are the seconds after which to ask for it where no word came.
+    `again` are the seconds after which to ask for it where no word came; `begun` is how many
+    pictures were taken on so far, those in vain too, where that is not how many were asked for.
     """
 
     name: str
     again: float = 10.0
+    begun: int = 0
 
 
 class Remote(Engine, Protocol):

@@ -822,18 +822,16 @@ class Generations(Rows):
         """The one conditional update; None when the row has gone on meanwhile.
 
         What is over without a word of its cost is charged the time it was drawn. What was `paid`
-        for it adds to what it has cost the host.
+        for it, or begun for it by other machines, adds to what it has cost the host.
         """
         charged = old.charged
-        if target in FINAL:
+        if target not in RUNNING:
             # An edit may have settled another cost since this row was looked at, or a worker begun.
-            asked = generations if target == State.CANCELLED else generations.c.charged
             found = connection.execute(
-                select(asked).where(generations.c.id == old.id).with_for_update()
+                select(generations).where(generations.c.id == old.id).with_for_update()
             ).one()
             charged = found.charged
-            if target == State.CANCELLED:
-                paid = _begun(read_row(found))
+            paid = max(paid, _begun(read_row(found), target))
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
             # No drawing takes longer than this, whenever its end was noticed.
@@ -880,11 +878,15 @@ def part(connection: Connection, ids: Sequence[int]) -> None:
     )  # fmt: skip
 
 
-def _begun(one: Generation) -> float:
-    """What is to be paid for one that is cancelled now: other machines stop at nobody's word."""
+def _begun(one: Generation, target: State) -> float:
+    """What is to be paid for one whose attempt ends now: other machines stop at nobody's word."""
+    if one.begun:
+        return policy().step(replace(one.request, count=one.begun))
+    if one.state not in RUNNING or target != State.CANCELLED:
+        return 0.0
     # An edit may have left it in the line of another engine.
     elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
-    return policy().step(one.request) if one.state in RUNNING and elsewhere else 0.0
+    return policy().step(one.request) if elsewhere else 0.0
 
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from core.database import AWAY, Database, files, generations, now, reports
 from core.engine import MARK, UNCHECKED
 from core.errors import NotAllowed, NotFound, report
 from core.languages import ENGLISH, tr, trn
-from core.lifecycle import PENDING, State
+from core.lifecycle import PENDING, RUNNING, State
 from core.media import Media
 from core.options import Mode, Request
 from core.people import Asker, People
@@ -121,6 +121,13 @@ class Generation:
         """What was asked for, before another engine stood in."""
         kept = self.manner.get(INSTEAD)
         return Request.read(kept["request"]) if kept else self.request
+
+    @property
+    def begun(self) -> int:
+        """How many pictures of this attempt another machine is known to have taken on."""
+        task = self.task if self.state in RUNNING and self.task else {}
+        known = task.get("name") or task.get("news")
+        return int(task.get("begun") or self.request.count) if known else 0
 
     @property
     def job(self) -> str:

@@ -98,6 +98,9 @@ class Branch:
             raise Stopped
         task = engine.begin(model, claimed.request, told, callback, pictures)
         patiently(partial(elsewhere.hand_out, claimed, task), DATABASE_SECONDS)
+        if claimed.job in tasks.Studio.stopped:
+            # What was taken on by then is noted.
+            raise Stopped
 
     def fetch(self, waiting: Generation, heart: Heart, begun: float) -> None:
         """Fetch a drawing that another machine has taken on, where it is done. Raises
@@ -112,14 +115,12 @@ class Branch:
             model, waiting.request, report_of(waiting), str(task.get("name", "")), task.get("news")
         )
         if isinstance(found, Task):
-            ask_again = partial(
-                elsewhere.ask_again, waiting, found.again, name=found.name, stale=True
-            )
+            ask_again = partial(elsewhere.ask_again, waiting, found.again, found=found, stale=True)
+            patiently(ask_again, DATABASE_SECONDS)
             if elsewhere.too_late(waiting):
                 raise TransientError(
                     tr("{engine} took too long to answer.", engine=PROVIDERS[model.engine].title)
                 )
-            patiently(ask_again, DATABASE_SECONDS)
             heart.stop()
             return
         since = waiting.started.timestamp() if waiting.started else time.time()

@@ -67,11 +67,11 @@ def claimed(house: House, one: Generation) -> Generation:
     return found
 
 
-def waiting(house: House, one: Generation) -> Generation:
-    """Another machine has it."""
+def waiting(house: House, one: Generation, begun: int = 0) -> Generation:
+    """Another machine has it, or so many pictures of it."""
     mine = claimed(house, one)
     assert house.elsewhere.announce(mine, "kie") is not None
-    found = house.elsewhere.hand_out(mine, Task("t"))
+    found = house.elsewhere.hand_out(mine, Task("t", begun=begun))
     assert found
     return found
 
@@ -241,10 +241,7 @@ def test_cancelled_in_line_or_here_it_costs_nothing(
 
 
 def test_a_crash_is_paid_by_nobody(house: House) -> None:
-    one = waiting(house, submit(house, "e1"))
-    house.elsewhere.ask_again(one, 0)
-    taken = house.elsewhere.take_up(one.id)
-    assert taken
+    taken = claimed(house, submit(house, "e1"))
     put = house.generations.put_back(taken)
     assert put and used(house) == 0
     again = house.generations.restart(claimed(house, put), "The worker that drew this stopped.")
@@ -252,15 +249,53 @@ def test_a_crash_is_paid_by_nobody(house: House) -> None:
     late = house.generations.finish(taken, [], 1.0)
     assert late is None, "an answer to an attempt of before"
     house.generations.finish(claimed(house, again), [{"key": "k"}], 1.0)
-    assert cost(house, one) == used(house) == 0.1
+    assert cost(house, taken) == used(house) == 0.1
 
 
 def test_the_one_that_drew_is_paid(house: House) -> None:
-    one = waiting(house, submit(house, "e1"))
+    one = claimed(house, submit(house, "e1"))
     other = house.elsewhere.stand_in(one, "kie.ai is down.")
     assert other and other.request.model == "openai" and used(house) == 0
     house.generations.finish(claimed(house, other), [], 1.0)
     assert cost(house, one) == used(house) == 0.5
+
+
+@pytest.mark.parametrize("begun", [1, 3])
+@pytest.mark.parametrize("end", ["finish", "fail", "stop", "restart", "put_back", "stand_in"])
+def test_what_another_machine_has_begun_is_paid_once_whatever_comes_of_it(
+    house: House, end: str, begun: int
+) -> None:
+    one = waiting(house, submit(house, "e1", count=2), begun)
+    ends: dict[str, Callable[[], Generation | None]] = {
+        "finish": lambda: house.generations.finish(one, [{"key": "k"}], 1.0),
+        "fail": lambda: house.generations.fail(one, "It broke."),
+        "stop": lambda: house.generations.stop(one),
+        "restart": lambda: house.generations.restart(one, "It broke."),
+        "put_back": lambda: house.generations.put_back(one),
+        "stand_in": lambda: house.elsewhere.stand_in(one, "It broke."),
+    }
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ends[end](), range(4)))
+    # What was drawn was begun, whoever noted it.
+    paid = 0.2 if end == "finish" and begun == 1 else round(begun * 0.1, 9)
+    assert cost(house, one) == used(house) == used(house, "room") == paid
+    if house.generations.get(one.id).state == State.QUEUED:
+        # In line it owes nothing any more; what draws it next is paid for itself.
+        again = claimed(house, one)
+        house.generations.finish(again, [], 1.0)
+        assert cost(house, one) == used(house) == round(paid + policy().step(again.request), 9)
+
+
+def test_what_is_begun_in_place_of_another_is_paid_as_well(house: House) -> None:
+    one = waiting(house, submit(house, "e1", count=2), 2)
+    house.elsewhere.ask_again(one, 0, found=Task("t", begun=3))
+    taken = house.elsewhere.take_up(one.id)
+    assert taken and used(house) == 0, "nothing is over yet"
+    house.elsewhere.ask_again(taken, 0, found=Task("t", begun=4))
+    # Who finishes it looked at its row before that.
+    house.generations.finish(taken, [{"key": "k"}], 1.0)
+    house.generations.finish(taken, [{"key": "k"}], 1.0)
+    assert cost(house, one) == used(house) == 0.4
 
 
 def test_a_dearer_one_stands_in_for_those_alone_whose_money_is_left(

@@ -359,7 +359,7 @@ def test_asking_again(house: House, ann: Asker) -> None:
     assert found.task and found.task["news"] == DONE
     assert found.due and 15 < (found.due - now()).total_seconds() <= 20
     # They told of one of several tasks.
-    house.elsewhere.ask_again(taken, 20.0, name="t1,t2", stale=True)
+    house.elsewhere.ask_again(taken, 20.0, found=Task("t1,t2"), stale=True)
     found = row(house, one)
     assert found.task and "news" not in found.task and found.task["name"] == "t1,t2"
     assert house.elsewhere.news(*where, {"n": 2}), "and then of another"
@@ -373,7 +373,7 @@ def test_news_that_come_while_one_asks_are_not_lost(house: House, ann: Asker, st
     taken = house.elsewhere.take_up(one.id)
     assert taken
     house.elsewhere.news(*where, DONE)
-    house.elsewhere.ask_again(taken, 20.0, name="t1", stale=stale)
+    house.elsewhere.ask_again(taken, 20.0, found=Task("t1"), stale=stale)
     found = house.elsewhere.take_up(one.id)
     assert found and found.task and found.task["news"] == DONE, "at once"
 
@@ -382,10 +382,10 @@ def test_what_has_gone_on_is_not_asked_for_again(house: House, ann: Asker) -> No
     one, _where = waiting(house, ann)
     house.generations.cancel(one.id, ann)
     before = row(house, one)
-    house.elsewhere.ask_again(one, 20.0, name="t2")
+    house.elsewhere.ask_again(one, 20.0, found=Task("t2"))
     assert row(house, one) == before
     house.generations.redo(one.id, ann, "e2")
-    house.elsewhere.ask_again(one, 20.0, name="t2")
+    house.elsewhere.ask_again(one, 20.0, found=Task("t2"))
     assert row(house, one).task is None
 
 
@@ -700,7 +700,7 @@ def test_who_was_taken_for_dead_and_lives_tells_what_the_task_is_called(
     found = row(house, one)
     assert found.state == State.WAITING and found.task and found.task["name"] == "t1"
     # A call whose answer was lost is done again, when more is known of it.
-    house.elsewhere.ask_again(found, 20.0, name="t1,t2")
+    house.elsewhere.ask_again(found, 20.0, found=Task("t1,t2"))
     assert house.elsewhere.hand_out(one, Task("t1", 30.0))
     assert (row(house, one).task or {})["name"] == "t1,t2"
 

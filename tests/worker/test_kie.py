@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from PIL.Image import Image
+from sqlalchemy import select, update
 
 from core import catalog, providers, settings
+from core.database import generations, usage
 from core.engine import (
     AskDifferently,
     EngineError,
@@ -24,11 +28,19 @@ from core.engine import (
     Wait,
 )
 from core.errors import InvalidOptions
+from core.house import House
+from core.lifecycle import State
 from core.options import Options, Request
+from core.people import Asker
+from core.rows import Generation
 from tests.servers.remote_kie import KieServer
 from worker.engines import calls, kie
+from worker.remote import Branch
+from worker.tasks import DrawingFailed, Studio, collect, generate
 
 URL = "https://draw.example.org/webhook/kie/1/secret"
+# Why a task fails: by trouble of theirs, and by their rules.
+ODD, FORBIDDEN = ("500", "odd"), ("400", "flagged by our content policy")
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +238,7 @@ def test_without_news_one_asks(
     assert collected(engine, task.name) == task
     monkeypatch.setenv("DRAWQUEUE_PUBLIC_URL", "https://draw.example.org")
     settings._read.cache_clear()
-    assert collected(engine, task.name) == Task(task.name, kie.LATE), "they are to come"
+    assert collected(engine, task.name) == Task(task.name, kie.LATE, 1), "they are to come"
     time.sleep(0.7)
     assert len(colours(collected(engine, task.name))) == 1
 
@@ -292,14 +304,12 @@ def test_one_bears_with_what_is_odd_for_a_while(
 @pytest.mark.parametrize(
     ("failure", "kind", "words"),
     [
-        (("500", "Internal error, please try again later."), TransientError, "trouble"),
         (("400", "Your prompt was flagged by our content policy"), AskDifferently, "policy"),
         (("500", "The image may contain sensitive content"), AskDifferently, "sensitive"),
         (("422", "The prompt is too long"), AskDifferently, "too long"),
-        (("429", "Upstream is busy"), Wait, "as much to do"), (("", ""), TransientError, "trouble"),
-        (("E100", "odd"), TransientError, "trouble"),
+        (("402", "Credits insufficient"), TryAnother, "credit"),
     ],
-)  # fmt: skip
+)
 def test_why_a_task_failed(
     engine: Any, server: KieServer, failure: tuple[str, str], kind: type[EngineError], words: str
 ) -> None:
@@ -309,6 +319,43 @@ def test_why_a_task_failed(
         collected(engine, task.name)
     with pytest.raises(kind, match=words):
         collected(engine, task.name, news_of(server, task.name))
+
+
+@pytest.mark.parametrize(
+    "failure", [("500", "Internal error, please try again later."), ("", ""), ("E100", "odd")]
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_trouble_of_theirs_is_met_by_another_task_so_often(
+    engine: Any, server: KieServer, failure: tuple[str, str], told: bool
+) -> None:
+    server.failures += [failure] * kie.TRIES
+    task, names = begun(engine), list(server.tasks)
+    for tries in range(2, kie.TRIES + 1):
+        news = news_of(server, names[-1]) if told else None
+        found = collected(engine, task.name, news)
+        assert isinstance(found, Task) and len(server.tasks) == found.begun == tries
+        task, names = found, list(server.tasks)
+        assert task.name == "/".join(reversed(names)), "the newest first"
+        # Who lost its memory knows as much.
+        engine.made.close()
+        engine.made = kie.made()
+    for _ in range(2):
+        with pytest.raises(TryAnother, match=r"trouble of its own\. I tried 3 times\."):
+            collected(engine, task.name)
+    assert len(server.created) == kie.TRIES
+
+
+def test_who_was_too_busy_to_draw_is_asked_again_after_a_while(
+    engine: Any, server: KieServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.failures.append(("429", "Upstream is busy"))
+    task = begun(engine)
+    assert collected(engine, task.name) == task and len(server.created) == 1
+    monkeypatch.setattr(kie, "WINDOW", 0.05)
+    time.sleep(0.1)
+    again = collected(engine, task.name)
+    assert isinstance(again, Task) and again.begun == 2
+    assert len(colours(collected(engine, again.name))) == 1
 
 
 def test_who_cannot_be_asked_goes_on_drawing(engine: Any, server: KieServer) -> None:
@@ -341,6 +388,13 @@ def four(engine: Any) -> Request:
     return asked
 
 
+@pytest.fixture
+def public(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the house have an address, to which news come."""
+    monkeypatch.setenv("DRAWQUEUE_PUBLIC_URL", "https://draw.example.org")
+    settings._read.cache_clear()
+
+
 def test_one_row_waits_for_several_tasks(engine: Any, server: KieServer, four: Request) -> None:
     task = begun(engine, four)
     names = task.name.split(",")
@@ -364,8 +418,10 @@ def test_what_could_not_be_begun_is_begun_later(
     first = task.name.split(",")
     assert len(first) == 2, "those that were taken on are not begun again"
     made = len(server.tasks)
-    found = collected(engine, task.name, None, four)
-    assert len(set(colours(found))) == 4
+    later = collected(engine, task.name, None, four)
+    assert isinstance(later, Task) and later.begun == 4, "it is noted before one looks"
+    assert later.name.startswith(task.name)
+    assert len(set(colours(collected(engine, later.name, None, four)))) == 4
     # Whose answer was cut off may have been begun, too.
     assert len(server.tasks) == made + 2 and set(first) < set(server.tasks)
 
@@ -380,11 +436,98 @@ def test_what_is_begun_later_is_called_so(engine: Any, server: KieServer, four: 
     assert len(server.tasks) == 4 and collected(engine, later.name, None, four) == later
 
 
-def test_what_is_refused_is_refused_for_all(engine: Any, server: KieServer, four: Request) -> None:
-    server.troubles += ["", "402"]
+def test_what_is_refused_is_refused_for_all(
+    engine: Any, server: KieServer, four: Request, public: None
+) -> None:
+    server.troubles += ["402", "", "402", "", "402"]
     with pytest.raises(TryAnother, match="credit"):
         begun(engine, four)
-    assert len(server.asked) == 2
+    # One was taken on before that: it is noted, and paid.
+    task = begun(engine, four)
+    assert task == Task(*server.tasks, kie.SOON, 1)
+    with pytest.raises(TryAnother, match="credit"):
+        collected(engine, task.name, None, four)
+    assert len(server.tasks) == 1 and not server.troubles
+
+
+def test_who_is_stopped_as_it_asks_tells_what_was_taken_on(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.troubles += ["", "", "slow", "slow"]
+    task = engine.made.begin(engine.model, four, lambda *_: False, URL)
+    assert task.begun == 2 and task.name == ",".join(server.tasks)
+    with pytest.raises(Stopped):
+        engine.made.begin(engine.model, four, lambda *_: False, URL)
+
+
+def test_what_failed_is_drawn_anew_alone(
+    engine: Any, server: KieServer, four: Request, public: None
+) -> None:
+    server.failures += [("", "")]
+    task = begun(engine, four)
+    first, *others = task.name.split(",")
+    # One of the others is not done; and that it cannot be replaced at once changes nothing.
+    server.tasks[others[2]].takes = 60.0
+    server.troubles += ["", "", "", "", "busy"]
+    assert collected(engine, task.name, None, four) == task
+    server.troubles.clear()
+    found = collected(engine, task.name, news_of(server, first), four)
+    assert isinstance(found, Task) and found.begun == 5
+    new = list(server.tasks)[4]
+    assert found.name == ",".join([f"{new}/{first}", *others])
+    # No news come of it.
+    assert "callBackUrl" not in server.created[-1]
+    assert (task.again, found.again) == (kie.LATE, kie.SOON)
+    # News of the old one, late or twice, are of no use to the new one.
+    server.tasks[new].takes = 60.0
+    late = news_of(server, first)
+    for state in (late, {**late, "data": {**late["data"], "state": "success"}}):
+        assert collected(engine, found.name, state, four) == found
+    for made in server.tasks.values():
+        made.takes = 0.0
+    images = colours(collected(engine, found.name, news_of(server, others[0]), four))
+    assert len(set(images)) == 4 and len(server.tasks) == 5
+    assert images[1:] == [colours(collected(engine, one))[0] for one in others]
+    assert images[:1] == colours(collected(engine, new)), "in the order of the seeds"
+
+
+def test_late_news_of_what_failed_take_no_others_place(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [ODD]
+    server.troubles += ["", "", "busy"]
+    task = begun(engine, four)
+    first, second = task.name.split(",")
+    server.troubles += ["", "", "", "busy"]
+    found = collected(engine, task.name, None, four)
+    assert isinstance(found, Task) and found.begun == 3
+    place = f"{list(server.tasks)[2]}/{first}"
+    assert found.name == f"{place},{second}"
+    last = collected(engine, found.name, news_of(server, first), four)
+    assert isinstance(last, Task) and last.begun == 5
+    assert last.name == ",".join([place, second, *list(server.tasks)[3:]])
+
+
+def test_what_is_forbidden_fails_the_whole_before_anything_is_drawn_anew(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [ODD, FORBIDDEN]
+    task = begun(engine, four)
+    with pytest.raises(AskDifferently, match="policy"):
+        collected(engine, task.name, None, four)
+    assert len(server.created) == 4
+
+
+def test_what_failed_waits_for_news_of_those_that_nobody_noted(
+    engine: Any, server: KieServer, four: Request
+) -> None:
+    server.failures += [ODD]
+    names = begun(engine, four).name.split(",")
+    task = collected(engine, "", news_of(server, names[0]), four)
+    assert task == Task(names[0], kie.UNTOLD, 1) and len(server.created) == 4
+    later = collected(engine, names[0], None, four)
+    assert isinstance(later, Task) and later.begun == 5 and len(server.created) == 8
+    assert later.name.split(",")[0].endswith(f"/{names[0]}")
 
 
 def test_news_of_what_nobody_noted_are_its_name(
@@ -399,7 +542,7 @@ def test_news_of_what_nobody_noted_are_its_name(
     # Of several, each tells of itself; what is said twice is one.
     names = begun(engine, four).name.split(",")
     task = collected(engine, "", news_of(server, names[1]), four)
-    assert task == Task(names[1], kie.UNTOLD)
+    assert task == Task(names[1], kie.UNTOLD, 1)
     again = collected(engine, names[1], news_of(server, names[1]), four)
     assert isinstance(again, Task) and again.name == names[1]
     known = names[1]
@@ -411,8 +554,9 @@ def test_news_of_what_nobody_noted_are_its_name(
     assert len(set(colours(collected(engine, known, news_of(server, names[2]), four)))) == 4
     assert len(server.created) == 5
     # The worker died before it asked for the fourth: nobody tells of it.
-    assert len(set(colours(collected(engine, known, None, four)))) == 4
-    assert len(server.created) == 6
+    last = collected(engine, known, None, four)
+    assert isinstance(last, Task) and len(server.created) == 6
+    assert len(set(colours(collected(engine, last.name, None, four)))) == 4
 
 
 def test_news_of_another_task_change_nothing(engine: Any, server: KieServer) -> None:
@@ -445,3 +589,124 @@ def test_an_answer_without_a_task_is_none(
     monkeypatch.setattr(server, "_met", met)
     with pytest.raises(TransientError, match="trouble"):
         begun(engine)
+
+
+# Through the house: what it costs
+
+ANN = Asker("web", "ann")
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def branch(
+    house: House, engine: Any, rules: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[House]:
+    monkeypatch.setenv("DRAWQUEUE_MODEL", "kie, pattern")
+    settings._read.cache_clear()
+    catalog.models.cache_clear()
+    rules("[prices]\nkie = 0.1\n")
+    made = Branch(house)
+    monkeypatch.setattr(Studio, "house", house, raising=False)
+    monkeypatch.setattr(Studio, "branch", made, raising=False)
+    yield house
+    Studio.leaving.clear()
+    Studio.stopped.clear()
+    made.close()
+
+
+def asked(house: House) -> Generation:
+    request = catalog.settle(Options(prompt="a lighthouse", model="kie", count=4), 7)
+    return house.generations.submit(request, ANN, "e1", {})
+
+
+def looked_after(house: House, made: Generation) -> Generation:
+    """It, when nobody waits for it any more, each look being another worker's."""
+    for _ in range(9):
+        if house.generations.get(made.id).state != State.WAITING:
+            break
+        with house.database.write() as connection:
+            connection.execute(update(generations).values(due=None))
+        Studio.branch = Branch(house)
+        with contextlib.suppress(DrawingFailed):
+            collect(made.id)
+        Studio.branch.close()
+    return house.generations.get(made.id)
+
+
+def paid(house: House) -> float:
+    """For how many pictures, as the day has it."""
+    with house.database.read() as connection:
+        return round(sum(one.cost for one in connection.execute(select(usage)).all()) / 0.1, 6)
+
+
+@SQLITE
+@pytest.mark.parametrize(
+    ("failures", "troubles", "state", "pictures", "words"),
+    [
+        ([], [], State.DONE, 4, ""),
+        ([ODD], [], State.DONE, 5, ""),
+        ([("", ""), ODD, ODD, ODD, ODD], [], State.DONE, 9, ""),
+        ([ODD] * 12, [], State.FAILED, 12, "has trouble of its own. I tried 3 times."),
+        ([ODD, FORBIDDEN], [], State.FAILED, 4, "does not draw this"),
+        ([], ["", "", "402", "", "", "402"], State.FAILED, 2, "no credit left"),
+        ([ODD], [*[""] * 8, "402"], State.FAILED, 4, "no credit left"),
+    ],
+)
+def test_what_was_taken_on_is_paid_once(
+    branch: House, server: KieServer, failures: list[Any], troubles: list[str], state: State,
+    pictures: int, words: str,
+) -> None:  # fmt: skip
+    server.failures += failures
+    server.troubles += troubles
+    made = asked(branch)
+    generate(made.id)
+    over = looked_after(branch, made)
+    assert over.state == state and words in str(over.error or ""), over.error
+    assert len(server.tasks) == pictures == paid(branch) and over.attempt == 1
+    assert round(over.cost, 6) == round(pictures * 0.1, 6)
+    if state == State.DONE:
+        looks = [branch.media.load(str(one["key"])) for one in over.results]
+        assert len(set(looks)) == 4 and [one["seed"] for one in over.results] == [7, 8, 9, 10]
+
+
+@SQLITE
+def test_who_stands_in_does_not_make_it_undone(
+    branch: House, server: KieServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRAWQUEUE_FAILOVER", "kie, pattern")
+    settings._read.cache_clear()
+    server.troubles += ["", "", "402", "", "", "402"]
+    made = asked(branch)
+    generate(made.id)
+    other = looked_after(branch, made)
+    assert other.state == State.QUEUED and other.request.model == "pattern"
+    assert paid(branch) == 2 and round(other.cost, 6) == 0.2
+
+
+@SQLITE
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_ends_while_it_asks_notes_what_was_taken_on(
+    branch: House, server: KieServer, leaves: bool
+) -> None:
+    server.troubles += ["", "", "slow"]
+    made = asked(branch)
+
+    def end() -> None:
+        while len(server.tasks) < 2:
+            time.sleep(0.01)
+        if leaves:
+            Studio.leaving.set()
+        else:
+            Studio.stopped.add(made.job)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with contextlib.nullcontext() if leaves else pytest.raises(DrawingFailed):
+        generate(made.id)
+    ending.join()
+    Studio.leaving.clear()
+    if leaves:
+        assert branch.generations.get(made.id).state == State.WAITING
+    over = looked_after(branch, made)
+    assert over.state == (State.DONE if leaves else State.FAILED)
+    assert paid(branch) == len(server.tasks) == (4 if leaves else 2)

@@ -9,7 +9,12 @@ tasks that nobody could create yet, or whose worker died before it noted them.
 So nothing is drawn twice where that can be helped: once a first task has been taken on, a fault
 with a further one lets the drawing wait with those there are, and `collect` creates the others.
 News of a task that nobody noted fill its place. A fault while one asks how a task is, or fetches
-what it drew, is no fault of the drawing: one asks again.
+what it drew, is no fault of the drawing: one asks again. A task that failed by trouble of theirs
+is replaced by another one for its seed alone, whose name is followed by those before it, with
+slashes between: so it is known how often its picture was tried, and of what late news are.
+
+Nothing is raised by who has created something: it is noted first, and paid, and a refusal is met
+again by who asks next.
 """
 
 import json
@@ -17,7 +22,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log2
 from typing import Any
 
@@ -35,8 +40,9 @@ from core.engine import (
     Task,
     TransientError,
     TryAnother,
+    Wait,
 )
-from core.languages import tr
+from core.languages import tr, trn
 from core.options import Request
 from core.settings import Web, read
 from worker.engines.calls import ASK_SECONDS, Caller, Calling
@@ -47,6 +53,8 @@ log = logging.getLogger("drawqueue")
 LATE, SOON = 20.0, 3.0
 # So long after its first task is known, news may tell of further ones that nobody noted.
 UNTOLD = 45.0
+# So often a picture is tried in one attempt.
+TRIES = 3
 # Who creates too much at once is refused until as many seconds have passed.
 WINDOW = 10.0
 # So long a task may be unknown, or what it drew not be there to be fetched.
@@ -131,41 +139,48 @@ class Kie(Calling):
         self, model: Model, request: Request, report: Report, callback: str,
         pictures: Mapping[str, Image] = NOTHING,
     ) -> Task:  # fmt: skip
-        return _task(self._created(model, request, report, callback, []))
+        return self._created(model, request, report, callback, [])
 
     def collect(
         self, model: Model, request: Request, report: Report, task: str,
         news: Mapping[str, Any] | None = None,
     ) -> list[Image] | Task:  # fmt: skip
-        names = task.split(",") if task else []
+        places = task.split(",") if task else []
         told = _record(news)
         told = told if told and _TASK.fullmatch(str(told.get("taskId"))) else {}
         name = str(told.get("taskId", ""))
+        if any(name in place.split("/")[1:] for place in places):
+            # Another one draws that by now.
+            told, name = {}, ""
+        names = [place.split("/")[0] for place in places]
         unnoted = bool(name) and name not in names and len(names) < request.count
         if unnoted:
             names.append(name)
+            places.append(name)
         if not names:
             # Whoever asked for it died, and no word of it came.
             raise self.calls.refused(500, "")
-        if len(names) < request.count and not told:
-            names = self._created(model, request, report, "", names)
-        over = [self._over(one, told if one == name else {}, report) for one in names]
+        over = [self._over(place, told if one == name else {}, report)
+                for one, place in zip(names, places, strict=True)]  # fmt: skip
+        lost = [record is not None and record["state"] == "fail" for record in over]
+        if (any(lost) or len(names) < request.count) and (not told or len(names) == request.count):
+            return self._created(model, request, report, "", places, lost)
         done = [record for record in over if record is not None]
         if len(done) < request.count:
-            return _task(names, UNTOLD if unnoted else 0.0)
+            return _task(places, UNTOLD if unnoted else 0.0)
         images: list[Image] = []
-        for one, record in zip(names, done, strict=True):
+        for one, place, record in zip(names, places, done, strict=True):
             image = self._fetched(record, report)
             if image is None and record is told:
                 # What the news name may be gone by now.
-                fresh = self._over(one, {}, report)
+                fresh = self._over(place, {}, report)
                 image = self._fetched(fresh, report) if fresh else None
             if image is None:
                 for other in images:
                     other.close()
                 words = tr("{engine} answered without a picture.", engine=self._title)
                 self._bear(one, TransientError(words))
-                return _task(names)
+                return _task(places)
             images.append(image)
             self._odd.pop(one, None)
         return images
@@ -173,21 +188,28 @@ class Kie(Calling):
     # Within
 
     def _created(
-        self, model: Model, request: Request, report: Report, callback: str, names: list[str]
-    ) -> list[str]:
-        """The names with those of tasks for what is still to be drawn. Where a further one cannot
-        be created now, it is left for later."""
-        names = [*names]
-        for seed in request.seeds[len(names) :]:
+        self, model: Model, request: Request, report: Report, callback: str, places: list[str],
+        lost: Sequence[bool] = (),
+    ) -> Task:  # fmt: skip
+        """The task with tasks for what is still to be drawn, and in place of those that are lost.
+        Where a further one cannot be created now, it is left for later. Raises EngineError."""
+        before, places = places, [*places]
+        for index, seed in enumerate(request.seeds):
+            there = places[index : index + 1]
+            if there and not lost[index]:
+                continue
             try:
-                names.append(self._create(model, request, report, callback, seed))
-            except TransientError as error:
-                if not names:
+                name = self._create(model, request, report, callback, seed)
+            except EngineError as error:
+                passes = isinstance(error, TransientError)
+                if places == before and not (places and passes):
                     raise
                 what = type(error).__name__
-                log.warning("kie.ai: %d of %d begun: %s", len(names), request.count, what)
-                break
-        return names
+                log.warning("kie.ai: %d of %d begun: %s", len(places), request.count, what)
+                task = _task(places)
+                return task if passes else replace(task, again=SOON)
+            places[index : index + 1] = ["/".join([name, *there])]
+        return _task(places)
 
     def _create(
         self, model: Model, request: Request, report: Report, callback: str, seed: int
@@ -225,16 +247,26 @@ class Kie(Calling):
             return self.calls.refused(400, words)
         return self.calls.refused(code if code >= 400 else 500, words)
 
-    def _over(self, name: str, told: Mapping[str, Any], report: Report) -> Mapping[str, Any] | None:
-        """What there is of a task that is done, by the news of it where they make sense; None
-        where it is not done yet. Raises EngineError."""
+    def _over(
+        self, place: str, told: Mapping[str, Any], report: Report
+    ) -> Mapping[str, Any] | None:
+        """What there is of a picture's task that is done, or is to be replaced, by the news of it
+        where they make sense; None where it is not done yet. Raises EngineError."""
+        name, *before = place.split("/")
         state = told.get("state")
         makes_sense = state == "fail" or (state == "success" and _addresses(told))
         record = told if makes_sense else self._asked(name, report)
         if record is None or record.get("state") not in ("success", "fail"):
             return None
         if record["state"] == "fail":
-            raise self._failed(record)
+            error = self._failed(record)
+            if not isinstance(error, TransientError):
+                raise error
+            if len(before) + 1 >= TRIES:
+                times = trn("I tried {n} time.", "I tried {n} times.", TRIES)
+                raise TryAnother(f"{error} {times}")
+            if isinstance(error, Wait) and self._odd_for(name) < error.seconds:
+                return None
         return record
 
     def _asked(self, name: str, report: Report) -> Mapping[str, Any] | None:
@@ -274,20 +306,26 @@ class Kie(Calling):
 
     def _bear(self, name: str, error: EngineError) -> None:
         """Bear with what is odd about a task for a while; raises the error after it."""
-        moment = time.monotonic()
-        self._odd = {one: at for one, at in self._odd.items() if moment - at < FORGOTTEN}
-        if moment - self._odd.setdefault(name, moment) > ODD_SECONDS:
+        if self._odd_for(name) > ODD_SECONDS:
             del self._odd[name]
             raise error
+
+    def _odd_for(self, name: str) -> float:
+        """So many seconds something is odd about a task, as far as this process knows."""
+        moment = time.monotonic()
+        self._odd = {one: at for one, at in self._odd.items() if moment - at < FORGOTTEN}
+        return moment - self._odd.setdefault(name, moment)
 
     @property
     def _title(self) -> str:
         return self.calls.provider.title
 
 
-def _task(names: Sequence[str], least: float = 0.0) -> Task:
-    again = LATE if read(Web).public_url else SOON
-    return Task(",".join(names), max(least, again))
+def _task(places: Sequence[str], least: float = 0.0) -> Task:
+    begun = sum(len(place.split("/")) for place in places)
+    # No news come of what came in place of another.
+    again = LATE if read(Web).public_url and begun == len(places) else SOON
+    return Task(",".join(places), max(least, again), begun)
 
 
 def _input(name: str, request: Request, seed: int) -> dict[str, Any]:
