@@ -177,7 +177,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-Side = Annotated[int | None, Ge(64), Le(2048), MultipleOf(MULTIPLE)]
+Side = Annotated[int | None, Ge(64), Le(4096), MultipleOf(MULTIPLE)]
 
 
 # What leaves the pictures it begins with by its strength.

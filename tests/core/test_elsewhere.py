@@ -13,7 +13,8 @@ from redis.exceptions import ConnectionError as RedisAway
 from rq import SimpleWorker
 from sqlalchemy import select, update
 
-from core import catalog, elsewhere, mending, settings
+from core import catalog, editing, elsewhere, mending, settings
+from core.commands import from_text
 from core.database import generations, now, usage
 from core.elsewhere import next_in
 from core.engine import Task
@@ -124,6 +125,14 @@ def test_a_full_house_has_room_when_anything_leaves_any_line(
     asked(house, ANN, "pattern", "e2")
     time.sleep(FRESH_SECONDS)
     assert [round(house.queue.room_in(more)) for more in (1, 2, 3)] == [15, 40, 80]
+
+
+def test_what_is_drawn_wider_elsewhere_than_here_can_be_typed_again(house: House) -> None:
+    wide = validate({"prompt": "a fox", "model": "kie", "aspect": "16:9"})
+    one = house.generations.submit(wide, ANN, "e1", {"chat": "c"})
+    assert one.request.width > 2048
+    _name, given, faults = from_text(f"/imagine {editing.line(one)}")
+    assert catalog.settle(catalog.requested(given, faults), 7).width == one.request.width
 
 
 # News
