@@ -163,7 +163,9 @@ class Kie(Calling):
         over = [self._over(place, told if one == name else {}, report)
                 for one, place in zip(names, places, strict=True)]  # fmt: skip
         lost = [record is not None and record["state"] == "fail" for record in over]
-        if (any(lost) or len(names) < request.count) and (not told or len(names) == request.count):
+        all_known = len(names) == request.count
+        # Where news come while some are missing, news of those may come, too.
+        if (any(lost) and all_known) or (not all_known and not told):
             return self._created(model, request, report, "", places, lost)
         done = [record for record in over if record is not None]
         if len(done) < request.count:
