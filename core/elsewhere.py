@@ -218,17 +218,19 @@ class Elsewhere:
             self._queue.forget(claimed.id, claimed.attempt)
         return again
 
-    def stand_in(self, one: Generation, words: str) -> Generation | None:
+    def stand_in(self, one: Generation, words: str, *, manned: bool = False) -> Generation | None:
         """Give a drawing to the next engine of the host's list that can draw it, was not tried for
         it yet, and that its person's money is left for; None where there is none, or the row has
         gone on.
 
-        `words` say why. What was asked for first is kept for its card.
+        `words` say why. What was asked for first is kept for its card. `manned`: only to one
+        that somebody works for now.
         """
         before = one.manner.get(INSTEAD) or {}
         tried = list(before.get("tried", ()))
         while not one.request.enhance and (found := next_in(one.request, tried)):
-            if again := self._give(one, found, words):
+            there = not manned or self._queue.line(line_of(found)).workers()
+            if there and (again := self._give(one, found, words)):
                 return again
             tried.append(found.model)
         return None

@@ -152,7 +152,8 @@ class Mending:
             for one in self._elsewhere.stranded(line.name):
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)
-                    moved += bool(self._elsewhere.stand_in(one, words))
+                    # Where nobody works at all, it had best stay: they may all be coming.
+                    moved += bool(self._elsewhere.stand_in(one, words, manned=True))
             for one in self._elsewhere.given_up(line.name):
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)
