@@ -232,5 +232,7 @@ class Queue(BaseModel):
     waiting: int = Field(description="Being drawn by another server.")
     workers: int = Field(description="How many can be drawn at once.")
     own: int = Field(description="How many of the host's own workers draw.")
-    engines: list[str] = Field(description="The engines elsewhere that are asked, by their names.")
+    engines: list[str] = Field(
+        description="The engines that are asked over the network, servers at home too, by name."
+    )
     lines: dict[str, int] = Field(description="How many work on each line: draw, write, kie, …")

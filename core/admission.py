@@ -17,7 +17,7 @@ from core.pace import FIRST_GUESS_SECONDS
 from core.people import Asker, People, Person
 from core.policy import Policy, Spent, policy, told
 from core.queue import WorkQueue
-from core.rows import BLANK, Generation
+from core.rows import BLANK, Generation, read_row
 
 
 class Admission:
@@ -58,10 +58,12 @@ class Admission:
         )  # fmt: skip
 
     def affords(self, connection: Connection, one: Generation, request: Request) -> bool:
-        """Whether person and chat have the money left for a request in the place of one's own."""
+        """Whether person and chat have the money left for a request in the place of one's own,
+        beside what other machines have begun of that."""
         rules = policy()
-        more = rules.price(request) - rules.price(one.request)
-        if more <= 0:
+        row = connection.execute(select(generations).where(generations.c.id == one.id)).one()
+        more = rules.price(request) - rules.price(one.request) + begun(read_row(row))
+        if more <= 0 or not rules.price(request):
             return True
         one_at_a_time(connection, one.user, one.chat)
         person, chat = self.spent(connection, one.user, one.chat, one.created)
@@ -115,6 +117,11 @@ class Admission:
             _spent(connection, columns.person, person, moment),
             _spent(connection, columns.chat, chat, moment),
         )
+
+
+def begun(one: Generation) -> float:
+    """What is to be paid for what other machines have begun of one by now."""
+    return policy().step(replace(one.request, count=one.begun)) if one.begun else 0.0
 
 
 def _spent(connection: Connection, column: ColumnElement[str], who: str, moment: datetime) -> Spent:

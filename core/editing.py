@@ -116,6 +116,10 @@ def _wanted(house: House, ask: Ask, old: Generation, text: str, whole: bool) -> 
         said = {name: value for name, value in given.items() if value not in (None, "")}
         brought = inherited([was], said) if was.sources else {}
         given, _manner = with_tastes(house, ask.asker, said, brought, mode)
+    lacks = catalog.meant(str(given.get("model") or "")).family.lacks
+    if str(given.get("seed")) == str(was.seed) and "seed" in lacks:
+        # It stood in the line already: nobody asks for it.
+        del given["seed"]
     kept = was.seed if given.get("seed") in (None, "") else None
     wanted = catalog.requested(given, faults, mode)
     if "priority" in given and options.PRIORITIES.index(wanted.priority) != old.priority:

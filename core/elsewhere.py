@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -218,21 +218,27 @@ class Elsewhere:
             self._queue.forget(claimed.id, claimed.attempt)
         return again
 
-    def stand_in(self, one: Generation, words: str, *, manned: bool = False) -> Generation | None:
+    def stand_in(
+        self, one: Generation, words: str, manned: Collection[str] | None = None
+    ) -> Generation | None:
         """Give a drawing to the next engine of the host's list that can draw it, was not tried for
         it yet, and that its person's money is left for; None where there is none, or the row has
         gone on.
 
-        `words` say why. What was asked for first is kept for its card. `manned`: only to one
-        that somebody works for now.
+        `words` say why. What was asked for first is kept for its card. Where the lines are given
+        that somebody works on, only these count; an engine before it in the list counts only so.
         """
+        if one.request.enhance:
+            return None
+        working: Collection[str] = manned or ()
+        if manned is None:
+            with contextlib.suppress(RedisError):
+                working = {name for name, workers in self._queue.workers().items() if workers}
         before = one.manner.get(INSTEAD) or {}
-        tried = list(before.get("tried", ()))
-        while not one.request.enhance and (found := next_in(one.request, tried)):
-            there = not manned or self._queue.line(line_of(found)).workers()
+        for found, further in stand_ins(one.request, before.get("tried", ())):
+            there = line_of(found) in working or (further and manned is None)
             if there and (again := self._give(one, found, words)):
                 return again
-            tried.append(found.model)
         return None
 
     def _give(self, one: Generation, found: Request, words: str) -> Generation | None:
@@ -278,18 +284,19 @@ class Elsewhere:
         )  # fmt: skip
 
 
-def next_in(request: Request, tried: Any = ()) -> Request | None:
-    """The same for the next model of the host's list that can draw it and was not `tried`; after
-    the last come those before the one that was asked. None where there is none."""
+def stand_ins(request: Request, tried: Any = ()) -> Iterator[tuple[Request, bool]]:
+    """The same for each model of the host's list that can draw it and was not `tried`, and whether
+    it comes after the one that was asked: those do first, then those before it."""
     names = [name.lower() for name in read(Remote).stand_ins]
     if request.model.lower() not in names:
-        return None
+        return
     place = names.index(request.model.lower())
     gone = {request.model.lower(), *(str(name).lower() for name in tried)}
-    for name in names[place + 1 :] + names[:place]:
-        if name not in gone and (found := catalog.instead(request, name)):
-            return found
-    return None
+    for further, some in ((True, names[place + 1 :]), (False, names[:place])):
+        for name in some:
+            if name not in gone and (found := catalog.instead(request, name)):
+                gone.add(name)
+                yield found, further
 
 
 def _busy(one: Generation) -> dict[str, str]:

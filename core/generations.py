@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from core import events, lifecycle
-from core.admission import Admission
+from core.admission import Admission, begun
 from core.catalog import settle
 from core.database import (
     AWAY,
@@ -831,7 +831,7 @@ class Generations(Rows):
                 select(generations).where(generations.c.id == old.id).with_for_update()
             ).one()
             charged = found.charged
-            paid = max(paid, _begun(read_row(found), target))
+            paid = max(paid, _owed(read_row(found), target))
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
             # No drawing takes longer than this, whenever its end was noticed.
@@ -878,15 +878,12 @@ def part(connection: Connection, ids: Sequence[int]) -> None:
     )  # fmt: skip
 
 
-def _begun(one: Generation, target: State) -> float:
+def _owed(one: Generation, target: State) -> float:
     """What is to be paid for one whose attempt ends now: other machines stop at nobody's word."""
-    if one.begun:
-        return policy().step(replace(one.request, count=one.begun))
-    if one.state not in RUNNING or target != State.CANCELLED:
-        return 0.0
     # An edit may have left it in the line of another engine.
     elsewhere = not PROVIDERS.keys().isdisjoint((one.line, line_of(one.request)))
-    return policy().step(one.request) if elsewhere else 0.0
+    cancelled = one.state in RUNNING and target == State.CANCELLED
+    return begun(one) or (policy().step(one.request) if cancelled and elsewhere else 0.0)
 
 
 def _kept(manner: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,8 +140,9 @@ class Mending:
     def _given_to_others(self) -> int:
         """Let other engines draw what stands for long in a line that nobody works on."""
         moment, moved = time.monotonic(), 0
+        manned = {name for name, workers in self._queue.workers().items() if workers}
         for line in self._queue.lines():
-            if line.workers():
+            if line.name in manned:
                 self._idle.pop(line.name, None)
                 continue
             self._idle.setdefault(line.name, moment)
@@ -149,11 +150,11 @@ class Mending:
                 moved += self._unwritten(line.name)
             if moment - self._idle[line.name] < STRANDED_SECONDS:
                 continue
-            for one in self._elsewhere.stranded(line.name):
+            # Where nobody works at all, all had best stay: they may all be coming.
+            for one in self._elsewhere.stranded(line.name) if manned else ():
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)
-                    # Where nobody works at all, it had best stay: they may all be coming.
-                    moved += bool(self._elsewhere.stand_in(one, words, manned=True))
+                    moved += bool(self._elsewhere.stand_in(one, words, manned))
             for one in self._elsewhere.given_up(line.name):
                 with speaking(one.language):
                     words = tr("No worker for {model} was on line.", model=one.request.model)

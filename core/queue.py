@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
 from redis import Redis
@@ -313,7 +313,7 @@ class Line:
     def leaving(self) -> Iterator[float]:
         """The seconds until each has left the line, as far as one can tell."""
         look = self._look()
-        return (look.ahead(place + 1) / look.speed for place in range(len(look.sums) - 1))
+        return (look.ahead(place + 1) / look.speed for place in range(self.length()))
 
     def listed(self) -> set[str]:
         """The jobs that stand in line."""
@@ -382,8 +382,13 @@ class WorkQueue:
 
     def room_in(self, jobs: int) -> float:
         """Seconds until so many have left the lines, as far as one can tell."""
-        leaving = merge(*(one.leaving() for one in self.lines()))
-        return next(islice(leaving, jobs - 1, None), 0.0)
+        lines = self.lines()
+        # What nobody works on leaves after all else.
+        leaving = (
+            merge(*(one.leaving() for one in lines if bool(one.workers()) == working))
+            for working in (True, False)
+        )
+        return next(islice(chain.from_iterable(leaving), jobs - 1, None), 0.0)
 
     def workers(self) -> dict[str, int]:
         """How many work on each line that there is, at once."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import delete, event, select, text, update
 
 from core import catalog, costs, settings
 from core.asking import Ask
@@ -320,6 +320,23 @@ def test_a_dearer_one_stands_in_for_those_alone_whose_money_is_left(
     ))  # fmt: skip
     # Six would be 3.0; one of 0.5 beside five of 0.1 is 1.0, and no more is left.
     assert sum(one is not None for one in dear) == 1
+
+
+def test_what_was_begun_in_vain_counts_before_a_dear_one_stands_in(
+    house: House, rules: Callable[[str], None]
+) -> None:
+    rules(f"{PRICES}{EVERYBODY}cost_per_day = 0.65\n")
+    for event_, begun, stands_in in (("e1", 2, None), ("e2", 1, "openai")):
+        one = waiting(house, submit(house, event_), begun)
+        other = house.elsewhere.stand_in(one, "It failed.")
+        assert (other and other.request.model) == stands_in
+        house.generations.cancel(one.id, ANN)
+        with house.database.write() as connection:
+            connection.execute(delete(usage))
+    # What costs nothing may, whatever was spent.
+    rules(f"{PRICES}{EVERYBODY}cost_per_day = 0.2\n".replace("openai = 0.5\n", ""))
+    one = waiting(house, submit(house, "e3"), 3)
+    assert house.elsewhere.stand_in(one, "It failed.")
 
 
 # Limits

@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from core import catalog, editing, elsewhere, mending, settings
 from core.commands import from_text
 from core.database import generations, now, usage
-from core.elsewhere import next_in
+from core.elsewhere import stand_ins
 from core.engine import Task
 from core.errors import InvalidOptions, TooMuch
 from core.fair import FairQueue
@@ -125,6 +125,8 @@ def test_a_full_house_has_room_when_anything_leaves_any_line(
     asked(house, ANN, "pattern", "e2")
     time.sleep(FRESH_SECONDS)
     assert [round(house.queue.room_in(more)) for more in (1, 2, 3)] == [15, 40, 80]
+    house.queue.line("kie").present("m1:cpu:1:x")
+    assert [round(house.queue.room_in(more)) for more in (1, 2)] == [40, 80], "where one works"
 
 
 def test_what_is_drawn_wider_elsewhere_than_here_can_be_typed_again(house: House) -> None:
@@ -535,11 +537,16 @@ def test_engines_stand_in_in_their_order_each_once(house: House, ann: Asker) -> 
 def test_after_the_last_of_the_list_those_before_it_stand_in(house: House, ann: Asker) -> None:
     asked_for, models = "pollinations:flux", []
     one: Generation | None = claimed(house, ann, asked_for)
+    house.queue.line("kie").present("m1:cpu:1:x")
     while one and (other := house.elsewhere.stand_in(one, f"{one.request.model} is away.")):
         models.append(other.request.model)
         one = house.generations.claim(other.id)
     assert one and models == ["pattern", "kie"], "each once, and then there is nobody"
     assert one.manner[INSTEAD]["model"] == asked_for == one.first_asked.model
+    # Where nobody works on what comes before, it had only to wait for ever.
+    house.queue.line("kie").absent("m1:cpu:1:x")
+    one = claimed(house, ann, "pattern", "e2")
+    assert house.elsewhere.stand_in(one, "It broke.") is None
 
 
 def test_a_stand_in_draws_what_was_asked_in_its_own_way(house: House, ann: Asker) -> None:
@@ -559,7 +566,7 @@ PLAIN = Request("a fox", "", 512, 256, 8, 5.0, 1, "Euler", "pattern", 1)
 
 def test_who_can_stand_in(host: Callable[..., None]) -> None:
     def found(one: Request, *tried: str) -> tuple[str, int, int] | None:
-        other = next_in(one, tried)
+        other, _further = next(stand_ins(one, tried), (None, False))
         return (other.model, other.width, other.height) if other else None
 
     host(DRAWQUEUE_FAILOVER="Pattern, KIE, gone:by, pollinations:flux")

@@ -346,7 +346,7 @@ def test_the_nearest_places_are_shown_first_and_the_rest_in_turn(house: House) -
     house.queue._looked = float("-inf")
     line = [int(name.split("-")[1]) for name in house.queue.draw.rq.get_job_ids()]
     seen: set[int] = set()
-    for _ in range(30):
+    for _ in range(70):
         found = [one.id for one in house.showing.stale(["web"])]
         assert found[:40] == line[:40] and len(found) == 60
         seen |= set(found)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from core import catalog, receipts, settings
+from core import catalog, editing, receipts, settings
 from core.asking import Ask
 from core.cards import PAINT, as_json, buttons_of
 from core.commands import press
@@ -105,6 +105,17 @@ def test_retry_draws_anew_and_what_takes_a_seed_is_there_at_once(house: House) -
     assert pushed(house, "up2", old).results[0]["key"] == large.results[0]["key"]
     old = done(house, made(say(house, "a fox --model pattern")))
     assert pushed(house, "retry", old).results[0]["key"] == old.results[0]["key"]
+
+
+def test_the_seed_of_a_line_that_is_edited_is_asked_for_by_nobody(house: House) -> None:
+    one = made(say(house, "a fox --model pattern"))
+    line = editing.line(one)
+    assert f"--seed {one.request.seed}" in line
+    say(house, f"/edit {one.id} {line.replace('pattern', 'kie')}")
+    assert house.generations.get(one.id).request.model == "kie"
+    two = made(say(house, "a fox --model pattern"))
+    with pytest.raises(InvalidOptions, match="kie knows no --seed"):
+        say(house, f"/edit {two.id} a fox --model kie --seed {two.request.seed + 1}")
 
 
 def test_a_failed_one_is_retried_in_its_place(house: House) -> None:

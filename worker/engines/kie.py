@@ -309,13 +309,13 @@ class Kie(Calling):
     def _bear(self, name: str, error: EngineError) -> None:
         """Bear with what is odd about a task for a while; raises the error after it."""
         if self._odd_for(name) > ODD_SECONDS:
-            del self._odd[name]
+            self._odd.pop(name, None)
             raise error
 
     def _odd_for(self, name: str) -> float:
         """So many seconds something is odd about a task, as far as this process knows."""
         moment = time.monotonic()
-        self._odd = {one: at for one, at in self._odd.items() if moment - at < FORGOTTEN}
+        self._odd = {one: at for one, at in list(self._odd.items()) if moment - at < FORGOTTEN}
         return moment - self._odd.setdefault(name, moment)
 
     @property
