@@ -93,7 +93,8 @@ class Elsewhere:
 
     def adopt(self, odd: Generation) -> bool:
         """Let a drawing wait whose worker died between asking and noting what the task is called,
-        where the other machine sends news; whether that was done."""
+        where the other machine sends news; whether it does so. Another sweep may have been first:
+        then it is nobody's to be drawn anew, either."""
         if not (odd.task or {}).get("proof") or not read(Web).public_url:
             return False
         with self._database.write() as connection:
@@ -104,7 +105,7 @@ class Elsewhere:
             won = self._generations.set(connection, odd, {State.GENERATING}, State.WAITING, due=due)
         if won:
             self._generations.publish(won.id)
-        return bool(won)
+        return True
 
     def news(self, engine: str, generation: str, secret: str, body: Mapping[str, Any]) -> bool:
         """Take in what another machine says of its task, as the address has it that it was given;

@@ -289,14 +289,23 @@ class Running:
         self.process.wait(30)
 
 
+def free_ports() -> int:
+    """A free port whose next one is free as well, for the dashboard."""
+    import socket
+
+    while True:
+        # Below those that the system gives to every connection (Linux: 32768 and more).
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as next_one:
+            one.bind(("127.0.0.1", port))
+            next_one.bind(("127.0.0.1", port + 1))
+            return port
+
+
 @contextlib.contextmanager
 def running(home: Path, **environment: str) -> Iterator[Running]:
     """`drawqueue up` on free ports, with its log in the home's parent."""
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_ports()
     home.parent.mkdir(parents=True, exist_ok=True)
     log = home.parent / f"{home.name}.log"
     with log.open("w") as written:

@@ -316,6 +316,21 @@ def test_the_sweep_finds_who_died(
     )  # fmt: skip
 
 
+def test_two_that_sweep_at_once_ask_nobody_twice(
+    house: House, ann: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = claimed(house, ann)
+    house.elsewhere.announce(one, "kie")
+    house.queue.redis.delete(f"drawqueue:alive:{one.job}")
+    let_pass(house, 6)
+    adopt = house.elsewhere.adopt
+    # The other one was a moment faster.
+    monkeypatch.setattr(house.elsewhere, "adopt", lambda odd: adopt(odd) and adopt(odd))
+    house.mending.sweep()
+    found = row(house, one)
+    assert (found.state, found.attempt) == (State.WAITING, 1)
+
+
 # Taking up
 
 
