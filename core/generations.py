@@ -827,11 +827,14 @@ class Generations(Rows):
         charged = old.charged
         if target not in RUNNING:
             # An edit may have settled another cost since this row was looked at, or a worker begun.
+            mine = generations.c.id == old.id
             found = connection.execute(
-                select(generations).where(generations.c.id == old.id).with_for_update()
+                select(generations.c.charged, generations.c.task).where(mine).with_for_update()
             ).one()
             charged = found.charged
-            paid = max(paid, _owed(read_row(found), target))
+            if found.task or target == State.CANCELLED:
+                whole = connection.execute(select(generations).where(mine)).one()
+                paid = max(paid, _owed(read_row(whole), target))
         if target in FINAL and "charged" not in values:
             drawn = now() - old.started if old.started else timedelta()
             # No drawing takes longer than this, whenever its end was noticed.
