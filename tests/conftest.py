@@ -207,6 +207,19 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
 
 @pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the host have set this."""
+
+    def have(**environment: str) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings._read.cache_clear()
+        catalog.models.cache_clear()
+
+    return have
+
+
+@pytest.fixture
 def ann() -> Asker:
     return Asker("web", "ann", "Ann")
 

@@ -43,16 +43,12 @@ EVERYBODY = "[classes.fast]\nmembers = ['everyone']\n"
 
 
 @pytest.fixture(autouse=True)
-def engines(monkeypatch: pytest.MonkeyPatch, rules: Callable[[str], None]) -> None:
-    told = {
-        "DRAWQUEUE_MODEL": f"pattern, {FLUX}, kie, openai", "KIE_API_KEY": "k",
-        "OPENAI_API_KEY": "k", "DRAWQUEUE_TEXT_MODEL": "openai:gpt-4o-mini",
-        "DRAWQUEUE_FAILOVER": f"pattern, {FLUX}, openai",
-    }  # fmt: skip
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+def engines(host: Callable[..., None], rules: Callable[[str], None]) -> None:
+    host(
+        DRAWQUEUE_MODEL=f"pattern, {FLUX}, kie, openai", KIE_API_KEY="k",
+        OPENAI_API_KEY="k", DRAWQUEUE_TEXT_MODEL="openai:gpt-4o-mini",
+        DRAWQUEUE_FAILOVER=f"pattern, {FLUX}, openai",
+    )  # fmt: skip
     rules(PRICES)
 
 
@@ -161,12 +157,8 @@ def test_who_drew_it_may_know_better(house: House) -> None:
     assert used(house) == 0.03, "nothing is a price, too"
 
 
-def test_an_answer_from_the_storage_costs_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DRAWQUEUE_MODEL", QWEN)
-    settings._read.cache_clear()
-    catalog.models.cache_clear()
+def test_an_answer_from_the_storage_costs_nothing(house: House, host: Callable[..., None]) -> None:
+    host(DRAWQUEUE_MODEL=QWEN)
     one = claimed(house, submit(house, "e1", QWEN))
     key = house.media.save(one.id, "1.png", b"png")
     house.generations.finish(one, [{"key": key}], 1.0, "r")

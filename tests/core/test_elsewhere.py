@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from rq import SimpleWorker
 from sqlalchemy import select, update
 
-from core import catalog, editing, elsewhere, mending, settings
+from core import catalog, editing, elsewhere, mending
 from core.commands import from_text
 from core.database import generations, now, usage
 from core.elsewhere import stand_ins
@@ -33,20 +33,12 @@ DONE = {"code": 200, "data": {"taskId": "t1", "state": "success", "resultJson": 
 
 
 @pytest.fixture(autouse=True)
-def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the host have set this: kie.ai, then Pollinations, then test patterns."""
-
-    def have(**environment: str) -> None:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        settings._read.cache_clear()
-        catalog.models.cache_clear()
-
-    have(
+def usual(host: Callable[..., None]) -> None:
+    """kie.ai, then Pollinations, then test patterns."""
+    host(
         DRAWQUEUE_MODEL="kie,pollinations:flux,pattern", KIE_API_KEY="k",
         DRAWQUEUE_PUBLIC_URL=PUBLIC, DRAWQUEUE_FAILOVER="kie, pollinations:flux, pattern",
     )  # fmt: skip
-    return have
 
 
 def asked(house: House, asker: Asker, model: str = "kie", event: str = "e1") -> Generation:

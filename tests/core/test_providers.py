@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from core import catalog, settings
+from core import catalog
 from core.catalog import models
 from core.options import COMMAND_OF, Mode
 from core.providers import (
@@ -19,19 +19,6 @@ from core.providers import (
     unset,
 )
 from core.settings import Remote
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the host's settings say so."""
-
-    def tell(**values: str) -> None:
-        for name, value in values.items():
-            monkeypatch.setenv(name, value)
-        settings._read.cache_clear()
-        catalog.models.cache_clear()
-
-    return tell
 
 
 @pytest.mark.parametrize(
@@ -56,8 +43,8 @@ def test_a_source_names_an_engine_and_its_model(source: str, found: tuple[str, s
     assert provider_of(source) == found
 
 
-def test_the_usual_model_of_kie_is_the_hosts(told: Callable[..., None]) -> None:
-    told(KIE_DEFAULT_MODEL="google/nano-banana")
+def test_the_usual_model_of_kie_is_the_hosts(host: Callable[..., None]) -> None:
+    host(KIE_DEFAULT_MODEL="google/nano-banana")
     assert provider_of("kie") == ("kie", "google/nano-banana")
 
 
@@ -92,7 +79,7 @@ def test_each_engine_has_settings_of_its_own() -> None:
 
 
 def test_what_an_engine_needs_is_told_by_its_name_and_by_no_value(
-    told: Callable[..., None],
+    host: Callable[..., None],
 ) -> None:
     assert not unset("pollinations")
     for engine, setting in (
@@ -101,18 +88,18 @@ def test_what_an_engine_needs_is_told_by_its_name_and_by_no_value(
         ("comfyui", "COMFYUI_BASE_URL"),
     ):  # fmt: skip
         assert PROVIDERS[engine].title in unset(engine) and setting in unset(engine)
-        told(**{setting: "http://127.0.0.1:1" if setting.endswith("URL") else "SECRET"})
+        host(**{setting: "http://127.0.0.1:1" if setting.endswith("URL") else "SECRET"})
         assert not unset(engine)
 
 
-def test_a_server_at_home_that_speaks_as_openai_needs_no_key(told: Callable[..., None]) -> None:
-    told(OPENAI_BASE_URL="http://127.0.0.1:8000/v1")
+def test_a_server_at_home_that_speaks_as_openai_needs_no_key(host: Callable[..., None]) -> None:
+    host(OPENAI_BASE_URL="http://127.0.0.1:8000/v1")
     assert not unset("openai")
 
 
-def test_limits_are_the_hosts_before_ours(told: Callable[..., None]) -> None:
+def test_limits_are_the_hosts_before_ours(host: Callable[..., None]) -> None:
     assert limits("kie") == Limits(50, 0) and limits("a1111") == Limits(1, 0)
-    told(
+    host(
         DRAWQUEUE_REMOTE_LIMITS="kie=20, pollinations=1/4",
         A1111_BASE_URL="http://127.0.0.1:1,http://127.0.0.1:2",
     )
@@ -120,8 +107,8 @@ def test_limits_are_the_hosts_before_ours(told: Callable[..., None]) -> None:
     assert limits("a1111").at_once == 2, "as many at once as there are servers"
 
 
-def test_a_misspelt_engine_is_told_with_the_one_that_is_meant(told: Callable[..., None]) -> None:
-    told(DRAWQUEUE_MODEL="polinations:turbo,kie,kie:google/nano-banana,pattern")
+def test_a_misspelt_engine_is_told_with_the_one_that_is_meant(host: Callable[..., None]) -> None:
+    host(DRAWQUEUE_MODEL="polinations:turbo,kie,kie:google/nano-banana,pattern")
     misspelt, key = catalog.faults()
     assert misspelt.endswith(
         "There is no folder polinations:turbo. Did you mean pollinations:turbo?"
@@ -131,24 +118,24 @@ def test_a_misspelt_engine_is_told_with_the_one_that_is_meant(told: Callable[...
     assert catalog.faults(everywhere=False) == [misspelt]
 
 
-def test_what_stands_in_must_be_on_offer(told: Callable[..., None]) -> None:
-    told(DRAWQUEUE_MODEL="pattern,pollinations:flux,pollinations:turbo")
+def test_what_stands_in_must_be_on_offer(host: Callable[..., None]) -> None:
+    host(DRAWQUEUE_MODEL="pattern,pollinations:flux,pollinations:turbo")
     assert not catalog.stand_in_faults()
-    told(DRAWQUEUE_FAILOVER="Pattern, pollinations:turbo")
+    host(DRAWQUEUE_FAILOVER="Pattern, pollinations:turbo")
     assert not catalog.stand_in_faults()
-    told(DRAWQUEUE_FAILOVER="pattern, polinations:flux, kie")
+    host(DRAWQUEUE_FAILOVER="pattern, polinations:flux, kie")
     assert catalog.stand_in_faults() == [
         "DRAWQUEUE_FAILOVER: polinations:flux is not on offer. Did you mean pollinations:flux?",
         "DRAWQUEUE_FAILOVER: kie is not on offer. Name it in DRAWQUEUE_MODEL, too.",
         "DRAWQUEUE_FAILOVER: kie.ai needs its key: set KIE_API_KEY.",
     ]
-    told(DRAWQUEUE_FAILOVER="pattern, pattern")
+    host(DRAWQUEUE_FAILOVER="pattern, pattern")
     (alone,) = catalog.stand_in_faults()
     assert "nothing stands in for pattern" in alone
 
 
-def test_a_model_elsewhere_is_offered_as_its_engine_can(told: Callable[..., None]) -> None:
-    told(DRAWQUEUE_MODEL="pollinations:flux,openai:gpt-image-1,stability:ultra,a1111:sdxl-turbo")
+def test_a_model_elsewhere_is_offered_as_its_engine_can(host: Callable[..., None]) -> None:
+    host(DRAWQUEUE_MODEL="pollinations:flux,openai:gpt-image-1,stability:ultra,a1111:sdxl-turbo")
     flux, image, ultra, turbo = models().values()
     assert flux.engine == "pollinations" and Mode.REMIX not in flux.modes
     assert {Mode.REMIX, Mode.INPAINT} <= image.modes and Mode.REMIX in ultra.modes

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from core import catalog, editing, receipts, settings
+from core import catalog, editing, receipts
 from core.asking import Ask
 from core.cards import PAINT, as_json, buttons_of
 from core.commands import press
@@ -29,17 +29,9 @@ PRESSES = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def host(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the host have set this: kie.ai, whose usual model takes no seed, then test patterns."""
-
-    def have(**environment: str) -> None:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        settings._read.cache_clear()
-        catalog.models.cache_clear()
-
-    have(DRAWQUEUE_MODEL="kie,pattern", KIE_API_KEY="k", DRAWQUEUE_PUBLIC_URL="https://x.example")
-    return have
+def usual(host: Callable[..., None]) -> None:
+    """kie.ai, whose usual model takes no seed, then test patterns."""
+    host(DRAWQUEUE_MODEL="kie,pattern", KIE_API_KEY="k", DRAWQUEUE_PUBLIC_URL="https://x.example")
 
 
 def done(house: House, one: Generation, seconds: float = 2.0) -> Generation:
